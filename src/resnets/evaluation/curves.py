@@ -1,0 +1,112 @@
+"""The course of a training: as results.png, and as the same lines for the report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+Rows = Iterable[Mapping[str, float | None]]
+
+PANELS = {  # title -> line -> column of results.csv
+    "Loss": {"training": "train_loss", "validation": "val_loss"},
+    "Accuracy": {"training": "train_accuracy", "validation": "val_accuracy", "validation, averaged weights": "val_accuracy_ema"},
+}
+MOST_POINTS = 240  # of a line in the report; more cannot be told apart
+
+
+def line(rows: Rows, column: str) -> list[tuple[float, float]]:
+    """(epoch, value) wherever the column has a finite value."""
+    pairs = ((row.get("epoch"), row.get(column)) for row in rows)
+    return [(x, y) for x, y in pairs if x is not None and y is not None and math.isfinite(x) and math.isfinite(y)]
+
+
+def plot_curves(rows: Rows, path: Path) -> None:
+    """Draws loss and accuracy over epochs.
+
+    Args:
+        rows: Of results.csv; validation columns are None except at the end of an epoch.
+        path: A .png file.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = list(rows)
+    figure = Figure(figsize=(10, 4), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (title, columns) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
+        for (name, column), style in zip(columns.items(), ("-", "--", ":"), strict=False):
+            points = line(rows, column)
+            if points:
+                axes.plot(*zip(*points, strict=True), style, label=name, marker="." if len(points) < 3 else None)
+        axes.set(title=title, xlabel="epoch")
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend()
+    figure.savefig(path)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a chart: its name, last value and points as SVG writes them ("x,y x,y ...")."""
+
+    name: str
+    last: float
+    points: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Geometry of one panel, in the units of its `width` x `height` view; ticks are (position, text)."""
+
+    title: str
+    lines: tuple[Line, ...]
+    x_ticks: tuple[tuple[float, str], ...]
+    y_ticks: tuple[tuple[float, str], ...]
+    width: int = 440
+    height: int = 250
+    left: int = 46
+    right: int = 12
+    top: int = 10
+    bottom: int = 40
+
+
+def charts(rows: Rows) -> list[Chart]:
+    """The panels that have something to show, for the report to draw."""
+    rows = list(rows)
+    found = []
+    for title, columns in PANELS.items():
+        lines = {name: points for name, column in columns.items() if (points := line(rows, column))}
+        if lines:
+            found.append(_chart(title, lines))
+    return found
+
+
+def _chart(title: str, lines: dict[str, list[tuple[float, float]]]) -> Chart:
+    from matplotlib.ticker import MaxNLocator
+
+    every = [point for points in lines.values() for point in points]
+    round_numbers = MaxNLocator(5, steps=[1, 2, 5, 10])
+    x_ticks = round_numbers.tick_values(0, max(x for x, _ in every))
+    y_ticks = round_numbers.tick_values(min(y for _, y in every), max(y for _, y in every))
+    empty = Chart(title, (), (), ())
+
+    def across(x: float) -> float:
+        span = empty.width - empty.left - empty.right
+        return round(empty.left + span * (x - x_ticks[0]) / (x_ticks[-1] - x_ticks[0]), 1)
+
+    def down(y: float) -> float:
+        span = empty.height - empty.top - empty.bottom
+        return round(empty.top + span * (y_ticks[-1] - y) / (y_ticks[-1] - y_ticks[0]), 1)
+
+    def drawn(name: str, points: list[tuple[float, float]]) -> Line:
+        kept = points[:: math.ceil(len(points) / MOST_POINTS)] + points[-1:]
+        return Line(name, points[-1][1], " ".join(f"{across(x)},{down(y)}" for x, y in kept))
+
+    return Chart(
+        title,
+        tuple(drawn(name, points) for name, points in lines.items()),
+        tuple((across(x), f"{x:g}") for x in x_ticks),
+        tuple((down(y), f"{100 * y:g} %" if title == "Accuracy" else f"{y:g}") for y in y_ticks),
+    )

@@ -1,0 +1,181 @@
+"""The exported graph: a picture of any size in, the answer out. The arithmetic of `Preprocessing` as ONNX nodes.
+
+Resizing is two matrix products, one for each side, whose weights are computed in the graph from the input's shape: ONNX's own
+antialiased Resize differs between engines. Sums are rounded after each side as Pillow rounds them, so the result stays within
+one grey level of Pillow's and nearly always equals it.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+
+import numpy as np
+import onnx
+import torch
+from onnxscript import ir
+
+from resnets.preprocessing import Preprocessing
+from resnets.tasks.classification import Answering
+
+OPSET = 18  # the first with ReduceSum/ReduceMax axes as inputs throughout; all engines in use today read it
+
+
+def build_graph(answering: Answering, preprocessing: Preprocessing) -> ir.Model:
+    """The network with its preprocessing in front and its answer behind: uint8 (N, H, W, C) to probabilities, embedding, heat."""
+    model = _trace(answering, preprocessing)
+    (network_input,) = model.graph.inputs
+    shape = ir.Shape(["N", "H", "W", preprocessing.channels])
+    image = ir.val("image", ir.DataType.UINT8 if preprocessing.value_range == 255 else ir.DataType.UINT16, shape)
+    front = Front(preprocessing)
+    pixels = front.pixels(image)
+    prepared = front.normalise(pixels)
+    prepared.name = "prepared"
+    network_input.replace_all_uses_with(prepared)
+    model.graph.inputs[0] = image
+    model.graph.insert_before(model.graph[0], front.nodes.tape.nodes)
+    return model
+
+
+def _trace(answering: Answering, preprocessing: Preprocessing) -> ir.Model:
+    names = ["probabilities", "embedding", "heat"] if answering.has_maps else ["probabilities"]
+    example = torch.zeros(2, preprocessing.channels, *preprocessing.size)
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            answering,
+            (example,),
+            dynamo=True,
+            input_names=["prepared"],
+            output_names=names,
+            dynamic_shapes={"images": {0: torch.export.Dim("N", min=1)}},
+            opset_version=OPSET,
+            verbose=False,
+        )
+    return program.model
+
+
+class Nodes:
+    """`nodes.MatMul(a, b, axis=1)` adds an ONNX node and gives its output."""
+
+    def __init__(self) -> None:
+        self.tape = ir.tape.Tape()
+
+    def __getattr__(self, op_type: str) -> Callable[..., ir.Value]:
+        return lambda *inputs, **attributes: self.tape.op(op_type, inputs, attributes)
+
+
+class Front:
+    """Nodes from the picture to the normalised input; each method mirrors one of `Preprocessing`."""
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        self.preprocessing = preprocessing
+        self.nodes = Nodes()
+
+    def constant(self, value: float | list[float] | np.ndarray, dtype: type = np.float32) -> ir.Value:
+        """A number or a list of them."""
+        return self.nodes.Constant(value=ir.tensor(np.asarray(value, dtype)))
+
+    def pixels(self, image: ir.Value) -> ir.Value:
+        """(N, H, W, C) to (N, C, height, width) float32, in stored grey levels."""
+        op = self.nodes
+        height, width = self._side(image, 1), self._side(image, 2)
+        (row_weights, rows), (column_weights, columns) = [
+            self._weights(length, resized, size)
+            for length, resized, size in zip((height, width), self._resized(height, width), self.preprocessing.size, strict=True)
+        ]
+        planes = op.Cast(op.Transpose(image, perm=[0, 3, 1, 2]), to=ir.DataType.FLOAT.value)
+        out = self._rounded(op.MatMul(planes, op.Transpose(column_weights, perm=[1, 0])))  # as Pillow: horizontal first
+        out = self._rounded(op.MatMul(row_weights, out))
+        if self.preprocessing.fit != "pad":
+            return out
+        inside = op.And(rows, op.Transpose(columns, perm=[1, 0]))
+        return op.Where(inside, out, self.constant(self.preprocessing.pad_color))
+
+    def normalise(self, pixels: ir.Value) -> ir.Value:
+        """Stored grey levels to what the network takes."""
+        op, value = self.nodes, self.preprocessing
+        mean = self.constant(np.asarray(value.mean).reshape(1, -1, 1, 1) * value.value_range)
+        scale = self.constant(np.asarray(value.std).reshape(1, -1, 1, 1) * value.value_range)
+        return op.Div(op.Sub(pixels, mean), scale)
+
+    def _side(self, image: ir.Value, axis: int) -> ir.Value:
+        op = self.nodes
+        return op.Squeeze(op.Shape(image, start=axis, end=axis + 1))
+
+    def _resized(self, height: ir.Value, width: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """Both sides of the scaled picture in whole numbers: `Preprocessing.axes`."""
+        op, value = self.nodes, self.preprocessing
+        box = value.resize if value.fit == "crop" else value.size
+        box_h, box_w = (self.constant(side, np.int64) for side in box)
+        if value.fit == "stretch":
+            return box_h, box_w
+        wide = op.GreaterOrEqual(op.Mul(width, box_h), op.Mul(height, box_w))
+        one = self.constant(1, np.int64)
+        scaled_h = op.Max(op.Div(op.Mul(height, box_w), width), one)
+        scaled_w = op.Max(op.Div(op.Mul(width, box_h), height), one)
+        if value.fit == "crop":  # cover the box: the tighter side fixes the scale
+            return op.Where(wide, box_h, scaled_h), op.Where(wide, scaled_w, box_w)
+        return op.Where(wide, scaled_h, box_h), op.Where(wide, box_w, scaled_w)
+
+    def _weights(self, length: ir.Value, resized: ir.Value, size: int) -> tuple[ir.Value, ir.Value]:
+        """One `Axis` as a matrix (size, length) of antialiased weights, and which of its rows show the picture (size, 1)."""
+        op = self.nodes
+        as_float = ir.DataType.FLOAT.value
+        length_f, resized_f = op.Cast(length, to=as_float), op.Cast(resized, to=as_float)
+        half, one, zero = self.constant(0.5), self.constant(1.0), self.constant(0.0)
+        offset = op.Round(op.Mul(op.Sub(resized_f, self.constant(float(size))), half))  # half to even, as Python's round
+        place = op.Add(self.constant(np.arange(size).reshape(-1, 1)), offset)
+        scale = op.Div(length_f, resized_f)
+        center = op.Mul(op.Add(place, half), scale)
+        source = op.Add(op.Cast(op.Range(self.constant(0, np.int64), length, self.constant(1, np.int64)), to=as_float), half)
+        distance = op.Div(op.Abs(op.Sub(source, center)), op.Max(scale, one))
+        inside = op.And(op.GreaterOrEqual(place, zero), op.Less(place, resized_f))
+        weights = op.Where(inside, self._kernel(distance), zero)
+        total = op.ReduceSum(weights, self.constant([1], np.int64), keepdims=1)
+        return op.Div(weights, op.Where(inside, total, one)), inside
+
+    def _kernel(self, distance: ir.Value) -> ir.Value:
+        """Pillow's filters: a triangle, or Keys' cubic with a = -0.5."""
+        op = self.nodes
+        zero, one = self.constant(0.0), self.constant(1.0)
+        if self.preprocessing.interpolation == "bilinear":
+            return op.Max(op.Sub(one, distance), zero)
+        near = op.Add(op.Mul(op.Mul(op.Sub(op.Mul(distance, self.constant(1.5)), self.constant(2.5)), distance), distance), one)
+        tail = op.Sub(op.Mul(op.Sub(self.constant(5.0), distance), distance), self.constant(8.0))
+        far = op.Mul(op.Add(op.Mul(tail, distance), self.constant(4.0)), self.constant(0.5))
+        return op.Where(op.Less(distance, one), near, op.Where(op.Less(distance, self.constant(2.0)), far, zero))
+
+    def _rounded(self, values: ir.Value) -> ir.Value:
+        """To whole grey levels, half upwards, within the range: what Pillow stores between the sides."""
+        op = self.nodes
+        up = op.Floor(op.Add(values, self.constant(0.5)))
+        return op.Clip(up, self.constant(0.0), self.constant(float(self.preprocessing.value_range)))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter's remarks about its own internals are not for users."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def to_bytes(model: ir.Model, metadata: str) -> bytes:
+    """The graph with its metadata, checked, as the bytes of one file."""
+    model.metadata_props.clear()
+    model.metadata_props["resnets"] = metadata
+    for node in model.graph:
+        node.metadata_props.clear()  # the exporter's notes on where in Python each node came from: no use, and paths in it
+        node.doc_string = None
+    proto = ir.to_proto(model)
+    onnx.checker.check_model(proto)
+    return proto.SerializeToString(deterministic=True)

@@ -1,0 +1,181 @@
+"""NAME.safetensors: weights to train on, with all that is needed to use them in one JSON string. No pickle is ever executed.
+
+A model file says how its network is built, the names of its classes, its preprocessing, how it was trained, what was measured, and
+a digest of all of it, so that a truncated or altered file is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from resnets.files import write_file
+from resnets.models import Network
+from resnets.preprocessing import Preprocessing
+from resnets.runtime.engines import Answer
+from resnets.tasks.classification import Answering
+
+FORMAT = 1
+KEY = "resnets"  # one key, since safetensors writes several in no fixed order: equal content gives equal bytes
+
+
+@dataclass
+class Model:
+    """A trained network and what it takes to use it; called with pictures, it answers as an engine of `runtime` does.
+
+    Args:
+        net: The network, in eval mode.
+        classes: Names, in the order of its outputs.
+        preprocessing: How pictures become its input.
+        network: How the network is built, as `describe_network` says it.
+        metadata: All else that the file holds (training, metrics, versions).
+    """
+
+    net: nn.Module
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    network: dict[str, Any]
+    metadata: dict[str, Any] = field(default_factory=dict)
+    name: str = "torch"
+    version: str = torch.__version__
+
+    def __post_init__(self) -> None:
+        self.answering = Answering(self.net.eval()).eval()
+
+    @property
+    def network_name(self) -> str:
+        """The network in words: `resnet18 shortcut=none`."""
+        return str(self.network["name"])
+
+    def __call__(self, image: np.ndarray) -> Answer:
+        """Answers for pictures of one size, whole: (N, H, W, C) in their stored type."""
+        pictures = (Image.fromarray(picture if picture.shape[2] == 3 else picture[:, :, 0]) for picture in image)
+        return self.answer(np.stack([self.preprocessing.pixels(picture) for picture in pictures]))
+
+    @torch.inference_mode()
+    def answer(self, pixels: np.ndarray) -> Answer:
+        """Answers for prepared input: (N, height, width, C) of `Preprocessing.pixels`."""
+        device = next(self.net.parameters()).device
+        inputs = torch.from_numpy(self.preprocessing.normalise(pixels)).to(device, memory_format=torch.channels_last)
+        outputs = self.answering(inputs)
+        return Answer(*(None if value is None else value.float().cpu().numpy() for value in outputs))
+
+
+def describe_network(network: Network | None, net: nn.Module, num_classes: int, in_channels: int) -> dict[str, Any]:
+    """How a network is built again: by our words, or only by whoever made the object."""
+    if network is not None:
+        return {"kind": "family", "name": str(network), "classes": network.num_classes, "channels": network.in_channels}
+    origin = type(net)
+    return {"kind": "object", "name": f"{origin.__module__}.{origin.__qualname__}", "classes": num_classes, "channels": in_channels}
+
+
+def build_network(description: Mapping[str, Any]) -> nn.Module:
+    """The network that a description names; no code outside this package is ever imported for it.
+
+    Raises:
+        ValueError: It was made outside this package.
+    """
+    if description["kind"] == "family":
+        return Network.parse(description["name"], description["classes"], description["channels"]).build()
+    raise ValueError(
+        f"this file holds weights of {description['name']}, which is not a network of this package: "
+        "pass the network itself (resnets.modelfile.load_model(path, net)), or use the exported .onnx"
+    )
+
+
+def write_model(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Writes a model file in one piece.
+
+    Args:
+        path: Ends in `.safetensors`.
+        tensors: The state dict; names with a slash belong to training (`average/fc.bias`) and not to the network.
+        metadata: JSON-able; `format` and `sha256` are added.
+
+    Raises:
+        OSError: The disk is full, or there is no permission; the old file stays.
+    """
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    content = {"format": FORMAT, **metadata}
+    content["sha256"] = _digest(plain, content)
+    text = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    write_file(path, safetensors.torch.save(plain, {KEY: text}))
+
+
+def read_model(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """All tensors and the metadata of a model file.
+
+    Raises:
+        ValueError: Not a model file of this package, made by a newer one, truncated or altered.
+    """
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            text = (file.metadata() or {}).get(KEY)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except FileNotFoundError:
+        raise ValueError(f"no such model file: {path}") from None
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ValueError(f"{path}: truncated, or not a safetensors file ({error})") from None
+    if text is None:
+        raise ValueError(f"{path}: safetensors without resnets' metadata; for a bare state dict name the network: --model resnet18")
+    try:
+        metadata = json.loads(text)
+        if metadata["format"] > FORMAT:
+            raise ValueError(f"{path}: made by a newer resnets (format {metadata['format']}); this one reads up to {FORMAT}: upgrade")
+        intact = metadata.pop("sha256") == _digest(tensors, metadata)
+    except (json.JSONDecodeError, KeyError, TypeError):
+        intact = False
+    if not intact:
+        raise ValueError(f"{path}: altered or damaged, its digest does not match; make it again or fetch it again")
+    return tensors, metadata
+
+
+def load_model(path: Path, net: nn.Module | None = None) -> Model:
+    """The model of a model file, or of a run folder (its best weights), ready to use.
+
+    Args:
+        path: NAME.safetensors, or a folder that `train` made.
+        net: The network, where it was made outside this package.
+
+    Raises:
+        ValueError: The file is refused, or needs `net`.
+    """
+    path = best_weights(path)
+    tensors, metadata = read_model(path)
+    network = metadata["network"]
+    net = net or build_network(network)
+    net.load_state_dict({name: tensor for name, tensor in tensors.items() if "/" not in name})
+    return Model(net, tuple(metadata["classes"]), Preprocessing.from_dict(metadata["preprocessing"]), network, metadata)
+
+
+def best_weights(path: Path) -> Path:
+    """The model file that a path means: itself, or the best one of a run folder.
+
+    Raises:
+        ValueError: A folder without one.
+    """
+    if not path.is_dir():
+        return path
+    best = path / "weights" / "best.safetensors"
+    if not best.is_file():
+        raise ValueError(f"{path} has no weights/best.safetensors: not the folder of a run, or stopped before its first validation")
+    return best
+
+
+def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(metadata, ensure_ascii=False, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy() if tensor.numel() else b"")
+    return digest.hexdigest()

@@ -1,0 +1,199 @@
+"""The residual network, top to bottom: two blocks, a stem, a shortcut, and the network that stacks them.
+
+He et al., Deep Residual Learning for Image Recognition, 2015 (arXiv:1512.03385). Parameters are named as in torchvision.
+ResNet-50 is `ResNet(Bottleneck, [3, 4, 6, 3])`; the shapes beside the code are its own, for one 224 x 224 picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+Shortcut = Callable[[int, int, int], nn.Module | None]  # (in_channels, out_channels, stride) -> module; None is the identity
+Stem = Callable[[int, int], dict[str, nn.Module]]  # (in_channels, width) -> the modules conv1, bn1, relu and maxpool
+
+
+def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
+    """A 3x3 convolution that keeps the size at stride 1; no bias, since a norm follows."""
+    return nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
+
+
+def conv1x1(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
+    """A linear map of the channels at every place; no bias, since a norm follows."""
+    return nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut (section 3.3): the block of ResNet-18 and 34."""
+
+    expansion = 1  # out_channels / mid_channels
+    branch_end = "bn2"  # what `zero_init` sets to zero, so that the block starts as the identity
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, downsample: nn.Module | None = None) -> None:
+        super().__init__()
+        self.conv1 = conv3x3(in_channels, out_channels, stride)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = conv3x3(out_channels, out_channels)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.downsample = downsample
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        out += shortcut
+        return self.relu(out)
+
+
+class Bottleneck(nn.Module):
+    """1x1 down, 3x3, 1x1 up, beside a shortcut (section 4.1): the block of ResNet-50, 101 and 152."""
+
+    expansion = 4
+    branch_end = "bn3"
+    stride_in = "3x3"  # v1.5, as in torchvision; "1x1" strides in the first convolution, as the paper does
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, downsample: nn.Module | None = None) -> None:
+        super().__init__()
+        mid_channels = out_channels // self.expansion
+        stride1, stride2 = (stride, 1) if self.stride_in == "1x1" else (1, stride)
+        self.conv1 = conv1x1(in_channels, mid_channels, stride1)
+        self.bn1 = nn.BatchNorm2d(mid_channels)
+        self.conv2 = conv3x3(mid_channels, mid_channels, stride2)
+        self.bn2 = nn.BatchNorm2d(mid_channels)
+        self.conv3 = conv1x1(mid_channels, out_channels)
+        self.bn3 = nn.BatchNorm2d(out_channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = downsample
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.relu(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        out += shortcut
+        return self.relu(out)
+
+
+def imagenet_stem(in_channels: int, width: int) -> dict[str, nn.Module]:
+    """7x7 at stride 2, then 3x3 max pooling at stride 2: a quarter of the size before the first stage."""
+    return {
+        "conv1": nn.Conv2d(in_channels, width, 7, stride=2, padding=3, bias=False),
+        "bn1": nn.BatchNorm2d(width),
+        "relu": nn.ReLU(inplace=True),
+        "maxpool": nn.MaxPool2d(3, stride=2, padding=1),
+    }
+
+
+def projection(in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
+    """The identity, or a 1x1 convolution and its norm where the shape changes (option B of section 3.3)."""
+    if stride == 1 and in_channels == out_channels:
+        return None
+    return nn.Sequential(conv1x1(in_channels, out_channels, stride), nn.BatchNorm2d(out_channels))
+
+
+class ResNet(nn.Module):
+    """A residual network for pictures.
+
+    Args:
+        block: A class `block(in_channels, out_channels, stride=1, downsample=None)` with a class attribute `expansion`:
+            one of ours or your own. `downsample` is the shortcut to apply, None for the identity. A block with
+            `preactivated = True` leaves norm and activation to the next one, so the network ends with its own.
+        layers: Blocks in each stage.
+        num_classes: Outputs.
+        in_channels: Channels of the pictures.
+        widths: Channels of each stage, before the block's expansion.
+        stem: Makes the modules before the first stage.
+        shortcut: Makes the shortcut of a block.
+        zero_init: Start every block as the identity by zeroing the end of its branch (Goyal et al. 2017, section 5.1).
+    """
+
+    def __init__(
+        self,
+        block: type[nn.Module] | Any,
+        layers: Sequence[int],
+        num_classes: int = 1000,
+        *,
+        in_channels: int = 3,
+        widths: Sequence[int] = (64, 128, 256, 512),
+        stem: Stem = imagenet_stem,
+        shortcut: Shortcut = projection,
+        zero_init: bool = False,
+    ) -> None:
+        super().__init__()
+        widths = tuple(widths)[: len(layers)]
+        if len(widths) != len(layers) or min(layers, default=0) < 1:
+            raise ValueError(f"ResNet: {len(layers)} stages of {list(layers)} blocks and {len(widths)} widths; one width a stage, one block at least")
+        preactivated = getattr(block, "preactivated", False)
+
+        parts = stem(in_channels, widths[0])  # (N, 3, 224, 224) -> (N, 64, 56, 56)
+        self.conv1, self.bn1, self.relu, self.maxpool = parts["conv1"], parts["bn1"], parts["relu"], parts["maxpool"]
+        if preactivated:
+            self.bn1, self.relu = nn.Identity(), nn.Identity()
+
+        channels = widths[0]
+        for number, (width, depth) in enumerate(zip(widths, layers, strict=True), start=1):
+            blocks = []
+            for index in range(depth):
+                stride = 2 if number > 1 and index == 0 else 1
+                out_channels = width * block.expansion
+                blocks.append(block(channels, out_channels, stride, shortcut(channels, out_channels, stride)))
+                channels = out_channels
+            self.add_module(f"layer{number}", nn.Sequential(*blocks))  # (N, 256, 56, 56) .. (N, 2048, 7, 7)
+
+        self.norm = nn.BatchNorm2d(channels) if preactivated else nn.Identity()
+        self.act = nn.ReLU(inplace=True) if preactivated else nn.Identity()
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(channels, num_classes)
+        self.num_stages = len(layers)
+        self._initialise(zero_init)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """The last feature maps: (N, C, H, W) -> (N, 2048, H / 32, W / 32)."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        for number in range(1, self.num_stages + 1):
+            x = getattr(self, f"layer{number}")(x)
+        return self.act(self.norm(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pictures, normalised (N, C, H, W), to logits (N, num_classes)."""
+        return self.fc(self.avgpool(self.forward_features(x)).flatten(1))
+
+    def get_classifier(self) -> nn.Linear:
+        """The linear layer on the pooled feature maps: what class activation maps need."""
+        return self.fc
+
+    def _initialise(self, zero_init: bool) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):  # He et al. 2015 (arXiv:1502.01852): keeps the variance through ReLUs
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        for module in self.modules() if zero_init else ():
+            if hasattr(module, "branch_end"):
+                nn.init.zeros_(module.get_submodule(module.branch_end).weight)
+
+
+def ResNet18(num_classes: int = 1000) -> ResNet:
+    """11.7 M parameters, 1.8 G multiply-adds at 224 px."""
+    return ResNet(BasicBlock, [2, 2, 2, 2], num_classes)
+
+
+def ResNet34(num_classes: int = 1000) -> ResNet:
+    """21.8 M parameters, 3.7 G multiply-adds at 224 px."""
+    return ResNet(BasicBlock, [3, 4, 6, 3], num_classes)
+
+
+def ResNet50(num_classes: int = 1000) -> ResNet:
+    """25.6 M parameters, 4.1 G multiply-adds at 224 px."""
+    return ResNet(Bottleneck, [3, 4, 6, 3], num_classes)
+
+
+def ResNet101(num_classes: int = 1000) -> ResNet:
+    """44.5 M parameters, 7.8 G multiply-adds at 224 px."""
+    return ResNet(Bottleneck, [3, 4, 23, 3], num_classes)
+
+
+def ResNet152(num_classes: int = 1000) -> ResNet:
+    """60.2 M parameters, 11.5 G multiply-adds at 224 px."""
+    return ResNet(Bottleneck, [3, 8, 36, 3], num_classes)

@@ -1,0 +1,203 @@
+"""Weights that go into a network: torchvision's, a file's; what fits is loaded, what does not is adapted or left, and it is said."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from resnets.preprocessing import Preprocessing
+from resnets.settings import nearest
+
+FOLDED_VARIANCE = 1 - 1e-5  # with BatchNorm's eps of 1e-5 it divides by exactly one
+
+
+class Offline(Exception):
+    """Weights could not be downloaded."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A state dict with what it was made for.
+
+    Args:
+        state: torchvision's keys.
+        source: Where it is from, in words.
+        preprocessing: What the network expects; None where the file does not say.
+    """
+
+    state: dict[str, Tensor]
+    source: str
+    preprocessing: Preprocessing | None = None
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What became of each entry of a state dict, by key."""
+
+    loaded: tuple[str, ...]
+    adapted: tuple[str, ...]
+    left: tuple[str, ...]
+    folded: bool
+
+    def __str__(self) -> str:
+        parts = [f"{len(self.loaded)} entries loaded"]
+        parts += [f"adapted: {', '.join(self.adapted)}"] if self.adapted else []
+        parts += [f"new: {', '.join(self.left)}"] if self.left else []
+        parts += ["BatchNorm statistics are folded into its weights (mean 0, variance 1 - 1e-5)"] if self.folded else []
+        return "; ".join(parts)
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The state dict of a `.safetensors` or `.pt`/`.pth` file; the latter is read without executing any of it.
+
+    Raises:
+        ValueError: No such file, or not a state dict.
+    """
+    if not path.is_file():
+        raise ValueError(f"no such weights file: {path}")
+    try:
+        if path.suffix == ".safetensors":
+            state = safetensors.torch.load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except (safetensors.SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise ValueError(f"{path}: truncated, or not a state dict ({str(error).splitlines()[0]})") from None
+    except Exception as error:
+        if type(error).__name__ != "UnpicklingError":
+            raise
+        raise ValueError(f"{path}: holds more than tensors, and running code from a file is refused; save net.state_dict()") from None
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
+    if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{path}: not a state dict (names to tensors)")
+    return {key.removeprefix("module."): value for key, value in state.items() if "/" not in key}
+
+
+def load_weights(net: nn.Module, state: Mapping[str, Tensor], head: str = "fc") -> Loaded:
+    """Loads a state dict; the head is left new where the classes differ, the first convolution adapted to the channels.
+
+    RGB filters are summed for one channel: a grey picture then answers as its RGB copy did.
+
+    Args:
+        net: Changed in place.
+        state: torchvision's keys.
+        head: Name of the last layer.
+
+    Raises:
+        ValueError: Weights of another network; the message names keys that differ.
+    """
+    own = net.state_dict()
+    result = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked") or key in own}
+    adapted, left = [], []
+    for key in [f"{head}.weight", f"{head}.bias"]:
+        if key in own and (key not in result or result[key].shape != own[key].shape):
+            result[key] = own[key]
+            left.append(key)
+    first = next((name for name, module in net.named_modules() if isinstance(module, nn.Conv2d)), "") + ".weight"
+    if first in result and first in own and result[first].shape[1] == 3 and own[first].shape[1] == 1:
+        result[first] = result[first].sum(1, keepdim=True)
+        adapted.append(f"{first} (3 channels to 1)")
+    missing = [key for key in own if key not in result and not key.endswith("num_batches_tracked")]
+    extra = [key for key in result if key not in own]
+    shapes = [f"{key} {tuple(result[key].shape)} for {tuple(own[key].shape)}" for key in own if key in result and result[key].shape != own[key].shape]
+    if missing or extra or shapes:
+        raise ValueError(
+            "weights of another network: "
+            + "; ".join(
+                f"{words} {', '.join(keys[:4])}{f' and {len(keys) - 4} more' if len(keys) > 4 else ''}"
+                for words, keys in (("missing", missing), ("unknown", extra), ("of another shape", shapes))
+                if keys
+            )
+        )
+    net.load_state_dict({**own, **result})
+    changed = {*left, first} if adapted else {*left}
+    return Loaded(tuple(key for key in result if key not in changed), tuple(adapted), tuple(left), is_folded(state))
+
+
+def is_folded(state: Mapping[str, Tensor]) -> bool:
+    """Whether BatchNorm's statistics are folded into its weights: every mean 0, every variance 1 - 1e-5.
+
+    Such a network must keep BatchNorm in eval mode: the statistics of a batch have nothing to do with the stored ones.
+    """
+    means = [value for key, value in state.items() if key.endswith("running_mean")]
+    variances = [value for key, value in state.items() if key.endswith("running_var")]
+    return bool(means) and not any(mean.any() for mean in means) and all(bool((v - FOLDED_VARIANCE).abs().max() < 1e-7) for v in variances)
+
+
+def torchvision_weights(network: str, tag: str = "DEFAULT", say: Callable[[str], None] = lambda text: None) -> Weights:
+    """ImageNet weights of a torchvision network: from its cache, else downloaded, which is said with address, size and digest.
+
+    Args:
+        network: `resnet18`, ...
+        tag: `IMAGENET1K_V1`, `IMAGENET1K_V2`, or `DEFAULT` for the newest.
+        say: Told what is downloaded.
+
+    Raises:
+        ValueError: torchvision has no such network or tag.
+        Offline: It could not be downloaded.
+    """
+    import torchvision
+
+    if network not in torchvision.models.list_models(module=torchvision.models):
+        raise ValueError(f"torchvision has no ImageNet weights for {network}")
+    tags = torchvision.models.get_model_weights(network)
+    if tag != "DEFAULT" and tag not in tags.__members__:
+        raise ValueError(f"torchvision has no weights {tag} for {network}: {nearest(tag, tags.__members__)}")
+    entry = tags[tag] if tag != "DEFAULT" else tags.DEFAULT
+    preset = entry.transforms()
+    size, resize = preset.crop_size[0], preset.resize_size[0]
+    preprocessing = Preprocessing(
+        (size, size), (resize, resize), mean=tuple(preset.mean), std=tuple(preset.std), interpolation=preset.interpolation.value
+    )
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    target = folder / entry.url.rsplit("/", 1)[1]
+    if not target.is_file():
+        megabytes = entry.meta.get("_file_size", 0)
+        say(f"downloading {entry.url} ({megabytes:.0f} MB, licence BSD-3-Clause, trained on ImageNet-1k) to {target}")
+        digest = download(entry.url, target)
+        say(f"sha256 {digest}")
+    return Weights(read_state(target), f"torchvision {network} {entry.name}", preprocessing)
+
+
+def download(url: str, target: Path, timeout: float = 15.0) -> str:
+    """Fetches a file, checks the digest that its name carries (NAME-f37072fd.pth), and puts it in place in one piece.
+
+    Returns:
+        Its sha256.
+
+    Raises:
+        Offline: Nothing answers, or what came is not the file; the message says which file to bring and where to.
+    """
+    by_hand = f"bring {url} to {target} by hand"
+    partial = target.with_name(target.name + ".partial")
+    digest = hashlib.sha256()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with urllib.request.urlopen(url, timeout=timeout) as answer, partial.open("wb") as file:
+            while block := answer.read(1 << 20):
+                file.write(block)
+                digest.update(block)
+            expected = answer.headers.get("Content-Length")
+            if expected is not None and file.tell() != int(expected):
+                raise Offline(f"the download broke off at {file.tell():,} of {int(expected):,} bytes; {by_hand}")
+        named = re.search(r"-([0-9a-f]{8,})\.", target.name)
+        if named and not digest.hexdigest().startswith(named[1]):
+            raise Offline(f"sha256 of what came is {digest.hexdigest()}, {named[1]}... was expected; {by_hand}")
+        os.replace(partial, target)
+    except (urllib.error.URLError, socket.timeout, ConnectionError, OSError) as error:
+        raise Offline(f"{getattr(error, 'reason', error)}; {by_hand}") from None
+    finally:
+        partial.unlink(missing_ok=True)
+    return digest.hexdigest()

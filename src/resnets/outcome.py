@@ -1,0 +1,187 @@
+"""What comes of a trained model: measured on pictures it has not seen, shown with its mistakes, exported and proven."""
+
+from __future__ import annotations
+
+import csv
+import io
+import platform
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from resnets.data.loader import Pictures
+from resnets.data.sources import Found, Sample, find_data
+from resnets.evaluation.maps import overlay, thumbnail
+from resnets.evaluation.metrics import Metrics, measure
+from resnets.evaluation.report import Case, Report, choose_cases, write_report
+from resnets.export import Proven, export_model
+from resnets.files import write_file
+from resnets.imagenet import class_name
+from resnets.modelfile import Model
+from resnets.preprocessing import Preprocessing
+from resnets.runtime.engines import Answer
+
+PROOF_PICTURES = 16  # whole pictures of the data that an export is compared on
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model said of some samples.
+
+    Args:
+        samples: The samples.
+        labels: (n,) index of the true class.
+        probabilities: (n, classes) float32.
+        heat: (n, h, w) float16, the map of the predicted class; None where the network has no maps.
+        metrics: All of it, measured.
+    """
+
+    samples: tuple[Sample, ...]
+    labels: np.ndarray
+    probabilities: np.ndarray
+    heat: np.ndarray | None
+    metrics: Metrics
+
+    def to_csv(self) -> str:
+        """predictions.csv: what was said of each picture."""
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(("file", "label", "predicted", "probability", "label_probability"))
+        classes = self.metrics.classes
+        for sample, label, row in zip(self.samples, self.labels, self.probabilities, strict=True):
+            table.writerow((sample.name, sample.label, classes[row.argmax()], f"{row.max():.6f}", f"{row[label]:.6f}"))
+        return text.getvalue()
+
+
+def indices(samples: Sequence[Sample], classes: Sequence[str]) -> np.ndarray:
+    """(n,) place of each sample's class among the model's, by name; never by the order of folders.
+
+    Raises:
+        ValueError: A class that the model does not know.
+    """
+    place = {class_name(name): number for number, name in enumerate(classes)}
+    unknown = sorted({sample.label for sample in samples} - set(place))
+    if unknown:
+        raise ValueError(f"classes the model does not know: {', '.join(unknown[:5])}; it knows: {', '.join(list(place)[:12])}")
+    return np.array([place[sample.label] for sample in samples], np.int64)
+
+
+def answer_all(answer: Callable[[np.ndarray], Answer], pictures: Pictures, progress: Callable[[int], None] = lambda done: None) -> Answer:
+    """Probabilities (n, classes) of all pictures, and the map of each one's predicted class as heat (n, h, w)."""
+    size = 64 if max(pictures.preprocessing.size) >= 96 else 256
+    probabilities, heat = [], []
+    for places, pixels in pictures.batches(size):
+        said = answer(pixels)
+        probabilities.append(said.probabilities)
+        if said.heat is not None:
+            heat.append(said.heat[np.arange(len(places)), said.probabilities.argmax(1)].astype(np.float16))
+        progress(int(places[-1]) + 1)
+    return Answer(np.concatenate(probabilities), heat=np.concatenate(heat) if heat else None)
+
+
+def measure_model(model: Model, pictures: Pictures, progress: Callable[[int], None] = lambda done: None) -> Answers:
+    """Evaluates a model on samples."""
+    labels = indices(pictures.samples, model.classes)
+    said = answer_all(model.answer, pictures, progress)
+    groups = np.array([sample.group for sample in pictures.samples])
+    metrics = measure(said.probabilities, labels, model.classes, groups=groups if _clustered(groups) else None)
+    return Answers(tuple(pictures.samples), labels, said.probabilities, said.heat, metrics)
+
+
+def samples_to_measure(source: str | Path, split: str | None) -> tuple[Found, list[Sample], str]:
+    """The samples of one part of the data: the part asked for, else test, else val, else all there are.
+
+    Raises:
+        ValueError: No such part.
+    """
+    found = find_data(source)
+    parts = {sample.split for sample in found.samples}
+    if split is None:
+        split = next((part for part in ("test", "val", "") if part in parts), "train")
+    if split not in parts and parts != {""}:
+        raise ValueError(f"{source} has no part {split!r}; it has: {', '.join(sorted(parts))}")
+    return found, [sample for sample in found.samples if sample.split in (split, "")], split or "all"
+
+
+def show_cases(answers: Answers, pictures: Pictures) -> tuple[Case, ...]:
+    """The pictures worth a look, with their maps."""
+    classes = answers.metrics.classes
+    cases = []
+    for place in choose_cases(answers.probabilities, answers.labels):
+        pixels = pictures.read(int(place))
+        pixels = (pixels // 257).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
+        row, sample = answers.probabilities[place], answers.samples[place]
+        heat = None if answers.heat is None else _jpeg(overlay(pixels, answers.heat[place].astype(np.float32)))
+        case = Case(sample.name, classes[answers.labels[place]], classes[row.argmax()], float(row.max()), float(row[answers.labels[place]]))
+        cases.append(Case(**{**vars(case), "thumbnail": thumbnail(pixels), "heat": heat}))
+    return tuple(cases)
+
+
+def write_outcome_report(
+    path: Path,
+    answers: Answers,
+    pictures: Pictures,
+    *,
+    title: str,
+    command: str,
+    facts: Iterable[tuple[str, str]],
+    rows: Sequence[dict[str, Any]] = (),
+    findings: Iterable[tuple[str, str]] = (),
+    notes: Iterable[str] = (),
+) -> None:
+    """report.html of some answers."""
+    cases = show_cases(answers, pictures)
+    write_report(path, Report(title, command, tuple(facts), answers.metrics, list(rows), cases, tuple(findings), tuple(notes)))
+
+
+def proof_pictures(preprocessing: Preprocessing, samples: Sequence[Sample] = ()) -> list[Image.Image]:
+    """Whole pictures to prove an export on: of the data, spread over them, or of the sample that ships with the package."""
+    if not samples:
+        from resnets.demo import sample_folder
+
+        samples = find_data(sample_folder()).samples
+    places = np.unique(np.linspace(0, len(samples) - 1, PROOF_PICTURES).astype(int))
+    return [preprocessing.open(samples[place].path) for place in places]
+
+
+def export_outcome(model: Model, path: Path, samples: Sequence[Sample] = ()) -> Proven:
+    """Exports a model, proven on whole pictures of its data where they are at hand."""
+    return export_model(model, path, proof_pictures(model.preprocessing, samples))
+
+
+def write_card(path: Path, name: str, facts: Iterable[tuple[str, str]], metrics: Metrics, proven: Proven) -> None:
+    """model_card.md: what the model is, for whoever finds the file later."""
+    lines = [f"# {name}", "", f"Image classifier: {', '.join(metrics.classes[:20])}{' ...' if len(metrics.classes) > 20 else ''}.", ""]
+    lines += ["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in facts), ""]
+    lines += [
+        "## Measured on pictures it was not trained on",
+        "",
+        "| | value [95 % interval] |",
+        "|---|---|",
+        f"| accuracy | {metrics.accuracy} |",
+        f"| balanced accuracy | {metrics.balanced_accuracy} |",
+        f"| macro F1 | {metrics.macro_f1} |",
+        "",
+        "## Use",
+        "",
+        f"    resnets predict {proven.path.name} PICTURES -o predictions.csv",
+        "",
+        "The file takes whole pictures (uint8, any size); resizing, normalisation and softmax are inside. It says nothing about",
+        "pictures unlike those it was trained on, and it always names one of its classes.",
+        "",
+        f"Made with {platform.system()}, Python {platform.python_version()}; {proven}",
+    ]
+    write_file(path, "\n".join(lines) + "\n")
+
+
+def _clustered(groups: np.ndarray) -> bool:
+    named = groups[groups != ""]
+    return len(named) == len(groups) and len(np.unique(named)) < len(named)
+
+
+def _jpeg(image: Image.Image) -> bytes:
+    return thumbnail(np.asarray(image))

@@ -1,0 +1,256 @@
+"""From the bytes of a picture to the numbers a network takes. NumPy and Pillow only.
+
+One value, `Preprocessing`, says how pictures become input; one method, `pixels`, does it. Training, evaluation, prediction
+and the proof of an export all call it, and the exported graph repeats its arithmetic (`export/graph.py`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from PIL import Image, ImageOps
+
+MAX_PIXELS = 200_000_000  # 14,000 x 14,000: beyond it a picture is refused before any of it is decoded
+IMAGE_SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .bmp .webp .tif .tiff .ppm .pgm .pbm .jp2".split())
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+FITS = ("crop", "pad", "stretch")
+
+Image.MAX_IMAGE_PIXELS = None  # ours is checked in `open_image`, with a message that says what to do
+
+
+class BadImage(ValueError):
+    """A file that cannot be read as a picture; the message is the reason, fit for a table."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """How one side of a picture becomes one side of the input: scaled to `resized`, then `size` pixels from `offset` on.
+
+    A negative `offset` is padding. Output pixel i looks at the place `(i + offset + 0.5) * length / resized`.
+    """
+
+    length: int
+    resized: int
+    offset: int
+    size: int
+
+    @property
+    def scale(self) -> float:
+        """Source pixels per input pixel."""
+        return self.length / self.resized
+
+    def to_image(self, x: ArrayLike) -> np.ndarray:
+        """Coordinates in the input (pixels, edges at 0 and `size`) to coordinates in the picture."""
+        return (np.asarray(x, np.float64) + self.offset) * self.scale
+
+    def to_input(self, x: ArrayLike) -> np.ndarray:
+        """The way there: coordinates in the picture to coordinates in the input."""
+        return np.asarray(x, np.float64) / self.scale - self.offset
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a picture becomes network input.
+
+    Args:
+        size: Height and width of the input, in pixels.
+        resize: `crop`: the picture is scaled to just cover this box before `size` is cut from its centre. 256 beside a
+            size of 224 is the ImageNet habit. The other fits do not use it.
+        channels: 3 (RGB) or 1 (grayscale).
+        value_range: The largest value of a stored pixel: 255, or 65535 for 16-bit grayscale.
+        fit: `crop` cuts the centre, `pad` keeps all of the picture and fills the border, `stretch` ignores its shape.
+        pad_color: The border's value, 0 to `value_range`.
+        interpolation: `bilinear` or `bicubic`, both antialiased (Pillow's).
+        mean: Subtracted from pixel / value_range, a number per channel.
+        std: Divides what is left, a number per channel.
+    """
+
+    size: tuple[int, int] = (224, 224)
+    resize: tuple[int, int] = (256, 256)
+    channels: int = 3
+    value_range: int = 255
+    fit: str = "crop"
+    pad_color: int = 0
+    interpolation: str = "bilinear"
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        def allow(name: str, allowed: tuple[Any, ...]) -> None:
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"preprocessing: {name} is {getattr(self, name)!r}; allowed: {', '.join(map(str, allowed))}")
+
+        allow("fit", FITS)
+        allow("interpolation", tuple(RESAMPLING))
+        allow("channels", (1, 3))
+        allow("value_range", (255, 65535) if self.channels == 1 else (255,))
+        if min(self.size) < 1 or min(self.resize) < 1:
+            raise ValueError(f"preprocessing: size {self.size} and resize {self.resize} must be positive")
+        if self.fit == "crop" and (self.resize[0] < self.size[0] or self.resize[1] < self.size[1]):
+            raise ValueError(f"preprocessing: cannot crop {self.size} from {self.resize}; resize must be at least as large as size")
+        for name in ("mean", "std"):
+            if len(getattr(self, name)) != self.channels:
+                raise ValueError(f"preprocessing: {name} has {len(getattr(self, name))} numbers for {self.channels} channels")
+        if min(self.std) <= 0:
+            raise ValueError(f"preprocessing: std {self.std} must be positive")
+
+    @classmethod
+    def square(cls, size: int, crop: float = 1.0, **changes: Any) -> Preprocessing:
+        """Preprocessing to `size` x `size`; `crop` is the part of the scaled picture that is kept (0.875 = 224 of 256)."""
+        return cls(size=(size, size), resize=(int(size / crop), int(size / crop)), **changes)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
+        """The value again from `to_dict`, as it stands in the metadata of a file."""
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+    def to_dict(self) -> dict[str, Any]:
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(self).items()}
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(np.uint8 if self.value_range == 255 else np.uint16)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of what `pixels` gives."""
+        return (*self.size, self.channels)
+
+    def axes(self, height: int, width: int) -> tuple[Axis, Axis]:
+        """The vertical and horizontal axis for a picture of this size, in whole numbers as torchvision computes them."""
+        (out_h, out_w), (box_h, box_w) = self.size, self.resize
+        if self.fit == "stretch":
+            resized = (out_h, out_w)
+        elif self.fit == "crop":  # cover the box: the tighter side fixes the scale
+            wide = width * box_h >= height * box_w
+            resized = (box_h, width * box_h // height) if wide else (height * box_w // width, box_w)
+        else:  # fit inside the input
+            wide = width * out_h >= height * out_w
+            resized = (max(1, height * out_w // width), out_w) if wide else (out_h, max(1, width * out_h // height))
+        return tuple(
+            Axis(length, scaled, round((scaled - size) / 2), size)  # type: ignore[return-value]
+            for length, scaled, size in zip((height, width), resized, self.size, strict=True)
+        )
+
+    def pixels(self, image: Image.Image) -> np.ndarray:
+        """The input before normalisation: (height, width, channels) in the stored type, from a picture of `open_image`."""
+        axes = vertical, horizontal = self.axes(image.height, image.width)
+        (top, bottom), (left, right) = [(max(0, -axis.offset), min(axis.size, axis.resized - axis.offset)) for axis in axes]
+        resampling = RESAMPLING[self.interpolation]
+        if max(vertical.resized, horizontal.resized) <= 8 * max(self.size):
+            scaled = image.resize((horizontal.resized, vertical.resized), resampling)
+            y, x = top + vertical.offset, left + horizontal.offset
+            part = scaled.crop((x, y, x + right - left, y + bottom - top))
+        else:  # a panorama: scale only what is seen (a fractional box, so a rare pixel may differ by one grey level)
+            (y0, y1), (x0, x1) = vertical.to_image((top, bottom)), horizontal.to_image((left, right))
+            box = (x0, y0, min(x1, image.width), min(y1, image.height))
+            part = image.resize((right - left, bottom - top), resampling, box=box)
+        out = np.full(self.shape, self.pad_color, self.dtype)
+        out[top:bottom, left:right] = np.asarray(part).reshape(bottom - top, right - left, self.channels)
+        return out
+
+    def normalise(self, pixels: np.ndarray) -> np.ndarray:
+        """(N, H, W, C) stored pixels to (N, C, H, W) float32 as the network takes it."""
+        scaled = (pixels.astype(np.float32) / self.value_range - np.float32(self.mean)) / np.float32(self.std)
+        return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
+
+    def open(self, source: Path | str | bytes, short_side: int | None = None) -> Image.Image:
+        """`open_image` with this value's channels and range."""
+        return open_image(source, self.channels, self.value_range, short_side)[0]
+
+
+def open_image(
+    source: Path | str | bytes, channels: int = 3, value_range: int = 255, short_side: int | None = None
+) -> tuple[Image.Image, list[str], tuple[int, int]]:
+    """Decodes a picture: upright, first frame, in the mode asked for.
+
+    Args:
+        source: A file, or its content.
+        channels: 3 for RGB, 1 for grayscale. Transparency is laid on white.
+        value_range: 255, or 65535 to keep 16-bit grayscale as it is.
+        short_side: JPEG files may be decoded at a half, quarter or eighth of their size (draft mode) as long as the
+            shorter side stays at least this long; None decodes them whole.
+
+    Returns:
+        The picture, what had to be done to it in words ("turned upright (EXIF)", ...), and its width and height in the file.
+
+    Raises:
+        BadImage: The file is missing, not a picture, broken or too large.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's remarks about odd EXIF and palettes
+            image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+            if image.width * image.height > MAX_PIXELS:
+                raise BadImage(f"{image.width} x {image.height} pixels, more than the limit of {MAX_PIXELS:,}; scale it down first")
+            if image.format == "GIF":
+                raise BadImage("GIF: not read as a photograph; convert it to PNG or JPEG")
+            notes = ["animated: its first frame is used"] if getattr(image, "n_frames", 1) > 1 else []
+            size = image.size
+            if short_side and image.format == "JPEG":
+                shrink = min(image.size) / short_side
+                image.draft(None, (int(image.width / shrink), int(image.height / shrink)))
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+            if image.getexif().get(0x0112, 1) != 1:
+                notes.append("turned upright (EXIF)")
+            return _to_mode(upright, channels, value_range, notes), notes, size
+    except BadImage:
+        raise
+    except FileNotFoundError:
+        raise BadImage("no such file") from None
+    except PermissionError:
+        raise BadImage("no permission to read it") from None
+    except MemoryError:
+        raise BadImage("not enough memory to decode it") from None
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, Image.DecompressionBombError) as error:
+        reason = "empty file" if _is_empty(source) else f"not readable as a picture ({_first_line(error)})"
+        raise BadImage(reason) from None
+
+
+def _to_mode(image: Image.Image, channels: int, value_range: int, notes: list[str]) -> Image.Image:
+    """Any mode Pillow knows to RGB, L or I;16, with a note on what is not obvious."""
+    if image.mode.startswith(("I", "F")):
+        return _from_deep(image, channels, value_range, notes)
+    if image.has_transparency_data:
+        notes.append("transparency laid on white")
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    if image.mode == "CMYK":
+        notes.append("CMYK turned into RGB")
+    image = image.convert("RGB" if channels == 3 else "L")
+    if value_range == 65535:
+        return Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
+    return image
+
+
+def _from_deep(image: Image.Image, channels: int, value_range: int, notes: list[str]) -> Image.Image:
+    """More than 8 bits a pixel: 0..65535 is mapped to 0..255, unless 16 bits are to stay."""
+    values = np.clip(np.nan_to_num(np.asarray(image, np.float64)), 0, 65535)
+    if value_range == 65535:
+        return Image.fromarray(values.astype(np.uint16))
+    notes.append("16-bit values scaled to 8 bits")
+    return Image.fromarray(np.round(values / 257).astype(np.uint8)).convert("RGB" if channels == 3 else "L")
+
+
+def _is_empty(source: Path | str | bytes) -> bool:
+    if isinstance(source, bytes):
+        return not source
+    try:
+        return Path(source).stat().st_size == 0
+    except OSError:
+        return False
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return text.split(": ")[0] if "BytesIO" in text or "'" in text else text

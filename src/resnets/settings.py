@@ -1,0 +1,117 @@
+"""Settings as frozen dataclasses: to and from words and YAML. An unknown key is an error that names the nearest one."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """A hint for an unknown name: "did you mean ...?", or all that is allowed where nothing is near."""
+    names = sorted(names)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    return f"did you mean {' or '.join(close)}?" if close else f"allowed: {', '.join(names)}"
+
+
+def change(setting: T, changes: Mapping[str, Any]) -> T:
+    """A copy of a settings dataclass with some fields changed; text is converted to each field's type.
+
+    Raises:
+        ValueError: A key that is no field, or a value that its field cannot take.
+    """
+    kinds = typing.get_type_hints(type(setting))
+    for key in changes:
+        if key not in kinds:
+            raise ValueError(f"unknown setting {key!r}: {nearest(key, kinds)}")
+    return dataclasses.replace(setting, **{key: convert(key, value, kinds[key]) for key, value in changes.items()})  # type: ignore[type-var]
+
+
+def convert(key: str, value: Any, kind: Any) -> Any:
+    """One value to the type of its field: int, float, bool, str, tuples of them (as 3-4-6-3), or one of these or None."""
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        inner = [option for option in typing.get_args(kind) if option is not type(None)]
+        return None if value is None or value == "none" and str not in inner else convert(key, value, inner[0])
+    if typing.get_origin(kind) is tuple:
+        items = value.split("-") if isinstance(value, str) else [value] if isinstance(value, int | float) else value
+        return tuple(convert(key, item, typing.get_args(kind)[0]) for item in items)
+    if kind is bool:
+        words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+        if str(value).lower() in words:
+            return words[str(value).lower()]
+    elif kind is not str and isinstance(value, bool):
+        pass
+    else:
+        try:
+            if kind is not int or float(value) == int(value):
+                return kind(value)
+        except (TypeError, ValueError):
+            pass
+    raise ValueError(f"{key}={value!r}: {kind.__name__} expected")
+
+
+def words(setting: Any, base: Any) -> str:
+    """What differs from `base`, as `key=value key=value` in the order of the fields; `change` reads it back."""
+    pairs = ((field.name, getattr(setting, field.name)) for field in dataclasses.fields(setting))
+    return " ".join(f"{key}={word(value)}" for key, value in pairs if value != getattr(base, key))
+
+
+def word(value: Any) -> str:
+    """One value as a word: tuples with dashes, booleans as true and false."""
+    if isinstance(value, tuple):
+        return "-".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def parse_words(text: str) -> tuple[str, dict[str, str]]:
+    """`"resnet50 shortcut=none"` to the name and the changes.
+
+    Raises:
+        ValueError: A word that is not key=value, or a key given twice.
+    """
+    name, *pairs = text.split() or [""]
+    changes: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key or not value:
+            raise ValueError(f"{pair!r} in {text!r}: a name is followed by changes of the form key=value")
+        if key in changes:
+            raise ValueError(f"{key} is given twice in {text!r}")
+        changes[key] = value
+    return name, changes
+
+
+def to_dict(setting: Any) -> dict[str, Any]:
+    """The fields as plain values for JSON and YAML."""
+    values = {field.name: getattr(setting, field.name) for field in dataclasses.fields(setting)}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The keys and values of a settings file.
+
+    Raises:
+        ValueError: Not YAML, or not a mapping.
+    """
+    import yaml  # part of the training install only
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: a mapping of settings to values was expected")
+    return values
+
+
+def to_yaml(values: Mapping[str, Any]) -> str:
+    """Plain values as YAML, in their order."""
+    import yaml
+
+    return yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)

@@ -1,0 +1,77 @@
+"""One label for a picture: the loss to train with, and the answer to give (probabilities, embedding, class activation maps)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Outputs(NamedTuple):
+    """What a classifier says of N pictures."""
+
+    probabilities: Tensor  # (N, classes)
+    embedding: Tensor | None  # (N, channels): the pooled feature maps
+    heat: Tensor | None  # (N, classes, h, w): its mean over h, w is the logit
+
+
+class Classification:
+    """The task of the training loop: turns a batch into numbers, the first of them the loss.
+
+    Args:
+        smoothing: The part of the target that is spread over all classes (Szegedy et al. 2016, section 7).
+    """
+
+    def __init__(self, smoothing: float = 0.0) -> None:
+        self.smoothing = smoothing
+
+    def __call__(self, net: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """`loss`, and the hits of this batch as `correct`: images (N, C, H, W), labels (N,)."""
+        logits = net(images)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.smoothing)
+        return {"loss": loss, "correct": (logits.detach().argmax(1) == labels).sum()}
+
+
+class Answering(nn.Module):
+    """A trained classifier with its answer decoded: what is evaluated, exported and served.
+
+    Networks that end in global average pooling and a linear layer, and say so by `forward_features` and `get_classifier`, give
+    maps besides: the classifier applied to the last feature maps (Zhou et al. 2016, arXiv:1512.04150). No gradients are needed.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+        self.has_maps = _ends_in_pooling(net)
+
+    def forward(self, images: Tensor) -> Outputs:
+        """Normalised pictures (N, C, H, W) to the answer."""
+        if not self.has_maps:
+            return Outputs(self.net(images).softmax(1), None, None)
+        maps = self.net.forward_features(images)  # type: ignore[operator]
+        classifier: nn.Linear = self.net.get_classifier()  # type: ignore[operator]
+        embedding = maps.mean((2, 3))
+        bias = 0.0 if classifier.bias is None else classifier.bias[:, None, None]
+        heat = F.conv2d(maps, classifier.weight[:, :, None, None]) + bias
+        return Outputs(F.linear(embedding, classifier.weight, classifier.bias).softmax(1), embedding, heat)
+
+
+def _ends_in_pooling(net: nn.Module) -> bool:
+    """Whether the logits are the classifier on the mean of the feature maps: asked of the network, then tried."""
+    if not (hasattr(net, "forward_features") and hasattr(net, "get_classifier")):
+        return False
+    classifier = net.get_classifier()
+    if not isinstance(classifier, nn.Linear):
+        return False
+    first = next(net.parameters())
+    conv = next(module for module in net.modules() if isinstance(module, nn.Conv2d))
+    training = net.training
+    net.eval()
+    with torch.no_grad():
+        probe = torch.linspace(-1, 1, conv.in_channels * 64 * 64, dtype=first.dtype, device=first.device).reshape(1, conv.in_channels, 64, 64)
+        maps = net.forward_features(probe)
+        same = maps.ndim == 4 and torch.allclose(classifier(maps.mean((2, 3))), net(probe), atol=1e-3, rtol=1e-3)
+    net.train(training)
+    return same

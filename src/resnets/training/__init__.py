@@ -1,0 +1,1 @@
+"""One training loop in steps: optimizer, schedule, weight averaging, checkpoints."""

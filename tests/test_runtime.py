@@ -1,0 +1,711 @@
+"""The runtime: small graphs written with the onnx package, read, run, proven and written to tables without it."""
+
+import base64
+import contextlib
+import csv
+import io
+import itertools
+import json
+import os
+import subprocess
+import sys
+import threading
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from resnets.preprocessing import BadImage, Preprocessing
+from resnets.results import Prediction
+from resnets.runtime import Predictor, load, onnxfile, predictor, writers
+from resnets.runtime.engines import ENGINES, Answer, available_engines, make_engine, usable_cores
+from resnets.runtime.folders import count_pictures, find_pictures
+from resnets.runtime.onnxfile import FORMAT, read_onnx, seal, write_onnx
+from resnets.runtime.proof import prove
+from resnets.runtime.writers import done, write_predictions
+
+onnx = pytest.importorskip("onnx", reason="the graphs under test are built with the onnx package")
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+
+CLASSES = ["red", "green", "blue"]
+COLORS = {"red": (250, 20, 30), "green": (10, 240, 20), "blue": (0, 30, 250)}
+ENGINE_NAMES = [
+    "onnxruntime",
+    pytest.param("openvino", marks=pytest.mark.skipif("openvino" not in available_engines(), reason="openvino")),
+]
+
+
+def png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def noise(seed: int, height: int = 9, width: int = 13) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def expected(image: np.ndarray) -> np.ndarray:
+    """What the graph below computes, in NumPy: the softmax of 8 times the mean colour."""
+    logits = 8 * image.reshape(-1, image.shape[-1]).mean(0) / (255 if image.dtype == np.uint8 else 65535)
+    return (np.exp(logits) / np.exp(logits).sum()).astype(np.float32)
+
+
+def graph(channels: int = 3, tensor: int = TensorProto.UINT8, heat: bool = True) -> "onnx.ModelProto":
+    weights = np.zeros((3, channels), np.float32) + 8 * np.eye(3, channels, dtype=np.float32)
+    scale = np.float32(255 if tensor == TensorProto.UINT8 else 65535)
+    nodes = [
+        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["float", "scale"], ["unit"]),
+        helper.make_node("ReduceMean", ["unit", "axes"], ["embedding"], keepdims=0),
+        helper.make_node("Gemm", ["embedding", "weights"], ["logits"], transB=1),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+        helper.make_node("Transpose", ["unit"], ["maps"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["maps", "filters"], ["heat"]),
+    ]
+    constants = {"scale": scale, "axes": np.array([1, 2]), "weights": weights, "filters": weights[:, :, None, None]}
+    outputs = [("probabilities", ["N", 3]), ("embedding", ["N", channels]), ("heat", ["N", 3, "H", "W"])]
+    return helper.make_model(
+        helper.make_graph(
+            nodes if heat else nodes[:-2],
+            "mean",
+            [helper.make_tensor_value_info("image", tensor, ["N", "H", "W", channels])],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in (outputs if heat else outputs[:-1])],
+            [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+        ),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=10,
+    )
+
+
+def metadata(**changes) -> dict:
+    golden = [
+        {"png": base64.b64encode(png(Image.fromarray(noise(i)))).decode(), "probabilities": expected(noise(i)).tolist()}
+        for i in range(4)
+    ]
+    values = {
+        "format": FORMAT,
+        "model": "resnet18",
+        "classes": CLASSES,
+        "preprocessing": Preprocessing.square(8).to_dict(),
+        "golden": golden,
+        "limit": 0.02,
+        "origin": "사진",
+    }
+    return values | changes
+
+
+def serialized(model: "onnx.ModelProto | None" = None, values: object = None) -> bytes:
+    model = model or graph()
+    helper.set_model_props(model, {"resnets": json.dumps(metadata() if values is None else values)})
+    return model.SerializeToString()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "colours.onnx"
+    write_onnx(path, serialized())
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i, (name, color) in enumerate(COLORS.items()):
+        Image.new("RGB", (20 + i, 10), color).save(folder / f"{i}_{name}.png")
+    return folder
+
+
+# --- the file
+
+
+def test_a_file_comes_back_as_it_was_written(model):
+    file = read_onnx(model)
+    assert file.classes == tuple(CLASSES)
+    assert file.preprocessing == Preprocessing.square(8)
+    assert file.metadata == metadata()
+    assert file.data == model.read_bytes() == seal(serialized())
+    for i, (image, probabilities) in enumerate(file.golden):
+        np.testing.assert_array_equal(image, noise(i))
+        np.testing.assert_array_equal(probabilities, expected(noise(i)))
+        assert probabilities.dtype == np.float32
+    parsed = onnx.load_model_from_string(file.data)  # the seal is ordinary protobuf to everybody else
+    onnx.checker.check_model(parsed)
+    assert [entry.key for entry in parsed.metadata_props] == ["resnets", "resnets_sha256"]
+    assert len(parsed.metadata_props[1].value) == 64
+
+
+def test_golden_images_keep_sixteen_bits(tmp_path):
+    values = noise(0)[:, :, 0].astype(np.uint16) * 250
+    entry = {"png": base64.b64encode(png(Image.fromarray(values))).decode(), "probabilities": [1.0, 0.0, 0.0]}
+    deep = Preprocessing.square(8, channels=1, value_range=65535, mean=(0.5,), std=(0.5,))
+    write_onnx(
+        tmp_path / "a.onnx", serialized(graph(1, TensorProto.UINT16), metadata(preprocessing=deep.to_dict(), golden=[entry]))
+    )
+    np.testing.assert_array_equal(read_onnx(tmp_path / "a.onnx").golden[0][0], values[:, :, None])
+    folder = tmp_path / "in"
+    folder.mkdir()
+    Image.fromarray(values).save(folder / "deep.png")
+    (found,) = load(tmp_path / "a.onnx").predict(folder)
+    assert found.embedding[0] == pytest.approx(values.mean() / 65535, abs=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_every_altered_bit_and_every_cut_is_noticed(tmp_path_factory, data):
+    whole = seal(serialized())
+    at = data.draw(st.integers(0, len(whole) - 1))
+    flipped = bytearray(whole)
+    flipped[at] ^= 1 << data.draw(st.integers(0, 7))
+    path = tmp_path_factory.mktemp("damage") / "a.onnx"
+    for damaged in (bytes(flipped), whole[:at], whole + b"\0", whole[:at] + whole[at + 1 :]):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"a\.onnx: (altered or damaged|this is not a file of `resnets export`)"):
+            read_onnx(path)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (metadata(format=7), r"made by a newer resnets \(format 7\); this one reads up to 1: upgrade"),
+        ({"format": 9}, "newer resnets"),  # even if nothing else is as it used to be
+        ({key: value for key, value in metadata().items() if key not in ("golden", "limit")}, "missing: golden, limit"),
+        (metadata(preprocessing={"size": [0, 8]}), "size"),
+        (metadata(preprocessing={"zoom": 3}), "zoom"),
+        (metadata(preprocessing=[1]), "not those"),
+        (metadata(classes=["a", "a"]), "different names"),
+        (metadata(format="x"), "not those"),
+        ([1, 2], "not those"),
+        ("text", "not those"),
+    ],
+)
+def test_metadata_of_another_kind_are_refused_before_and_after_writing(tmp_path, values, message):
+    path = tmp_path / "a.onnx"
+    with pytest.raises(ValueError, match=message):
+        write_onnx(path, serialized(values=values))
+    assert not list(tmp_path.iterdir())
+    path.write_bytes(seal(serialized(values=values)))
+    with pytest.raises(ValueError, match=message):
+        read_onnx(path)
+
+
+def test_other_files_are_refused_with_the_cure(tmp_path):
+    (tmp_path / "other.onnx").write_bytes(graph().SerializeToString())
+    (tmp_path / "empty.onnx").touch()
+    (tmp_path / "sealed.onnx").write_bytes(seal(b"\xff" * 99))
+    (tmp_path / "best.safetensors").touch()
+    cures = {
+        "none.onnx": "no such file",
+        "other.onnx": "not a file of `resnets export`.*make it with",
+        "empty.onnx": "not a file of",
+        "sealed.onnx": "not an ONNX model",
+        "best.safetensors": r"pip install 'resnets\[train\]'.*resnets export",
+        ".": r"a run folder.*resnets\[train\]",
+    }
+    for name, cure in cures.items():
+        with pytest.raises(ValueError, match=cure):
+            load(tmp_path / name)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=40) | st.builds(lambda head, tail: head + tail, st.just(serialized()[:60]), st.binary(max_size=20)))
+def test_the_parser_stays_inside_the_bytes(data):
+    with contextlib.suppress(ValueError):  # UnicodeDecodeError is one
+        onnxfile._properties(memoryview(data))
+    for beyond in (b"\x72\x05ab", b"\x72\xff", b"\x08\x80", b"\x09\0\0", b"\x73", b"\x72" + b"\x80" * 10 + b"\0"):
+        with pytest.raises(ValueError, match="not an ONNX model"):
+            onnxfile._properties(memoryview(data[:0] + beyond))
+
+
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(model, tmp_path, monkeypatch):
+    path = tmp_path / "a.onnx"
+    path.write_bytes(b"old")
+
+    def full(number):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_onnx(path, serialized())
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a.onnx", b"old")]
+
+
+# --- engines
+
+
+@pytest.mark.parametrize("name", ENGINE_NAMES)
+def test_engines_compute_the_graph_for_any_size_and_number(model, name):
+    engine = make_engine(name, model.read_bytes())
+    assert engine.name == name
+    assert engine.version[0].isdigit()
+    for n, height, width in [(1, 9, 13), (3, 30, 7), (1, 1, 1), (2, 9, 13)]:
+        images = np.stack([noise(i, height, width) for i in range(n)])
+        answer = engine(images)
+        np.testing.assert_allclose(answer.probabilities, [expected(image) for image in images], atol=1e-5)
+        assert answer.embedding.shape == (n, 3)
+        assert answer.heat.shape == (n, 3, height, width)
+        assert all(values.dtype == np.float32 for values in (answer.probabilities, answer.embedding, answer.heat))
+    before = answer.probabilities.copy()
+    engine(255 - images)
+    np.testing.assert_array_equal(answer.probabilities, before)  # an answer is not overwritten by the next one
+
+
+@pytest.mark.parametrize("name", ENGINE_NAMES)
+def test_engines_answer_several_threads(model, name):
+    engine = make_engine(name, model.read_bytes())
+    images = [noise(i, 5 + i, 50 - i) for i in range(40)]
+    found = {}
+    threads = [
+        threading.Thread(
+            target=lambda part: found.update({i: engine(images[i][None]).probabilities[0] for i in part}), args=[range(k, 40, 4)]
+        )
+        for k in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    np.testing.assert_allclose([found[i] for i in range(40)], [expected(image) for image in images], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ENGINE_NAMES)
+def test_optional_outputs_may_be_missing_and_new_ones_are_ignored(name):
+    small = graph(heat=False)
+    small.graph.node.append(helper.make_node("Identity", ["logits"], ["later"]))
+    small.graph.output.append(helper.make_tensor_value_info("later", TensorProto.FLOAT, ["N", 3]))
+    answer = make_engine(name, seal(serialized(small)))(noise(0)[None])
+    assert answer.heat is None
+    np.testing.assert_allclose(answer.probabilities[0], expected(noise(0)), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ENGINE_NAMES)
+def test_what_an_engine_cannot_run_is_refused(name):
+    strange = graph()
+    strange.graph.node[4].op_type = "Softmaxest"
+    with pytest.raises(ValueError, match=f"{name} .* cannot run this file .*upgrade"):
+        make_engine(name, seal(serialized(strange)))
+
+
+def test_unknown_and_missing_engines_name_the_cure(model, monkeypatch):
+    with pytest.raises(ValueError, match=r"'tensorflow'; allowed: onnxruntime, openvino"):
+        load(model, engine="tensorflow")
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(ValueError, match=r'pip install "resnets\[openvino\]"'):
+        load(model, engine="openvino")
+    assert set(available_engines()) <= set(ENGINES)
+    assert 1 <= usable_cores() <= os.cpu_count()
+
+
+# --- predictions
+
+
+def test_a_folder_is_answered_in_order(model, photos):
+    (photos / "sub.png").mkdir()
+    Image.new("RGB", (5, 5), COLORS["blue"]).save(photos / "sub.png" / "한글 사진 \N{SEE-NO-EVIL MONKEY}.JPG")
+    (photos / "notes.txt").write_text("not looked at")
+    found = list(load(model).predict(photos))
+    assert [p.file for p in found] == [str(photos / name) for name in ("0_red.png", "1_green.png", "2_blue.png")] + [
+        str(photos / "sub.png" / "한글 사진 \N{SEE-NO-EVIL MONKEY}.JPG")
+    ]
+    assert [p.label for p in found] == ["red", "green", "blue", "blue"]
+    np.testing.assert_allclose(found[0].probabilities, expected(np.full((1, 1, 3), COLORS["red"], np.uint8)), atol=1e-5)
+    assert found[0].embedding.shape == (3,)
+    assert found[0].heat is None
+    (hot,) = load(model).predict(photos / "1_green.png", heat=True)
+    assert hot.heat.shape == (3, 10, 21)
+    again = load(model).predict([photos, photos / "0_red.png"], skip={str(photos / "1_green.png")})
+    assert [p.label for p in again] == ["red", "blue", "blue", "red"]
+
+
+def test_bad_files_have_a_reason_and_do_not_stop_the_others(model, photos):
+    whole = io.BytesIO()
+    Image.fromarray(noise(0, 200, 200)).save(whole, "JPEG")
+    (photos / "a_cut.jpg").write_bytes(whole.getvalue()[:2000])
+    (photos / "b_empty.jpg").touch()
+    (photos / "c_text.jpg").write_text("hello")
+    Image.new("P", (4, 4)).save(photos / "d_gif.jpg", "GIF")
+    bomb = bytearray(png(Image.new("RGB", (1, 1))))
+    bomb[16:24] = (30000).to_bytes(4, "big") * 2
+    bomb[29:33] = zlib.crc32(bomb[12:29]).to_bytes(4, "big")
+    (photos / "e_bomb.png").write_bytes(bomb)
+    (photos / "f_circle.png").symlink_to("f_circle.png")
+    (photos / "g_broken.png").symlink_to("nowhere.png")
+    (photos / "h_loop").symlink_to(".")
+    os.mkfifo(photos / "i_pipe.png")
+    found = {Path(p.file).name: p for p in load(model).predict(photos)}
+    assert [name for name, p in found.items() if p.error is None] == ["0_red.png", "1_green.png", "2_blue.png"]
+    assert [name[0] for name in found if found[name].error] == list("abcdefgi")
+    assert found["b_empty.jpg"].error == "empty file"
+    assert "GIF" in found["d_gif.jpg"].error
+    assert "30000 x 30000" in found["e_bomb.png"].error
+    assert found["g_broken.png"].error == "no such file"
+    assert "neither a file nor a folder" in found["i_pipe.png"].error
+    assert all(p.error and p.label == "" and p.classes == tuple(CLASSES) for name, p in found.items() if name[0] in "abcdefgi")
+
+
+def test_two_linked_folders_end(tmp_path):
+    for name, other in (("a", "b"), ("b", "a")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "link").symlink_to(tmp_path / other)
+        (tmp_path / name / "x.png").touch()
+    names = [os.path.relpath(name, tmp_path) for name in find_pictures(tmp_path)]
+    assert names == ["a/link/x.png", "a/x.png", "b/link/x.png", "b/x.png"]
+
+
+def test_mistakes_show_before_anything_starts(model, tmp_path, photos, monkeypatch):
+    ready = load(model)
+    monkeypatch.setattr(predictor, "open_image", lambda *_: pytest.fail("started"))
+    with pytest.raises(ValueError, match=r"none\.png: no such file or folder"):
+        ready.predict([photos, tmp_path / "none.png"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"no picture in this folder.*\.jpg"):
+        ready.predict(str(tmp_path / "empty"))
+    (photos / "locked").mkdir()
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(ValueError, match=r"locked: this folder cannot be read \(Permission denied\)"):
+        ready.predict(photos)
+
+
+def test_a_file_that_is_named_is_tried_whatever_its_suffix(model, photos):
+    odd = photos / "0_red.png"
+    odd = odd.rename(odd.with_name("picture.dat"))
+    assert [p.label for p in load(model).predict([odd])] == ["red"]
+    assert count_pictures(photos) == 2
+
+
+def test_predictions_come_while_inputs_are_still_made_and_few_are_in_memory(photos, monkeypatch):
+    """An endless input: the first answer comes, never more than a few pictures are open, and stopping stops."""
+    asked, open_now, most, lock = 0, 0, 0, threading.Lock()
+    true_open = predictor.open_image
+
+    def counting(*args):
+        nonlocal open_now, most
+        with lock:
+            open_now += 1
+            most = max(most, open_now)
+        return true_open(*args)
+
+    def engine(image: np.ndarray) -> Answer:
+        nonlocal open_now
+        with lock:
+            open_now -= 1
+        return Answer(expected(image[0])[None])
+
+    def endless():
+        nonlocal asked
+        for asked in itertools.count(1):
+            yield photos / ("1_green.png" if asked % 2 else "2_blue.png")
+
+    monkeypatch.setattr(predictor, "open_image", counting)
+    engine.name = engine.version = "test"
+    answers = Predictor(engine, CLASSES, Preprocessing()).predict(endless())
+    assert next(answers).label == "green"
+    assert asked <= 8
+    assert [p.label for p in itertools.islice(answers, 40)] == ["blue", "green"] * 20
+    assert asked <= 41 + 8
+    assert 1 <= most <= 8
+    answers.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+
+
+def test_a_slow_first_picture_keeps_its_place(model, photos, monkeypatch):
+    later = threading.Event()
+    true_open = predictor.open_image
+
+    def slow(source, *args):
+        if "0_red" in source:
+            assert later.wait(10)
+        else:
+            later.set()
+        return true_open(source, *args)
+
+    monkeypatch.setattr(predictor, "open_image", slow)
+    assert [p.label for p in load(model).predict(photos)] == CLASSES
+
+
+def test_pictures_in_memory(model):
+    ready = load(model)
+    image = Image.fromarray(noise(1))
+    for given_ in (image, noise(1), png(image), image.convert("RGBA"), noise(1)[::-1, ::-1]):
+        found = ready.predict_image(given_)
+        np.testing.assert_allclose(found.probabilities, expected(noise(1)), atol=1e-5)
+        assert found.heat is None
+    assert ready.predict_image(noise(1), heat=True, file="upload").heat.shape == (3, 9, 13)
+    assert ready.predict_image(Image.new("LA", (3, 3))).notes == ("transparency laid on white",)
+    turned = Image.fromarray(noise(1))
+    turned.getexif()[0x0112] = 6
+    assert ready.predict_image(turned, heat=True).heat.shape == (3, 13, 9)
+    for wrong in (noise(1)[:, :, 0], noise(1).astype(np.float32), noise(1)[:, :, :1], noise(1)[:0]):
+        with pytest.raises(ValueError, match=r"this network takes \(height, width, 3\) of type uint8"):
+            ready.predict_image(wrong)
+    with pytest.raises(BadImage, match="not readable"):
+        ready.predict_image(b"no picture")
+
+
+@pytest.mark.parametrize("name", ENGINE_NAMES)
+def test_an_engine_that_fails_is_a_reason_too(model, photos, name):
+    gray = Predictor(make_engine(name, model.read_bytes()), CLASSES, Preprocessing(channels=1, mean=(0.5,), std=(0.5,)))
+    assert [bool(p.error) for p in gray.predict(photos)] == [True] * 3
+
+
+# --- tables
+
+
+def rows() -> list[Prediction]:
+    names = [
+        "a.jpg",
+        "with, comma.jpg",
+        'two "quoted"\nlines.jpg',
+        "cr\r.jpg",
+        "한글 \N{SEE-NO-EVIL MONKEY}.png",
+        "raw \udcff\udc80.jpg",
+    ]
+    good = [Prediction(name, tuple(CLASSES), expected(noise(i)), notes=("turned", "x, y")[: i % 3]) for i, name in enumerate(names)]
+    return good[:2] + [Prediction("bad.jpg", tuple(CLASSES), error='broken: "a", b\nc')] + good[2:]
+
+
+def table(path: Path) -> list[dict]:
+    """The rows of an output as anybody would read them."""
+    if path.suffix == ".csv":
+        with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
+            return list(csv.DictReader(file))
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    return pytest.importorskip("pyarrow.parquet", reason="pyarrow").read_table(path).to_pylist()
+
+
+@pytest.mark.parametrize("suffix", writers.FORMATS)
+@pytest.mark.parametrize("probabilities", [False, True])
+def test_tables_hold_what_was_predicted(tmp_path, suffix, probabilities):
+    path = tmp_path / f"out{suffix}"
+    assert write_predictions(iter(rows()), path, probabilities) == 7
+    found = table(path)
+    assert list(found[0]) == [*writers.COLUMNS, *([f"p_{name}" for name in CLASSES] if probabilities else [])]
+    for row, prediction in zip(found, rows(), strict=True):
+        name = prediction.file.replace("\udcff\udc80", r"\xff\x80") if suffix == ".parquet" else prediction.file
+        assert row["file"] == name
+        assert (row["label"] or "") == prediction.label
+        assert (row["error"] or None) == prediction.error
+        assert (row["notes"] or "") == "; ".join(prediction.notes)
+        if prediction.error:
+            assert row["probability"] in (None, "")
+            assert not probabilities or row["p_red"] in (None, "")
+        else:
+            assert np.float32(row["probability"]) == prediction.probabilities.max()  # exactly
+            assert not probabilities or np.float32(row["p_blue"]) == prediction.probabilities[2]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_a_run_cut_at_any_byte_continues_to_the_same_bytes(tmp_path, suffix):
+    path, whole = tmp_path / f"out{suffix}", tmp_path / f"whole{suffix}"
+    write_predictions(rows(), whole, probabilities=True)
+    content = whole.read_bytes()
+    counts = set()
+    for cut in range(len(content) + 1):
+        path.write_bytes(content[:cut])
+        there = done(path)
+        counts.add(len(there))
+        write_predictions([p for p in rows() if p.file not in there], path, probabilities=True, resume=True)
+        assert path.read_bytes() == content, cut
+    assert counts == set(range(8))
+
+
+def test_parquet_continues_from_its_journal(tmp_path):
+    pytest.importorskip("pyarrow", reason="pyarrow")
+    path, journal = tmp_path / "out.parquet", tmp_path / "out.parquet.partial"
+    write_predictions(rows(), tmp_path / "whole.jsonl", probabilities=True)
+    content = (tmp_path / "whole.jsonl").read_bytes()
+    write_predictions(rows(), tmp_path / "whole.parquet", probabilities=True)
+    for cut in range(0, len(content) + 1, 37):
+        journal.write_bytes(content[:cut])
+        with pytest.raises(ValueError, match="half written"):
+            write_predictions([], path)
+        there = done(path)
+        write_predictions([p for p in rows() if p.file not in there], path, probabilities=True, resume=True)
+        assert table(path) == table(tmp_path / "whole.parquet")
+        assert not journal.exists()
+        path.unlink()
+
+
+@pytest.mark.parametrize("suffix", writers.FORMATS)
+def test_continuing_a_finished_run_changes_nothing(model, photos, tmp_path, suffix):
+    path = tmp_path / f"out{suffix}"
+    (photos / "2_blue.png").rename(photos / "2_bl\udcfc.png")  # a name that is not UTF-8
+    write_predictions(load(model).predict(photos), path)
+    before = path.read_bytes()
+    assert write_predictions(load(model).predict(photos, skip=done(path)), path, resume=True) == 0
+    assert path.read_bytes() == before
+    with pytest.raises(ValueError, match="exists"):
+        write_predictions(iter(()), path)
+    Image.new("RGB", (3, 3)).save(photos / "new.png")
+    more = load(model).predict(photos, skip=done(path))
+    if suffix == ".parquet":
+        with pytest.raises(ValueError, match=r"finished and cannot grow, but .*new\.png"):
+            write_predictions(more, path, resume=True)
+        assert path.read_bytes() == before
+    else:
+        assert write_predictions(more, path, resume=True) == 1
+        assert len(table(path)) == 4
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("\udc80\udcff,\"'\n\r\t\\;")), min_size=1, max_size=5
+    )
+)
+def test_any_name_survives(tmp_path_factory, names):
+    folder = tmp_path_factory.mktemp("names")
+    for suffix in (".csv", ".jsonl"):
+        write_predictions([Prediction(name, ("x",), np.ones(1, np.float32)) for name in names], folder / f"a{suffix}")
+        assert done(folder / f"a{suffix}") == set(names)
+        assert [row["file"] for _, row in writers._rows(folder / f"a{suffix}")] == names
+
+
+def test_rows_are_in_the_file_before_the_next_picture(tmp_path):
+    path = tmp_path / "out.csv"
+
+    def slow():
+        for i, prediction in enumerate(rows()):
+            assert i == 0 or len(done(path)) == i
+            yield prediction
+
+    assert write_predictions(slow(), path) == 7
+
+
+def test_outputs_that_are_not_fit_are_refused_and_left_alone(tmp_path, monkeypatch):
+    def untouched():
+        pytest.fail("a prediction was taken")
+        yield
+
+    cases = {"out.xlsx": r"\.csv, \.jsonl, \.parquet"}
+    aliens = {"alien.csv": b"id,name\n1,2\n", "short.csv": b"filex", "alien.jsonl": b'{"id": 1}\n', "one.jsonl": b"[1"}
+    for name, content in aliens.items():
+        (tmp_path / name).write_bytes(content)
+        cases[name] = "not written by `resnets predict`"
+    for name, message in cases.items():
+        with pytest.raises(ValueError, match=message):
+            write_predictions(untouched(), tmp_path / name, resume=True)
+        with pytest.raises(ValueError, match=message):
+            done(tmp_path / name)
+    with pytest.raises(ValueError, match="there is no folder"):
+        write_predictions(untouched(), tmp_path / "none" / "out.csv")
+    assert all((tmp_path / name).read_bytes() == content for name, content in aliens.items())
+    for suffix in (".csv", ".jsonl"):
+        path = tmp_path / f"plain{suffix}"
+        write_predictions(rows()[:2], path)
+        before = path.read_bytes()
+        with pytest.raises(ValueError, match=r"has the columns .*notes; this run would write .*p_blue: name another output"):
+            write_predictions(rows()[2:], path, probabilities=True, resume=True)
+        assert path.read_bytes() == before
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(ValueError, match=r'pip install "resnets\[parquet\]"'):
+        write_predictions(untouched(), tmp_path / "out.parquet")
+
+
+def test_no_predictions_make_an_empty_table(tmp_path, capfdbinary):
+    for suffix in writers.FORMATS:
+        assert write_predictions([], tmp_path / f"out{suffix}") == 0
+        assert table(tmp_path / f"out{suffix}") == []
+    assert (tmp_path / "out.csv").read_text() == "file,label,probability,error,notes\n"
+    write_predictions(rows()[:1])  # without a path: to the standard output
+    assert capfdbinary.readouterr().out.startswith(b"file,label,probability,error,notes\na.jpg,")
+
+
+# --- proof
+
+
+@pytest.mark.parametrize("name", ENGINE_NAMES)
+def test_golden_images_prove_a_file(model, name):
+    proof = prove(load(model, name), read_onnx(model))
+    assert proof.ok
+    assert (proof.images, proof.agreeing, proof.limit) == (4, 4, 0.02)
+    assert proof.difference < 1e-5
+    assert proof.engine.startswith(name)
+
+
+@pytest.mark.parametrize(("shift", "ok"), [(0.01, True), (0.03, False), (float("nan"), False)])
+def test_answers_beyond_the_limit_are_no_proof(model, shift, ok):
+    file = read_onnx(model)
+
+    def engine(image: np.ndarray) -> Answer:
+        found = expected(image[0])[None]
+        return Answer(found + np.float32([[shift, -shift, 0]]) * (image[0, 0, 0, 0] == noise(2)[0, 0, 0]))
+
+    engine.name = engine.version = "test"
+    proof = prove(engine, file)
+    assert proof.ok is ok
+    assert np.isclose(proof.difference, shift, equal_nan=True)
+    assert not prove(engine, onnxfile.OnnxFile(file.path, file.data, file.metadata | {"golden": []})).ok
+
+
+# --- what must not happen
+
+NO_TORCH = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "torchvision", "onnx", "pyarrow", "openvino"):
+            raise SystemExit(f"{name} was imported")
+sys.meta_path.insert(0, Refuse())
+import resnets.runtime, resnets.runtime.proof, resnets.runtime.writers
+assert "onnxruntime" not in sys.modules
+ready = resnets.runtime.load(sys.argv[1])
+print([p.label for p in ready.predict(sys.argv[2])])
+"""
+
+SOCKETS = """
+import os, socket, sys
+def refuse(*args, **kwargs):
+    with open("attempts.txt", "a") as file:
+        file.write(repr(args[:2]) + chr(10))
+    raise OSError("refused by the test")
+socket.getaddrinfo = socket.socket.connect = socket.socket.connect_ex = socket.socket.sendto = refuse
+if sys.argv[1] == "bare":
+    import openvino
+else:
+    import resnets.runtime
+    print([p.label for p in resnets.runtime.load(sys.argv[1], engine="openvino").predict(sys.argv[2])])
+    import openvino.tools.ovc, openvino.tools.ovc.telemetry_utils as telemetry
+    telemetry.send_conversion_result("success")
+    assert "torch" not in sys.modules
+"""
+
+
+def python(code: str, *arguments: object, folder: Path) -> str:
+    """Runs code in a process that knows nothing of continuous integration, with an empty home folder."""
+    environment = {key: value for key, value in os.environ.items() if key not in ("CI", "TF_BUILD", "JENKINS_URL")}
+    environment |= {"HOME": str(folder), "PYTHONPATH": str(Path(__file__).parents[1] / "src")}
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_prediction_imports_neither_torch_nor_onnx(model, photos, tmp_path):
+    assert python(NO_TORCH, model, photos, folder=tmp_path).strip() == str(CLASSES)
+
+
+@pytest.mark.skipif("openvino" not in available_engines(), reason="openvino is not installed")
+def test_openvino_is_kept_from_the_network(model, photos, tmp_path):
+    ours, bare = tmp_path / "ours", tmp_path / "bare"
+    ours.mkdir()
+    bare.mkdir()
+    assert str(CLASSES) in python(SOCKETS, model, photos, folder=ours)
+    assert list(ours.iterdir()) == []  # no attempt, and no consent or client number in the home folder either
+    if sys.platform == "linux":  # and this test could fail: the bare import does try
+        python(SOCKETS, "bare", folder=bare)
+        assert "google-analytics" in (bare / "attempts.txt").read_text()
