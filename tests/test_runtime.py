@@ -518,7 +518,7 @@ def test_a_run_cut_at_any_byte_continues_to_the_same_bytes(tmp_path, suffix):
         path.write_bytes(content[:cut])
         there = done(path)
         counts.add(len(there))
-        write_predictions([p for p in rows() if p.file not in there], path, probabilities=True, resume=True)
+        write_predictions([p for p in rows() if p.file not in there], path, probabilities=True)
         assert path.read_bytes() == content, cut
     assert counts == set(range(8))
 
@@ -531,10 +531,8 @@ def test_parquet_continues_from_its_journal(tmp_path):
     write_predictions(rows(), tmp_path / "whole.parquet", probabilities=True)
     for cut in range(0, len(content) + 1, 37):
         journal.write_bytes(content[:cut])
-        with pytest.raises(ValueError, match="half written"):
-            write_predictions([], path)
         there = done(path)
-        write_predictions([p for p in rows() if p.file not in there], path, probabilities=True, resume=True)
+        write_predictions([p for p in rows() if p.file not in there], path, probabilities=True)
         assert table(path) == table(tmp_path / "whole.parquet")
         assert not journal.exists()
         path.unlink()
@@ -546,18 +544,18 @@ def test_continuing_a_finished_run_changes_nothing(model, photos, tmp_path, suff
     (photos / "2_blue.png").rename(photos / "2_bl\udcfc.png")  # a name that is not UTF-8
     write_predictions(load(model).predict(photos), path)
     before = path.read_bytes()
-    assert write_predictions(load(model).predict(photos, skip=done(path)), path, resume=True) == 0
+    assert write_predictions(load(model).predict(photos, skip=done(path)), path) == 0
     assert path.read_bytes() == before
-    with pytest.raises(ValueError, match="exists"):
-        write_predictions(iter(()), path)
+    assert write_predictions(load(model).predict(photos), path) == 0  # nor if nothing was skipped
+    assert path.read_bytes() == before
     Image.new("RGB", (3, 3)).save(photos / "new.png")
     more = load(model).predict(photos, skip=done(path))
     if suffix == ".parquet":
         with pytest.raises(ValueError, match=r"finished and cannot grow, but .*new\.png"):
-            write_predictions(more, path, resume=True)
+            write_predictions(more, path)
         assert path.read_bytes() == before
     else:
-        assert write_predictions(more, path, resume=True) == 1
+        assert write_predictions(more, path) == 1
         assert len(table(path)) == 4
 
 
@@ -598,7 +596,7 @@ def test_outputs_that_are_not_fit_are_refused_and_left_alone(tmp_path, monkeypat
         cases[name] = "not written by `resnets predict`"
     for name, message in cases.items():
         with pytest.raises(ValueError, match=message):
-            write_predictions(untouched(), tmp_path / name, resume=True)
+            write_predictions(untouched(), tmp_path / name)
         with pytest.raises(ValueError, match=message):
             done(tmp_path / name)
     with pytest.raises(ValueError, match="there is no folder"):
@@ -609,7 +607,7 @@ def test_outputs_that_are_not_fit_are_refused_and_left_alone(tmp_path, monkeypat
         write_predictions(rows()[:2], path)
         before = path.read_bytes()
         with pytest.raises(ValueError, match=r"has the columns .*notes; this run would write .*p_blue: name another output"):
-            write_predictions(rows()[2:], path, probabilities=True, resume=True)
+            write_predictions(rows()[2:], path, probabilities=True)
         assert path.read_bytes() == before
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(ValueError, match=r'pip install "resnets\[parquet\]"'):

@@ -61,10 +61,10 @@ ATTRIBUTION = """\
 - **The scale is fixed**, so size is evidence: a platelet is small, and a white blood cell may be larger than its crop.
 - **At an edge of the microscope image the window is shifted inside**, by at most {shift:g} pixels of the microscope image.
 - **BCCD's boxes are incomplete**: not every cell of an image has one, so these numbers say nothing about blood counts.
-- **Left out** are boxes of no area or under {min_side} pixels, boxes too near an edge to shift the window, boxes that
-  coincide with another (IoU above {iou:g}), boxes of another class whose centre lies inside the box of a white blood cell,
-  {mislabelled} boxes with a wrong class or a second, unmarked cell at the centre, and {again} microscope images that show again part
-  of what another shows.
+- **Left out** are boxes of no area or under {min_side} pixels, boxes too near an edge to shift the window, boxes that coincide
+  with another (IoU above {iou:g}), boxes of another class whose centre lies inside the box of a white blood cell, {mislabelled} boxes
+  with a wrong class or a second, unmarked cell at the centre, and {again} microscope images that show again part of what
+  another shows.
 - **Imbalanced on purpose.** Not for diagnosis.
 """
 
@@ -100,7 +100,8 @@ class Box:
     def window(self) -> tuple[int, int, int, int]:
         """The square to cut: centred on the cell, shifted where it would leave the picture."""
         left, top = (
-            min(max(round(middle - WINDOW / 2), 0), size - WINDOW) for middle, size in zip(self.centre, self.image_size, strict=True)
+            min(max(round(middle - WINDOW / 2), 0), size - WINDOW)
+            for middle, size in zip(self.centre, self.image_size, strict=True)
         )
         return left, top, left + WINDOW, top + WINDOW
 
@@ -236,7 +237,7 @@ def main() -> None:
     (args.output / "ATTRIBUTION.md").write_text(attribution(boxes), encoding="utf-8")
 
     size = sum(path.stat().st_size for path in args.output.rglob("*") if path.is_file())
-    print(f"{len(boxes)} crops of {len({box.image for box in boxes})} images, {size:,} bytes: {dict(Counter(b.label for b in boxes))}")
+    print(f"{len(boxes)} crops, {size:,} bytes: {dict(Counter(box.label for box in boxes))}")
 
 
 if __name__ == "__main__":

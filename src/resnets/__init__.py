@@ -15,7 +15,6 @@ _HOME = {
     "Prediction": "resnets.results",
     "Preprocessing": "resnets.preprocessing",
     "train": "resnets.run",
-    "evaluate": "resnets.run",
     "create_model": "resnets.models",
     "list_models": "resnets.models",
     "ResNet": "resnets.models",
@@ -27,8 +26,23 @@ _HOME = {
     "ResNet101": "resnets.models",
     "ResNet152": "resnets.models",
 }
-_ROOMS = frozenset("cli data evaluation export modelfile models preprocessing results run runtime settings tasks training".split())
-__all__ = ["__version__", *_HOME]  # noqa: PLE0604
+_ROOMS = frozenset(
+    (
+        "cli",
+        "data",
+        "evaluation",
+        "export",
+        "modelfile",
+        "models",
+        "preprocessing",
+        "results",
+        "run",
+        "runtime",
+        "settings",
+        "tasks",
+    )
+)
+__all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
     from resnets.models import BasicBlock as BasicBlock
@@ -43,7 +57,6 @@ if TYPE_CHECKING:
     from resnets.models import list_models as list_models
     from resnets.preprocessing import Preprocessing as Preprocessing
     from resnets.results import Prediction as Prediction
-    from resnets.run import evaluate as evaluate
     from resnets.run import train as train
     from resnets.runtime import load as load
 

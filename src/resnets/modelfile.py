@@ -69,7 +69,9 @@ class Model:
         device = next(self.net.parameters()).device
         inputs = torch.from_numpy(self.preprocessing.normalise(pixels)).to(device, memory_format=torch.channels_last)
         outputs = self.answering(inputs)
-        return Answer(*(None if value is None else value.float().cpu().numpy() for value in outputs))
+        probabilities, *more = (None if value is None else value.float().cpu().numpy() for value in outputs)
+        assert probabilities is not None
+        return Answer(probabilities, *more)
 
 
 def describe_network(network: Network | None, net: nn.Module, num_classes: int, in_channels: int) -> dict[str, Any]:
@@ -131,7 +133,9 @@ def read_model(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         metadata = json.loads(text)
         if metadata["format"] > FORMAT:
-            raise ValueError(f"{path}: made by a newer resnets (format {metadata['format']}); this one reads up to {FORMAT}: upgrade")
+            raise ValueError(
+                f"{path}: made by a newer resnets (format {metadata['format']}); this one reads up to {FORMAT}: upgrade"
+            )
         intact = metadata.pop("sha256") == _digest(tensors, metadata)
     except (json.JSONDecodeError, KeyError, TypeError):
         intact = False
@@ -177,5 +181,6 @@ def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy() if tensor.numel() else b"")
+        if tensor.numel():
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -14,13 +14,13 @@ import numpy as np
 from PIL import Image
 
 from resnets.data.loader import Pictures
-from resnets.data.sources import Found, Sample, find_data
+from resnets.data.sources import Sample, find_data
+from resnets.data.splits import class_indices
 from resnets.evaluation.maps import overlay, thumbnail
 from resnets.evaluation.metrics import Metrics, measure
 from resnets.evaluation.report import Case, Report, choose_cases, write_report
 from resnets.export import Proven, export_model
 from resnets.files import write_file
-from resnets.imagenet import class_name
 from resnets.modelfile import Model
 from resnets.preprocessing import Preprocessing
 from resnets.runtime.engines import Answer
@@ -57,20 +57,9 @@ class Answers:
         return text.getvalue()
 
 
-def indices(samples: Sequence[Sample], classes: Sequence[str]) -> np.ndarray:
-    """(n,) place of each sample's class among the model's, by name; never by the order of folders.
-
-    Raises:
-        ValueError: A class that the model does not know.
-    """
-    place = {class_name(name): number for number, name in enumerate(classes)}
-    unknown = sorted({sample.label for sample in samples} - set(place))
-    if unknown:
-        raise ValueError(f"classes the model does not know: {', '.join(unknown[:5])}; it knows: {', '.join(list(place)[:12])}")
-    return np.array([place[sample.label] for sample in samples], np.int64)
-
-
-def answer_all(answer: Callable[[np.ndarray], Answer], pictures: Pictures, progress: Callable[[int], None] = lambda done: None) -> Answer:
+def answer_all(
+    answer: Callable[[np.ndarray], Answer], pictures: Pictures, progress: Callable[[int], None] = lambda done: None
+) -> Answer:
     """Probabilities (n, classes) of all pictures, and the map of each one's predicted class as heat (n, h, w)."""
     size = 64 if max(pictures.preprocessing.size) >= 96 else 256
     probabilities, heat = [], []
@@ -85,26 +74,11 @@ def answer_all(answer: Callable[[np.ndarray], Answer], pictures: Pictures, progr
 
 def measure_model(model: Model, pictures: Pictures, progress: Callable[[int], None] = lambda done: None) -> Answers:
     """Evaluates a model on samples."""
-    labels = indices(pictures.samples, model.classes)
+    labels = class_indices(pictures.samples, model.classes)
     said = answer_all(model.answer, pictures, progress)
     groups = np.array([sample.group for sample in pictures.samples])
     metrics = measure(said.probabilities, labels, model.classes, groups=groups if _clustered(groups) else None)
     return Answers(tuple(pictures.samples), labels, said.probabilities, said.heat, metrics)
-
-
-def samples_to_measure(source: str | Path, split: str | None) -> tuple[Found, list[Sample], str]:
-    """The samples of one part of the data: the part asked for, else test, else val, else all there are.
-
-    Raises:
-        ValueError: No such part.
-    """
-    found = find_data(source)
-    parts = {sample.split for sample in found.samples}
-    if split is None:
-        split = next((part for part in ("test", "val", "") if part in parts), "train")
-    if split not in parts and parts != {""}:
-        raise ValueError(f"{source} has no part {split!r}; it has: {', '.join(sorted(parts))}")
-    return found, [sample for sample in found.samples if sample.split in (split, "")], split or "all"
 
 
 def show_cases(answers: Answers, pictures: Pictures) -> tuple[Case, ...]:
@@ -116,7 +90,9 @@ def show_cases(answers: Answers, pictures: Pictures) -> tuple[Case, ...]:
         pixels = (pixels // 257).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
         row, sample = answers.probabilities[place], answers.samples[place]
         heat = None if answers.heat is None else _jpeg(overlay(pixels, answers.heat[place].astype(np.float32)))
-        case = Case(sample.name, classes[answers.labels[place]], classes[row.argmax()], float(row.max()), float(row[answers.labels[place]]))
+        case = Case(
+            sample.name, classes[answers.labels[place]], classes[row.argmax()], float(row.max()), float(row[answers.labels[place]])
+        )
         cases.append(Case(**{**vars(case), "thumbnail": thumbnail(pixels), "heat": heat}))
     return tuple(cases)
 
@@ -155,7 +131,12 @@ def export_outcome(model: Model, path: Path, samples: Sequence[Sample] = ()) -> 
 
 def write_card(path: Path, name: str, facts: Iterable[tuple[str, str]], metrics: Metrics, proven: Proven) -> None:
     """model_card.md: what the model is, for whoever finds the file later."""
-    lines = [f"# {name}", "", f"Image classifier: {', '.join(metrics.classes[:20])}{' ...' if len(metrics.classes) > 20 else ''}.", ""]
+    lines = [
+        f"# {name}",
+        "",
+        f"Image classifier: {', '.join(metrics.classes[:20])}{' ...' if len(metrics.classes) > 20 else ''}.",
+        "",
+    ]
     lines += ["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in facts), ""]
     lines += [
         "## Measured on pictures it was not trained on",

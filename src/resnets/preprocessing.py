@@ -18,7 +18,9 @@ from numpy.typing import ArrayLike
 from PIL import Image, ImageOps
 
 MAX_PIXELS = 200_000_000  # 14,000 x 14,000: beyond it a picture is refused before any of it is decoded
-IMAGE_SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .bmp .webp .tif .tiff .ppm .pgm .pbm .jp2".split())
+IMAGE_SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2")
+)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -111,13 +113,16 @@ class Preprocessing:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
         """The value again from `to_dict`, as it stands in the metadata of a file."""
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        return cls(**plain)
 
     def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON and YAML."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(self).items()}
 
     @property
     def dtype(self) -> np.dtype:
+        """Of stored pixels: uint8 or uint16."""
         return np.dtype(np.uint8 if self.value_range == 255 else np.uint16)
 
     @property
@@ -160,7 +165,8 @@ class Preprocessing:
 
     def normalise(self, pixels: np.ndarray) -> np.ndarray:
         """(N, H, W, C) stored pixels to (N, C, H, W) float32 as the network takes it."""
-        scaled = (pixels.astype(np.float32) / self.value_range - np.float32(self.mean)) / np.float32(self.std)
+        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
+        scaled = (pixels.astype(np.float32) / self.value_range - mean) / std
         return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 
     def open(self, source: Path | str | bytes, short_side: int | None = None) -> Image.Image:
@@ -212,7 +218,17 @@ def open_image(
         raise BadImage("no permission to read it") from None
     except MemoryError:
         raise BadImage("not enough memory to decode it") from None
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, Image.DecompressionBombError) as error:
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        IndexError,
+        KeyError,
+        TypeError,
+        OverflowError,
+        Image.DecompressionBombError,
+    ) as error:
         reason = "empty file" if _is_empty(source) else f"not readable as a picture ({_first_line(error)})"
         raise BadImage(reason) from None
 

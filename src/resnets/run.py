@@ -27,7 +27,7 @@ from resnets import outcome
 from resnets.data.check import Check, check_pictures
 from resnets.data.loader import Pictures, TrainingBatches
 from resnets.data.sources import Sample, find_data
-from resnets.data.splits import complete_splits, read_split, split_csv
+from resnets.data.splits import class_indices, complete_splits, read_split, split_csv
 from resnets.data.transforms import Augmentation
 from resnets.evaluation.curves import plot_curves
 from resnets.evaluation.metrics import Metrics
@@ -223,7 +223,9 @@ def resume(folder: str | Path, net: nn.Module | None = None, callbacks: Sequence
         if not needed.is_file():
             raise ValueError(f"{folder} cannot be resumed: it has no {needed.relative_to(files.path)}")
     if files.summary.is_file() and not json.loads(files.summary.read_text(encoding="utf-8"))["stopped"]:
-        raise ValueError(f"{folder} is finished; its report is {files.report}. To train longer, start from it: --weights {files.best}")
+        raise ValueError(
+            f"{folder} is finished; its report is {files.report}. To train longer, start from it: --weights {files.best}"
+        )
     spec = Spec.read(files.args)
     samples = read_split(files.split)
     job = _read(spec, files, net or build_network(spec.network), samples, screen, callbacks, started)
@@ -238,8 +240,10 @@ def _prepare(settings: TrainSettings, given: nn.Module | None, screen: Screen) -
     classes = tuple(sorted({sample.label for sample in training}))
     held_out = [sample for sample in samples if sample.split != "train"]
     if len(classes) < 2 or not held_out:
-        raise ValueError(f"{settings.data}: {len(training)} pictures of {len(classes)} classes to train on, {len(held_out)} held out; more are needed")
-    outcome.indices(held_out, classes)
+        raise ValueError(
+            f"{settings.data}: {len(training)} pictures of {len(classes)} classes to train on and {len(held_out)} held out are too few"
+        )
+    class_indices(held_out, classes)
     sizes = {sample.name: (fact.height, fact.width) for sample, fact in zip(check.found.samples, check.facts, strict=True)}
     measured = np.array([sizes[sample.name] for sample in training])
     median = (int(np.median(measured[:, 0])), int(np.median(measured[:, 1])))
@@ -372,7 +376,13 @@ def _try_network(net: nn.Module, spec: Spec, screen: Screen) -> None:
 
 
 def _read(
-    spec: Spec, folder: RunFolder, net: nn.Module, samples: list[Sample], screen: Screen, callbacks: Sequence[Callback], started: float
+    spec: Spec,
+    folder: RunFolder,
+    net: nn.Module,
+    samples: list[Sample],
+    screen: Screen,
+    callbacks: Sequence[Callback],
+    started: float,
 ) -> Job:
     """Decodes the pictures into memory, as far as the budget goes; held-out ones first, since they are all needed every time."""
     settings, preprocessing = spec.settings, spec.preprocessing
@@ -395,9 +405,9 @@ def _read(
     kept, total = training.kept, len(training)
     beyond = "" if kept == total else f"; {total - kept:,} beyond it are decoded every time (--cache-gb)"
     screen.say(f"{kept:,} of {total:,} training pictures in memory ({training.bytes / 1e9:.2f} GB){beyond}")
-    labels = outcome.indices(parts["train"], spec.classes)
+    labels = class_indices(parts["train"], spec.classes)
     batches = TrainingBatches(training, labels, settings.batch_size, augmentation, settings.seed)
-    net = net.to(device, memory_format=torch.channels_last)
+    net = net.to(device).to(memory_format=torch.channels_last)
     return Job(spec, folder, net, samples, screen, callbacks, started, device, batches, held_out, measured)
 
 
@@ -461,13 +471,16 @@ def _carry_out(job: Job, tensors: dict[str, torch.Tensor] | None = None, metadat
             job.folder.write_results(state.rows)
             if row["val_accuracy"] is not None:
                 job.screen.say(_row_words(row))
-            return any([callback(row) for callback in job.callbacks])
+            answers = [callback(row) for callback in job.callbacks]  # all of them are told
+            return any(answers)
 
         hooks = Hooks(lambda state: _validate(job, state), lambda state: _save(job, state), on_step, on_row, stopping)
         train_steps(state, job.batches.from_step(state.step, job.device), task, plan, hooks)
     if state.step < spec.steps:
         job.stopped = True
-        job.screen.warn(f"stopped at step {state.step:,} of {spec.steps:,}, saved; go on with: resnets train --resume {job.folder.path}")
+        job.screen.warn(
+            f"stopped at step {state.step:,} of {spec.steps:,}, saved; go on with: resnets train --resume {job.folder.path}"
+        )
         if not state.best:
             _validate(job, state)
     return _finish(job, state)
@@ -475,7 +488,7 @@ def _carry_out(job: Job, tensors: dict[str, torch.Tensor] | None = None, metadat
 
 def _validate(job: Job, state: TrainingState) -> Row:
     """Measures raw and averaged weights; the better, if it is the best so far, becomes best.safetensors."""
-    labels = outcome.indices(job.held_out.samples, job.spec.classes)
+    labels = class_indices(job.held_out.samples, job.spec.classes)
     row: Row = {}
     for weights, net, suffix in (("raw", state.net, ""), ("averaged", state.average.net, "_ema")):
         model = Model(net, job.spec.classes, job.spec.preprocessing, job.spec.network)
@@ -512,7 +525,7 @@ def _finish(job: Job, state: TrainingState) -> Run:
     spec, folder, screen = job.spec, job.folder, job.screen
     net = job.net if spec.network["kind"] == "object" else None
     model = load_model(folder.best, net)
-    model.net.to(job.device, memory_format=torch.channels_last)
+    model.net.to(job.device).to(memory_format=torch.channels_last)
     with screen.progress("measuring", len(job.measured)) as bar:
         answers = outcome.measure_model(model, job.measured, bar.update)
     model.metadata["metrics"] = answers.metrics.to_dict()
@@ -557,7 +570,9 @@ def _facts(job: Job, state: TrainingState) -> list[tuple[str, str]]:
         ("input", f"{spec.preprocessing.size[0]} x {spec.preprocessing.size[1]}, {spec.preprocessing.fit}"),
         ("training", f"{state.step:,} steps of {job.batches.batch_size} ({epochs:.1f} epochs), learning rate {settings.lr:g}"),
         ("time", f"{state.seconds:.0f} s of training on {job.device}"),
-        ("best weights", f"{state.best.get('weights')}, step {state.best.get('step', 0):,}") if state.best else ("best weights", "last"),
+        ("best weights", f"{state.best.get('weights')}, step {state.best.get('step', 0):,}")
+        if state.best
+        else ("best weights", "last"),
     ]
 
 
@@ -584,7 +599,9 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
 
 def _data_name(data: str) -> str:
     path = Path(data)
-    name = path.resolve().name if path.is_dir() else path.resolve().parent.name if path.stem in ("labels", "metadata") else path.stem
+    name = (
+        path.resolve().name if path.is_dir() else path.resolve().parent.name if path.stem in ("labels", "metadata") else path.stem
+    )
     return name or "model"
 
 

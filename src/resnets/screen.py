@@ -68,5 +68,7 @@ class Screen:
             TimeRemainingColumn(compact=True),
             TextColumn("{task.fields[remark]}"),
         )
-        with Progress(*columns, console=self.console, transient=True, disable=self.quiet or not self.console.is_terminal) as progress:
+        with Progress(
+            *columns, console=self.console, transient=True, disable=self.quiet or not self.console.is_terminal
+        ) as progress:
             yield Bar(progress, progress.add_task(title, total=total, remark=""))

@@ -37,7 +37,7 @@ def convert(key: str, value: Any, kind: Any) -> Any:
     """One value to the type of its field: int, float, bool, str, tuples of them (as 3-4-6-3), or one of these or None."""
     if typing.get_origin(kind) in (types.UnionType, typing.Union):
         inner = [option for option in typing.get_args(kind) if option is not type(None)]
-        return None if value is None or value == "none" and str not in inner else convert(key, value, inner[0])
+        return None if value is None or (value == "none" and str not in inner) else convert(key, value, inner[0])
     if typing.get_origin(kind) is tuple:
         items = value.split("-") if isinstance(value, str) else [value] if isinstance(value, int | float) else value
         return tuple(convert(key, item, typing.get_args(kind)[0]) for item in items)

@@ -95,7 +95,8 @@ def check_pictures(
             facts.append(fact)
             progress(done)
     usable = [place for place, fact in enumerate(facts) if not fact.error]
-    thumbnails = np.stack([facts[place].thumbnail for place in usable]) if usable else np.zeros((0, *THUMBNAIL[::-1]), np.uint8)
+    small = [fact.thumbnail for fact in facts if fact.thumbnail is not None]
+    thumbnails = np.stack(small) if small else np.zeros((0, *THUMBNAIL[::-1]), np.uint8)
     pairs = [
         Pair(usable[pair.first], usable[pair.second], pair.kind)
         for pair in find_pairs([facts[place].digest for place in usable], thumbnails)
@@ -141,9 +142,13 @@ def _about_pairs(found: Found, pairs: Sequence[Pair]) -> list[Finding]:
             groups.setdefault(("warning", "alike, but of different classes"), []).append(f"{a.name} ~ {b.name} ({pair.kind})")
         if a.split != b.split:
             parts = " and ".join(sorted((a.split, b.split)))
-            groups.setdefault(("warning", f"alike across {parts}: the measurement is too good"), []).append(f"{a.name} ~ {b.name} ({pair.kind})")
+            groups.setdefault(("warning", f"alike across {parts}: the measurement is too good"), []).append(
+                f"{a.name} ~ {b.name} ({pair.kind})"
+            )
         if a.label == b.label and a.split == b.split:
-            groups.setdefault(("note", "alike within a class; kept on one side of a split"), []).append(f"{a.name} ~ {b.name} ({pair.kind})")
+            groups.setdefault(("note", "alike within a class; kept on one side of a split"), []).append(
+                f"{a.name} ~ {b.name} ({pair.kind})"
+            )
     return [Finding(severity, f"{len(names)} pairs {text}", tuple(names)) for (severity, text), names in groups.items()]
 
 
@@ -162,7 +167,9 @@ def _about_classes(found: Found, facts: Sequence[Fact]) -> list[Finding]:
         if missing and split != "all":
             findings.append(Finding("warning", f"classes without a usable picture in {split}: {', '.join(missing)}"))
     if len(training) < 2:
-        findings.append(Finding("error", f"one class only ({', '.join(training) or 'none'}): at least two are needed to tell apart"))
+        findings.append(
+            Finding("error", f"one class only ({', '.join(training) or 'none'}): at least two are needed to tell apart")
+        )
     few = sorted(label for label, count in training.items() if count < FEW)
     if few:
         findings.append(Finding("warning", f"fewer than {FEW} pictures for training: {', '.join(few)}"))
@@ -198,5 +205,5 @@ def _files(names: Sequence[str]) -> str:
 
 def _spread(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if not len(values):
-        return (np.zeros(2, int),) * 3  # type: ignore[return-value]
+        return (np.zeros(2, int),) * 3
     return values.min(0), np.median(values, 0).astype(int), values.max(0)

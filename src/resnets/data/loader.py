@@ -1,7 +1,7 @@
 """Pictures in memory, and batches in steps.
 
-Training pictures are decoded once and kept as uint8, up to a budget; those beyond it are decoded again, at reduced scale, by threads
-that work ahead of the network. Decoding releases Python's lock, so threads do what processes would, without copying.
+Training pictures are decoded once and kept as uint8, up to a budget; those beyond it are decoded again, at reduced scale, by
+threads that work ahead of the network. Decoding releases Python's lock, so threads do what processes would, without copying.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from resnets.data.sources import Sample
 from resnets.data.transforms import Augmentation, augment, normalise, uniform
-from resnets.preprocessing import RESAMPLING, BadImage, Preprocessing
+from resnets.preprocessing import RESAMPLING, Preprocessing
 
 AHEAD = 2  # batches prepared ahead of the network
 
@@ -35,7 +35,12 @@ class Pictures:
     """
 
     def __init__(
-        self, samples: Sequence[Sample], preprocessing: Preprocessing, short_side: int | None, budget: float, workers: int | None = None
+        self,
+        samples: Sequence[Sample],
+        preprocessing: Preprocessing,
+        short_side: int | None,
+        budget: float,
+        workers: int | None = None,
     ) -> None:
         self.samples = samples
         self.preprocessing = preprocessing

@@ -125,7 +125,7 @@ def _read_folder(root: Path) -> Found:
     folders = _subfolders(root)
     parts = {folder: SPLIT_NAMES[folder.name.lower()] for folder in folders if folder.name.lower() in SPLIT_NAMES}
     if "train" in parts.values() or len(parts) == len(folders) > 0:
-        split_folders = [(folder, split) for folder, split in parts.items()]
+        split_folders = list(parts.items())
         layout = f"{' | '.join(folder.name for folder in parts)} / CLASS / pictures"
         left = [folder.name for folder in folders if folder not in parts]
         notes = [f"left out, no part of the data: {', '.join(left)}"] if left else []
@@ -161,7 +161,9 @@ def _read_table(path: Path) -> Found:
     file_column = next((column for column in FILE_COLUMNS if column in columns), None)
     label_column = next((column for column in LABEL_COLUMNS if column in columns), None)
     if file_column is None or label_column is None:
-        raise ValueError(f"{path}: columns are {', '.join(columns) or 'missing'}; file_name and label are needed (split, group may follow)")
+        raise ValueError(
+            f"{path}: columns are {', '.join(columns) or 'missing'}; file_name and label are needed (split, group may follow)"
+        )
     samples = []
     for number, row in enumerate(rows, start=2):
         name, label, split = ((row.get(column) or "").strip() for column in (file_column, label_column, "split"))
@@ -170,7 +172,9 @@ def _read_table(path: Path) -> Found:
         if split and split.lower() not in SPLIT_NAMES:
             raise ValueError(f"{path}, line {number}: split {split!r}; {nearest(split.lower(), SPLIT_NAMES)}")
         samples.append(
-            Sample(path.parent / name, name, class_name(label), SPLIT_NAMES.get(split.lower(), ""), (row.get("group") or "").strip())
+            Sample(
+                path.parent / name, name, class_name(label), SPLIT_NAMES.get(split.lower(), ""), (row.get("group") or "").strip()
+            )
         )
     if not samples:
         raise ValueError(f"{path}: the table has no lines below its header")

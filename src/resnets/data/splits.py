@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from resnets.data.sources import Sample
+from resnets.data.sources import Found, Sample, find_data
+from resnets.imagenet import class_name
 
 
 def hold_out(samples: Sequence[Sample], fraction: float, seed: int, part: str = "val") -> list[Sample]:
@@ -36,7 +37,7 @@ def hold_out(samples: Sequence[Sample], fraction: float, seed: int, part: str = 
     held: Counter[str] = Counter()
     chosen: set[int] = set()
     order = list(groups.values())
-    np.random.default_rng(seed).shuffle(order)  # type: ignore[arg-type]
+    np.random.default_rng(seed).shuffle(order)
     for members in sorted(order, key=len, reverse=True):
         added = Counter(samples[index].label for index in members)
         gain = sum((abs(held[c] - target[c]) - abs(held[c] + n - target[c])) / max(1.0, target[c]) for c, n in added.items())
@@ -62,6 +63,34 @@ def complete_splits(samples: Sequence[Sample], fraction: float, seed: int) -> tu
     if any(sample.group for sample in training):
         words += ", groups kept together"
     return sorted(hold_out(training, fraction, seed) + others, key=lambda sample: sample.name), words
+
+
+def class_indices(samples: Sequence[Sample], classes: Sequence[str]) -> np.ndarray:
+    """(n,) place of each sample's class among the model's, by name; never by the order of folders.
+
+    Raises:
+        ValueError: A class that the model does not know.
+    """
+    place = {class_name(name): number for number, name in enumerate(classes)}
+    unknown = sorted({sample.label for sample in samples} - set(place))
+    if unknown:
+        raise ValueError(f"classes the model does not know: {', '.join(unknown[:5])}; it knows: {', '.join(list(place)[:12])}")
+    return np.array([place[sample.label] for sample in samples], np.int64)
+
+
+def samples_to_measure(source: str | Path, split: str | None) -> tuple[Found, list[Sample], str]:
+    """The samples of one part of the data: the part asked for, else test, else val, else all there are.
+
+    Raises:
+        ValueError: No such part.
+    """
+    found = find_data(source)
+    parts = {sample.split for sample in found.samples}
+    if split is None:
+        split = next((part for part in ("test", "val", "") if part in parts), "train")
+    if split not in parts and parts != {""}:
+        raise ValueError(f"{source} has no part {split!r}; it has: {', '.join(sorted(parts))}")
+    return found, [sample for sample in found.samples if sample.split in (split, "")], split or "all"
 
 
 def split_csv(samples: Sequence[Sample]) -> str:

@@ -47,7 +47,7 @@ class Augmentation:
         return -(-max(preprocessing.size) * 115 // 100) if self.crop == "resized" else None
 
     def boxes(self, draws: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-        """The part of each kept picture that is shown: (N, 6) draws and (N, 2) heights and widths to (N, 4) top, left, bottom, right."""
+        """What is shown of each kept picture: (N, 6) draws and (N, 2) heights, widths to (N, 4) top, left, bottom, right."""
         height, width = sizes[:, 0].astype(np.float64), sizes[:, 1].astype(np.float64)
         if self.crop == "resized":
             area = height * width * (self.smallest + (1 - self.smallest) * draws[:, 0])
@@ -85,9 +85,7 @@ def _mix(x: np.ndarray | np.uint64) -> np.ndarray:
         return np.asarray(x ^ (x >> np.uint64(31)))
 
 
-def augment(
-    pictures: Sequence[np.ndarray], augmentation: Augmentation, preprocessing: Preprocessing, draws: np.ndarray
-) -> Tensor:
+def augment(pictures: Sequence[np.ndarray], augmentation: Augmentation, preprocessing: Preprocessing, draws: np.ndarray) -> Tensor:
     """A batch: pictures (h, w, C) of any sizes to (N, C, height, width) float32 in grey levels, channels_last.
 
     All pictures go into one canvas; one bilinear sampling then cuts, scales and flips each by its own draws (N, 6). Outside a
@@ -106,7 +104,9 @@ def augment(
     theta = np.zeros((len(pictures), 2, 3))  # input coordinates in [-1, 1] to canvas coordinates in [-1, 1]
     theta[:, 0, 0], theta[:, 0, 2] = flip_x * (right - left) / canvas_w, (right + left) / canvas_w - 1
     theta[:, 1, 1], theta[:, 1, 2] = flip_y * (bottom - top) / canvas_h, (bottom + top) / canvas_h - 1
-    grid = F.affine_grid(torch.from_numpy(theta).float(), [len(pictures), preprocessing.channels, *preprocessing.size], align_corners=False)
+    grid = F.affine_grid(
+        torch.from_numpy(theta).float(), [len(pictures), preprocessing.channels, *preprocessing.size], align_corners=False
+    )
     pad = float(preprocessing.pad_color)
     sampled = F.grid_sample(images - pad if pad else images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     return (sampled + pad if pad else sampled).contiguous(memory_format=torch.channels_last)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from resnets.preprocessing import open_image
 
 # Nine equal steps along matplotlib's `inferno`: lightness rises evenly, so more evidence always looks like more.
 INFERNO = np.array(
@@ -59,3 +62,22 @@ def _image(pixels: np.ndarray) -> Image.Image:
         raise ValueError(f"pixels of shape {pixels.shape} and type {pixels.dtype}; (H, W, 1 or 3) uint8 or uint16 were expected")
     eight = pixels if pixels.dtype == np.uint8 else np.round(pixels / 257).astype(np.uint8)
     return Image.fromarray(eight[..., 0] if eight.shape[2] == 1 else eight)
+
+
+def draw_map(file: Path, heat: np.ndarray, folder: Path, side: int = 512) -> Path:
+    """Writes the map of one picture file as FOLDER/NAME.heat.jpg, scaled to at most `side` pixels; nothing is overwritten.
+
+    Args:
+        file: The picture.
+        heat: (h, w), the evidence over the input; shown over the whole picture, so its place is rough where the borders were cut.
+        folder: Where to.
+    """
+    picture = open_image(file, short_side=side)[0]
+    picture.thumbnail((side, side))
+    target = folder / f"{file.name}.heat.jpg"
+    number = 2
+    while target.exists():
+        target = folder / f"{file.name}.heat.{number}.jpg"
+        number += 1
+    overlay(np.asarray(picture), heat).save(target, "JPEG", quality=90)
+    return target

@@ -1,4 +1,4 @@
-"""Writes NAME.onnx and proves it: every installed engine must answer as the model does, on whole pictures, before the file exists."""
+"""Writes NAME.onnx, once every installed engine has answered as the model does, on whole pictures."""
 
 from __future__ import annotations
 
@@ -73,14 +73,14 @@ def export_model(model: Model, path: Path, pictures: Iterable[Image.Image]) -> P
         OSError: It cannot be written.
     """
     model.answering.cpu()
-    pictures = [whole(picture) for picture in pictures]
-    assert pictures, "a proof needs pictures"
-    golden = [_shrunk(picture) for picture in pictures[:GOLDEN]]
+    arrays = [whole(picture) for picture in pictures]
+    assert arrays, "a proof needs pictures"
+    golden = [_shrunk(picture) for picture in arrays[:GOLDEN]]
     metadata = {**_metadata(model), "golden": [_golden_entry(model, picture) for picture in golden]}
     text = json.dumps(metadata, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     content = to_bytes(build_graph(model.answering, model.preprocessing), text)
     sealed = seal(content)
-    batches = _batches([*golden, *pictures], model.preprocessing)
+    batches = _batches([*golden, *arrays], model.preprocessing)
     expected = [model(batch).probabilities for batch in batches]
     engines, differences, agreeing = [], [], 0
     for name in available_engines():
@@ -109,7 +109,9 @@ def rehearse(model: Model) -> None:
         build_graph(model.answering, model.preprocessing)
     except (torch.onnx.OnnxExporterError, onnx.checker.ValidationError, RuntimeError, NotImplementedError) as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
-        raise ValueError(f"{model.network_name} cannot be exported to ONNX ({reason}); trained, it would end without its .onnx") from error
+        raise ValueError(
+            f"{model.network_name} cannot be exported to ONNX ({reason}); trained, it would end without its .onnx"
+        ) from error
 
 
 def _metadata(model: Model) -> dict[str, Any]:

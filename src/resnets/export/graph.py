@@ -54,6 +54,7 @@ def _trace(answering: Answering, preprocessing: Preprocessing) -> ir.Model:
             opset_version=OPSET,
             verbose=False,
         )
+    assert program is not None
     return program.model
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 Shortcut = Callable[[int, int, int], nn.Module | None]  # (in_channels, out_channels, stride) -> module; None is the identity
-Stem = Callable[[int, int], dict[str, nn.Module]]  # (in_channels, width) -> the modules conv1, bn1, relu and maxpool
+Stem = Callable[[int, int], dict[str, nn.Module]]  # (in_channels, width) -> conv1, bn1, relu and maxpool
 
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
@@ -98,9 +98,9 @@ class ResNet(nn.Module):
     """A residual network for pictures.
 
     Args:
-        block: A class `block(in_channels, out_channels, stride=1, downsample=None)` with a class attribute `expansion`:
-            one of ours or your own. `downsample` is the shortcut to apply, None for the identity. A block with
-            `preactivated = True` leaves norm and activation to the next one, so the network ends with its own.
+        block: A class `block(in_channels, out_channels, stride=1, downsample=None)` with a class attribute `expansion`, ours or
+            your own. `downsample` is the shortcut to apply, None for the identity. One with `preactivated = True` leaves norm
+            and activation to the next, so the network ends with its own.
         layers: Blocks in each stage.
         num_classes: Outputs.
         in_channels: Channels of the pictures.
@@ -112,7 +112,7 @@ class ResNet(nn.Module):
 
     def __init__(
         self,
-        block: type[nn.Module] | Any,
+        block: Any,
         layers: Sequence[int],
         num_classes: int = 1000,
         *,
@@ -125,7 +125,9 @@ class ResNet(nn.Module):
         super().__init__()
         widths = tuple(widths)[: len(layers)]
         if len(widths) != len(layers) or min(layers, default=0) < 1:
-            raise ValueError(f"ResNet: {len(layers)} stages of {list(layers)} blocks and {len(widths)} widths; one width a stage, one block at least")
+            raise ValueError(
+                f"ResNet: {list(layers)} blocks and widths {widths}; every stage needs one width and at least one block"
+            )
         preactivated = getattr(block, "preactivated", False)
 
         parts = stem(in_channels, widths[0])  # (N, 3, 224, 224) -> (N, 64, 56, 56)
@@ -134,27 +136,26 @@ class ResNet(nn.Module):
             self.bn1, self.relu = nn.Identity(), nn.Identity()
 
         channels = widths[0]
-        for number, (width, depth) in enumerate(zip(widths, layers, strict=True), start=1):
-            blocks = []
+        self.stage_names = [f"layer{number}" for number in range(1, len(layers) + 1)]
+        for name, width, depth in zip(self.stage_names, widths, layers, strict=True):
+            blocks, out_channels = [], width * block.expansion
             for index in range(depth):
-                stride = 2 if number > 1 and index == 0 else 1
-                out_channels = width * block.expansion
+                stride = 2 if name != "layer1" and index == 0 else 1
                 blocks.append(block(channels, out_channels, stride, shortcut(channels, out_channels, stride)))
                 channels = out_channels
-            self.add_module(f"layer{number}", nn.Sequential(*blocks))  # (N, 256, 56, 56) .. (N, 2048, 7, 7)
+            self.add_module(name, nn.Sequential(*blocks))  # (N, 256, 56, 56) .. (N, 2048, 7, 7)
 
         self.norm = nn.BatchNorm2d(channels) if preactivated else nn.Identity()
         self.act = nn.ReLU(inplace=True) if preactivated else nn.Identity()
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(channels, num_classes)
-        self.num_stages = len(layers)
         self._initialise(zero_init)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """The last feature maps: (N, C, H, W) -> (N, 2048, H / 32, W / 32)."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        for number in range(1, self.num_stages + 1):
-            x = getattr(self, f"layer{number}")(x)
+        for name in self.stage_names:
+            x = getattr(self, name)(x)
         return self.act(self.norm(x))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -170,8 +171,8 @@ class ResNet(nn.Module):
             if isinstance(module, nn.Conv2d):  # He et al. 2015 (arXiv:1502.01852): keeps the variance through ReLUs
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         for module in self.modules() if zero_init else ():
-            if hasattr(module, "branch_end"):
-                nn.init.zeros_(module.get_submodule(module.branch_end).weight)
+            if isinstance(end := getattr(module, "branch_end", None), str):
+                nn.init.zeros_(module.get_parameter(f"{end}.weight"))
 
 
 def ResNet18(num_classes: int = 1000) -> ResNet:

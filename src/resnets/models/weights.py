@@ -1,16 +1,15 @@
-"""Weights that go into a network: torchvision's, a file's; what fits is loaded, what does not is adapted or left, and it is said."""
+"""Weights that go into a network: what fits is loaded, what does not is adapted or left new, and it is said."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import socket
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -69,7 +68,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"no such weights file: {path}")
     try:
         if path.suffix == ".safetensors":
-            state = safetensors.torch.load_file(path)
+            state: Any = safetensors.torch.load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except (safetensors.SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
@@ -77,7 +76,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
     except Exception as error:
         if type(error).__name__ != "UnpicklingError":
             raise
-        raise ValueError(f"{path}: holds more than tensors, and running code from a file is refused; save net.state_dict()") from None
+        raise ValueError(
+            f"{path}: holds more than tensors, and running code from a file is refused; save net.state_dict()"
+        ) from None
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
     if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
@@ -111,7 +112,11 @@ def load_weights(net: nn.Module, state: Mapping[str, Tensor], head: str = "fc") 
         adapted.append(f"{first} (3 channels to 1)")
     missing = [key for key in own if key not in result and not key.endswith("num_batches_tracked")]
     extra = [key for key in result if key not in own]
-    shapes = [f"{key} {tuple(result[key].shape)} for {tuple(own[key].shape)}" for key in own if key in result and result[key].shape != own[key].shape]
+    shapes = [
+        f"{key} {tuple(result[key].shape)} for {tuple(own[key].shape)}"
+        for key in own
+        if key in result and result[key].shape != own[key].shape
+    ]
     if missing or extra or shapes:
         raise ValueError(
             "weights of another network: "
@@ -133,7 +138,11 @@ def is_folded(state: Mapping[str, Tensor]) -> bool:
     """
     means = [value for key, value in state.items() if key.endswith("running_mean")]
     variances = [value for key, value in state.items() if key.endswith("running_var")]
-    return bool(means) and not any(mean.any() for mean in means) and all(bool((v - FOLDED_VARIANCE).abs().max() < 1e-7) for v in variances)
+    return (
+        bool(means)
+        and not any(mean.any() for mean in means)
+        and all(bool((v - FOLDED_VARIANCE).abs().max() < 1e-7) for v in variances)
+    )
 
 
 def torchvision_weights(network: str, tag: str = "DEFAULT", say: Callable[[str], None] = lambda text: None) -> Weights:
@@ -195,8 +204,8 @@ def download(url: str, target: Path, timeout: float = 15.0) -> str:
         named = re.search(r"-([0-9a-f]{8,})\.", target.name)
         if named and not digest.hexdigest().startswith(named[1]):
             raise Offline(f"sha256 of what came is {digest.hexdigest()}, {named[1]}... was expected; {by_hand}")
-        os.replace(partial, target)
-    except (urllib.error.URLError, socket.timeout, ConnectionError, OSError) as error:
+        partial.replace(target)
+    except (TimeoutError, urllib.error.URLError, ConnectionError, OSError) as error:
         raise Offline(f"{getattr(error, 'reason', error)}; {by_hand}") from None
     finally:
         partial.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ import sys
 import threading
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import ModuleType
 from typing import Protocol
 
 import numpy as np
@@ -87,14 +88,7 @@ class OpenVinoEngine:
     name = "openvino"
 
     def __init__(self, data: bytes, threads: int = 0) -> None:
-        # Importing OpenVINO sends an event to its maker, unless a consent file in the home folder or the environment says
-        # no. Without the package that does the sending it falls back on its own stub: nothing is sent, no file is written.
-        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-        try:
-            import openvino
-        except ModuleNotFoundError:
-            raise ValueError('the engine openvino is not installed; run: pip install "resnets[openvino]"') from None
-
+        openvino = import_openvino()
         self.version = str(openvino.__version__)
         options = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -118,6 +112,23 @@ class OpenVinoEngine:
         except RuntimeError as error:
             raise EngineError(_reason(error)) from None
         return Answer(**{name: found[output] for name, output in self._outputs.items()})
+
+
+def import_openvino() -> ModuleType:
+    """The openvino package, kept from the network; everything that uses it takes it from here.
+
+    Importing OpenVINO sends an event to its maker, unless a file in the home folder or the environment says no. Without the
+    package that does the sending it falls back on its own stub: nothing is sent and no file is written.
+
+    Raises:
+        ValueError: It is not installed.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    try:
+        import openvino
+    except ModuleNotFoundError:
+        raise ValueError('the engine openvino is not installed; run: pip install "resnets[openvino]"') from None
+    return openvino
 
 
 ENGINES: dict[str, type[OnnxRuntimeEngine] | type[OpenVinoEngine]] = {
@@ -147,10 +158,7 @@ def make_engine(name: str, data: bytes, threads: int = 0) -> Engine:
 
 
 def usable_cores() -> int:
-    """Physical cores this process may use: those it is bound to, and no more than a container's quota.
-
-    The libraries count all cores of the machine; more threads than cores make every prediction slower.
-    """
+    """Physical cores this process may use: those it is bound to, and no more than its container's quota."""
     processors = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     siblings = (Path(f"/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list") for number in processors)
     cores = len({file.read_text() if file.exists() else str(file) for file in siblings})

@@ -26,25 +26,24 @@ _BEGINNING = {".csv": ",".join(COLUMNS).encode(), ".jsonl": b'{"file": '}
 _ERRORS = sys.getfilesystemencodeerrors()
 
 
-def write_predictions(
-    predictions: Iterable[Prediction], path: str | Path | None = None, probabilities: bool = False, resume: bool = False
-) -> int:
+def write_predictions(predictions: Iterable[Prediction], path: str | Path | None = None, probabilities: bool = False) -> int:
     """Writes a row for each prediction, as it comes.
 
-    Parquet cannot grow: its rows go to `NAME.parquet.partial` (JSON lines), which becomes the Parquet file at the end.
+    An output that is there is continued after its last whole row, without a second row for a file. To not predict those
+    files again, give the predictor `skip=done(path)`. Parquet cannot grow: its rows go to `NAME.parquet.partial` (JSON
+    lines), which becomes the Parquet file at the end.
 
     Args:
         predictions: What `Predictor.predict` gives; nothing is taken from it before `path` is found to be fit.
         path: Where to; its suffix is the format. None: CSV on the standard output.
         probabilities: Adds a column for each class, `p_NAME`.
-        resume: Continues what an interrupted run left, after its last whole row; give the predictor `skip=done(path)`.
 
     Returns:
         The number of rows written.
 
     Raises:
-        ValueError: The suffix or the folder is unknown, pyarrow is missing, the output exists and is not to be continued, it has
-            other columns or is not ours, or it is a finished Parquet file and there is more to write.
+        ValueError: The suffix or the folder is unknown, pyarrow is missing, the output has other columns or is not ours, or it
+            is a finished Parquet file and there is more to write.
         OSError: It cannot be written; what was written stays and can be continued.
     """
     if path is None:
@@ -53,16 +52,15 @@ def write_predictions(
     path, (journal, form) = Path(path), _journal(path)
     if not path.parent.is_dir():
         raise ValueError(f"{path}: there is no folder {path.parent}; make it first")
-    if not resume and (path.exists() or journal.exists()):
-        raise ValueError(f"{path}: exists, finished or half written; continue it (resume), remove it, or name another output")
     if journal != path and path.exists():
         return _nothing_new(path, predictions)
-    end, columns = 0, None
+    end, columns, there = 0, None, set()
     for place, row in _rows(path):
         end, columns = place, list(row)
+        there.add(row["file"])
     with open(journal, "ab") as file:
         file.truncate(end)  # what follows the last whole row was cut off
-        written = _append(file, form, predictions, probabilities, columns)
+        written = _append(file, form, (new for new in predictions if new.file not in there), probabilities, columns)
         os.fsync(file.fileno())
     if journal != path:
         _to_parquet(journal, path)
@@ -179,7 +177,7 @@ def _nothing_new(path: Path, predictions: Iterable[Prediction]) -> int:
     _journal(path)[0].unlink(missing_ok=True)  # it is left if a run ended between the last two steps of `_to_parquet`
     there = done(path)
     for prediction in predictions:
-        if _utf8(prediction.file) not in there:  # a name that had to be escaped is not recognised by `skip`
+        if _utf8(prediction.file) not in there:
             raise ValueError(
                 f"{path}: is finished and cannot grow, but {prediction.file} is not in it; name another output, "
                 "or use .csv or .jsonl, which can always be continued"

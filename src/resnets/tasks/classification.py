@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -50,15 +50,16 @@ class Answering(nn.Module):
         """Normalised pictures (N, C, H, W) to the answer."""
         if not self.has_maps:
             return Outputs(self.net(images).softmax(1), None, None)
-        maps = self.net.forward_features(images)  # type: ignore[operator]
-        classifier: nn.Linear = self.net.get_classifier()  # type: ignore[operator]
+        net: Any = self.net
+        maps: Tensor = net.forward_features(images)
+        classifier: nn.Linear = net.get_classifier()
         embedding = maps.mean((2, 3))
         bias = 0.0 if classifier.bias is None else classifier.bias[:, None, None]
         heat = F.conv2d(maps, classifier.weight[:, :, None, None]) + bias
         return Outputs(F.linear(embedding, classifier.weight, classifier.bias).softmax(1), embedding, heat)
 
 
-def _ends_in_pooling(net: nn.Module) -> bool:
+def _ends_in_pooling(net: Any) -> bool:
     """Whether the logits are the classifier on the mean of the feature maps: asked of the network, then tried."""
     if not (hasattr(net, "forward_features") and hasattr(net, "get_classifier")):
         return False
@@ -70,7 +71,9 @@ def _ends_in_pooling(net: nn.Module) -> bool:
     training = net.training
     net.eval()
     with torch.no_grad():
-        probe = torch.linspace(-1, 1, conv.in_channels * 64 * 64, dtype=first.dtype, device=first.device).reshape(1, conv.in_channels, 64, 64)
+        probe = torch.linspace(-1, 1, conv.in_channels * 64 * 64, dtype=first.dtype, device=first.device).reshape(
+            1, conv.in_channels, 64, 64
+        )
         maps = net.forward_features(probe)
         same = maps.ndim == 4 and torch.allclose(classifier(maps.mean((2, 3))), net(probe), atol=1e-3, rtol=1e-3)
     net.train(training)

@@ -21,9 +21,9 @@ class StepBatch(Protocol):
     """What a step takes: images (N, C, H, W) and labels (N, ...)."""
 
     @property
-    def images(self) -> Tensor: ...  # noqa: D102
+    def images(self) -> Tensor: ...
     @property
-    def labels(self) -> Tensor: ...  # noqa: D102
+    def labels(self) -> Tensor: ...
 
 
 Task = Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]]

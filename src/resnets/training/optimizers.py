@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 
 
 def make_optimizer(net: nn.Module, lr: float, momentum: float, weight_decay: float) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum; biases and the scales of norms, all of one dimension, do not decay (He et al. 2019, section 2)."""
+    """SGD with Nesterov momentum; biases and scales of norms, all of one dimension, do not decay (He et al. 2019, section 2)."""
     trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
     groups = [
         {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": weight_decay},

@@ -167,7 +167,11 @@ def decide(settings: TrainSettings, seen: Circumstances) -> tuple[TrainSettings,
         else ("frozen", "fine-tuning: small batches would spoil the statistics")
         if seen.pretrained
         else ("train", how),
-        "crop": ("shift", "small pictures") if tiny else ("resized", "photographs") if (settings.fit or fit) == "crop" else ("shift", "whole pictures are kept"),
+        "crop": ("shift", "small pictures")
+        if tiny
+        else ("resized", "photographs")
+        if (settings.fit or fit) == "crop"
+        else ("shift", "whole pictures are kept"),
         "smallest": (0.35 if seen.pretrained else 0.25, how),
     }
     reasons = {key: reason for key, (_, reason) in choices.items() if getattr(settings, key) is None}

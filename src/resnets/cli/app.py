@@ -1,0 +1,55 @@
+"""The verbs together, and what is said when one of them fails."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+import typer
+
+from resnets.cli import check, demo, export, predict, show, train, val
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="A folder of photos in, one proven file out: the residual network, end to end.",
+)
+for verb in (train.train, val.val, predict.predict, check.check, export.export, show.show, demo.demo):
+    app.command()(verb)
+
+
+@app.callback()
+def _version(version: bool = typer.Option(False, "--version", help="Print the version.", is_eager=True)) -> None:
+    if version:
+        import resnets
+
+        print(resnets.__version__)  # noqa: T201
+        raise typer.Exit
+
+
+def complain(error: BaseException) -> int:
+    """Says what went wrong in one message, and gives the exit code; an error that is a defect of ours is raised again."""
+    if isinstance(error, click.exceptions.Exit):
+        return error.exit_code
+    if isinstance(error, click.ClickException):
+        error.show()
+        return error.exit_code
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        return _say("interrupted", 130)
+    if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("resnets"):
+        return _say(f"{error.name} is not installed; training, checking and exporting need: pip install 'resnets[train]'", 2)
+    if isinstance(error, ValueError) and type(error).__module__.partition(".")[0] in ("builtins", "resnets"):
+        return _say(str(error), 2)
+    if type(error).__name__ == "ProofFailed":  # by name: export needs torch, which may not be there
+        return _say(str(error), 1)
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return _say(f"{where}{error.strerror or error}; what was saved before is as it was", 1)
+    raise error
+
+
+def _say(text: str, code: int) -> int:
+    sys.stderr.write(f"resnets: {text}\n")
+    return code

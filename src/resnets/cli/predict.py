@@ -1,0 +1,78 @@
+"""`resnets predict`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Argument, Option
+
+if TYPE_CHECKING:
+    from resnets.results import Prediction
+    from resnets.runtime import Predictor
+
+
+def predict(
+    model: Annotated[Path, Argument(help="NAME.onnx (needs no torch), a run folder, or a model file.")],
+    inputs: Annotated[list[Path], Argument(help="Pictures and folders.")],
+    output: Annotated[Path | None, Option("--output", "-o", help="FILE.csv, .jsonl or .parquet; goes on where it stopped.")] = None,
+    probabilities: Annotated[bool, Option("--probs", help="A column for every class.")] = False,
+    heat: Annotated[Path | None, Option(help="Folder for class activation maps as pictures.")] = None,
+    engine: Annotated[str, Option(help="onnxruntime | openvino")] = "onnxruntime",
+    threads: Annotated[int, Option(help="0: all cores.")] = 0,
+    network: Annotated[str | None, Option("--model", "-m", help="The network of a bare state dict.")] = None,
+    classes: Annotated[str | None, Option(help="Its classes: FILE, or imagenet.")] = None,
+    quiet: Annotated[bool, Option("--quiet", "-q")] = False,
+) -> None:
+    """Answer for pictures and folders, with one row for each file."""
+    from resnets.runtime.folders import count_pictures
+    from resnets.runtime.writers import done, write_predictions
+    from resnets.screen import Screen
+
+    predictor = _open(model, engine, threads, network, classes)
+    finished = done(output) if output else set()
+    screen = Screen(quiet)
+    if finished:
+        screen.say(f"{output}: {len(finished):,} files are answered already")
+    total = max(0, count_pictures(inputs) - len(finished))
+    with screen.progress("predicting", total) as bar:
+        predictions = predictor.predict(inputs, heat=heat is not None, skip=finished)
+        if heat:
+            predictions = _with_maps(predictions, heat)
+        counted = _counted(predictions, bar.update)
+        written = write_predictions(counted, output, probabilities)
+    if output:
+        screen.say(f"{written:,} rows written to {output}")
+
+
+def _open(model: Path, engine: str, threads: int, network: str | None, classes: str | None) -> Predictor:
+    from resnets.runtime import Predictor, load
+
+    if model.suffix == ".onnx":
+        return load(model, engine, threads)
+    try:
+        import torch  # noqa: F401
+    except ModuleNotFoundError:
+        return load(model, engine, threads)  # which refuses it, with the cure
+    from resnets.cli.output import open_model
+
+    opened = open_model(model, network, classes)
+    return Predictor(opened, opened.classes, opened.preprocessing, opened.metadata)
+
+
+def _counted(predictions: Iterator[Prediction], update: object) -> Iterator[Prediction]:
+    for number, prediction in enumerate(predictions, 1):
+        yield prediction
+        update(number)  # type: ignore[operator]
+
+
+def _with_maps(predictions: Iterator[Prediction], folder: Path) -> Iterator[Prediction]:
+    """Writes the map of the predicted class of each picture as FILE.heat.jpg."""
+    from resnets.evaluation.maps import draw_map
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for prediction in predictions:
+        if prediction.heat is not None and prediction.index is not None:
+            draw_map(Path(prediction.file), prediction.heat[prediction.index], folder)
+        yield prediction

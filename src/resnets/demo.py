@@ -1,0 +1,105 @@
+"""The demonstration: blood cells of three kinds, from the pictures in the package to predictions with the exported file."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from resnets.data.sources import Sample
+    from resnets.evaluation.metrics import Metrics
+
+SIZE = 32  # pixels: the crops are 64, and the task is easy
+EPOCHS = 12
+
+
+def sample_folder() -> Path:
+    """Where the sample pictures lie: labels.csv and a folder for each kind of cell."""
+    return Path(str(files("resnets"))) / "sample"
+
+
+def run_demo(output: Path) -> dict[str, Any]:
+    """Trains, measures beside a linear classifier, exports, predicts; returns what summary.json says.
+
+    Raises:
+        ValueError: `output` holds something that is not an earlier demonstration.
+    """
+    from resnets import runtime
+    from resnets.data.splits import read_split
+    from resnets.files import write_file
+    from resnets.run import train
+    from resnets.runfolder import RunFolder
+    from resnets.screen import Screen
+
+    started = time.monotonic()
+    screen = Screen()
+    again = RunFolder(output).summary.is_file()
+    run = train(sample_folder(), "resnet20", size=SIZE, epochs=EPOCHS, flip="both", output=output, exist_ok=again, weights="none")
+    linear = measure_linear(read_split(RunFolder(output).split))
+    screen.say("\nthese cells differ in colour alone, so even a linear classifier does well on them:")
+    screen.table(
+        ("balanced accuracy", "", ""),
+        [
+            ("linear classifier on 12 x 12 pixels", str(linear.balanced_accuracy), ""),
+            (run.model.network_name, str(run.metrics.balanced_accuracy), ""),
+        ],
+    )
+    screen.say(f"\na few held-out cells, answered by {run.proven.path} without torch:")
+    held_out = [sample for sample in read_split(RunFolder(output).split) if sample.split == "val"][:: max(1, run.metrics.n // 6)][
+        :6
+    ]
+    predictions = runtime.load(run.proven.path).predict([sample.path for sample in held_out])
+    rows = [(sample.name, p.label, f"{p.probability:.3f}") for sample, p in zip(held_out, predictions, strict=True)]
+    screen.table(("picture", "answer", "probability"), rows)
+    summary = {
+        **run.to_dict(),
+        "linear_balanced_accuracy": linear.balanced_accuracy.value,
+        "seconds": round(time.monotonic() - started, 2),
+    }
+    write_file(RunFolder(output).summary, json.dumps({**summary, "stopped": False}, ensure_ascii=False, indent=1))
+    screen.say(f"\neverything lies in {output}: open {summary['report']} in a browser")
+    screen.say("next: resnets train YOUR_PHOTOS/ --minutes 5   (a folder with one folder for each class)")
+    return summary
+
+
+def measure_linear(samples: Sequence[Sample]) -> Metrics:
+    """A linear softmax classifier on 12 x 12 pixels, trained and measured on the same split: what a network must beat."""
+    import torch
+    import torch.nn.functional as F
+    from torch import nn
+
+    from resnets.data.splits import class_indices
+    from resnets.evaluation.metrics import measure
+    from resnets.preprocessing import Preprocessing
+
+    preprocessing = Preprocessing.square(12)
+    classes = tuple(sorted({sample.label for sample in samples}))
+
+    def read(part: str) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
+        chosen = [sample for sample in samples if sample.split == part]
+        pixels = np.stack([preprocessing.pixels(preprocessing.open(sample.path)) for sample in chosen])
+        inputs = torch.from_numpy(preprocessing.normalise(pixels)).flatten(1)
+        return inputs, class_indices(chosen, classes), np.array([sample.group for sample in chosen])
+
+    inputs, labels, _ = read("train")
+    net = nn.Linear(inputs.shape[1], len(classes))
+    nn.init.zeros_(net.weight)
+    optimizer = torch.optim.LBFGS(net.parameters(), max_iter=200, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(net(inputs), torch.from_numpy(labels)) + 1e-3 * net.weight.square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    inputs, labels, groups = read("val")
+    with torch.no_grad():
+        probabilities = net(inputs).softmax(1).numpy()
+    return measure(probabilities, labels, classes, groups=groups)
