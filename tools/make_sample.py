@@ -62,9 +62,9 @@ ATTRIBUTION = """\
 - **At an edge of the microscope image the window is shifted inside**, by at most {shift:g} pixels of the microscope image.
 - **BCCD's boxes are incomplete**: not every cell of an image has one, so these numbers say nothing about blood counts.
 - **Left out** are boxes of no area or under {min_side} pixels, boxes too near an edge to shift the window, boxes that coincide
-  with another (IoU above {iou:g}), boxes of another class whose centre lies inside the box of a white blood cell, {mislabelled} boxes
-  with a wrong class or a second, unmarked cell at the centre, and {again} microscope images that show again part of what
-  another shows.
+  with another (IoU above {iou:g}), boxes of another class whose centre lies inside the box of a white blood cell,
+  {mislabelled} boxes with a wrong class or a second, unmarked cell at the centre, and {again} microscope images that show again
+  part of what another shows.
 - **Imbalanced on purpose.** Not for diagnosis.
 """
 

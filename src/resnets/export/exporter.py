@@ -85,7 +85,7 @@ def export_model(model: Model, path: Path, pictures: Iterable[Image.Image]) -> P
     engines, differences, agreeing = [], [], 0
     for name in available_engines():
         engine = make_engine(name, sealed)
-        engines.append(f"{engine.name} {engine.version}")
+        engines.append(f"{engine.name} {engine.version.partition('-')[0]}")
         difference, same = _compare(engine, batches, expected)
         differences.append(difference)
         agreeing += same

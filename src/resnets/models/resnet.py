@@ -104,7 +104,7 @@ class ResNet(nn.Module):
         layers: Blocks in each stage.
         num_classes: Outputs.
         in_channels: Channels of the pictures.
-        widths: Channels of each stage, before the block's expansion.
+        widths: Channels of each stage, before the block's expansion; by default 64, doubled from stage to stage.
         stem: Makes the modules before the first stage.
         shortcut: Makes the shortcut of a block.
         zero_init: Start every block as the identity by zeroing the end of its branch (Goyal et al. 2017, section 5.1).
@@ -117,17 +117,15 @@ class ResNet(nn.Module):
         num_classes: int = 1000,
         *,
         in_channels: int = 3,
-        widths: Sequence[int] = (64, 128, 256, 512),
+        widths: Sequence[int] | None = None,
         stem: Stem = imagenet_stem,
         shortcut: Shortcut = projection,
         zero_init: bool = False,
     ) -> None:
         super().__init__()
-        widths = tuple(widths)[: len(layers)]
+        widths = [64 * 2**stage for stage in range(len(layers))] if widths is None else widths
         if len(widths) != len(layers) or min(layers, default=0) < 1:
-            raise ValueError(
-                f"ResNet: {list(layers)} blocks and widths {widths}; every stage needs one width and at least one block"
-            )
+            raise ValueError(f"{list(layers)} blocks, widths {list(widths)}: every stage needs one width, and a block at least")
         preactivated = getattr(block, "preactivated", False)
 
         parts = stem(in_channels, widths[0])  # (N, 3, 224, 224) -> (N, 64, 56, 56)

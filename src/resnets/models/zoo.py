@@ -169,7 +169,10 @@ def _validate(setting: ResNetSetting) -> None:
     for key, values in allowed.items():
         if getattr(setting, key) not in values:
             raise ValueError(f"{key}={getattr(setting, key)}: {nearest(getattr(setting, key), values)}")
-    if not setting.depths or len(setting.widths) < len(setting.depths) or min(setting.depths + setting.widths) < 1:
-        raise ValueError(f"depths={setting.depths} widths={setting.widths}: every stage needs a width, and blocks")
+    if not setting.depths or len(setting.widths) != len(setting.depths) or min(setting.depths + setting.widths) < 1:
+        raise ValueError(
+            f"depths={'-'.join(map(str, setting.depths))} widths={'-'.join(map(str, setting.widths))}: every stage needs one width, "
+            "and a block at least; give both with as many numbers as there are stages"
+        )
     if setting.stride_in == "1x1" and setting.block == "basic":
         raise ValueError("stride_in=1x1 needs block=bottleneck: a basic block has no 1x1 convolution")
