@@ -34,7 +34,7 @@ def run_demo(output: Path) -> dict[str, Any]:
     from resnets.data.splits import read_split
     from resnets.files import write_file
     from resnets.run import train
-    from resnets.runfolder import RunFolder
+    from resnets.run.folder import RunFolder
     from resnets.screen import Screen
 
     started = time.monotonic()

@@ -20,7 +20,7 @@ def export(
     """Write NAME.onnx, proven to answer as the model does; nothing is written otherwise."""
     from resnets.cli.output import open_model
     from resnets.data.splits import read_split
-    from resnets.outcome import export_outcome
+    from resnets.run.outcome import export_outcome
     from resnets.screen import Screen
 
     opened = open_model(model, network, classes)

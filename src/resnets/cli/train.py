@@ -52,6 +52,7 @@ def train(
         given.pop(key, None)
     from resnets import run
     from resnets.cli import STARTED
+    from resnets.screen import Screen
     from resnets.settings import read_yaml
 
     if resume is not None:
@@ -67,4 +68,4 @@ def train(
     if json:
         print_json(done.to_dict())
     elif not quiet:
-        run.Screen().say(f"\nnext: resnets predict {done.proven.path} NEW_PHOTOS/ -o new.csv")
+        Screen().say(f"\nnext: resnets predict {done.proven.path} NEW_PHOTOS/ -o new.csv")

@@ -49,7 +49,7 @@ def _prove(path: Path, engine: str, screen: Screen) -> dict[str, Any]:
     from resnets.runtime.proof import prove
 
     proof = prove(load(path, engine), read_onnx(path))
-    words = f"{proof.images} golden images in {proof.engine}: probabilities differ by up to {proof.difference:.2g} of {proof.limit} allowed"
+    words = f"{proof.images} golden images in {proof.engine}: differ by up to {proof.difference:.2g} (allowed {proof.limit})"
     (screen.say if proof.ok else screen.warn)(f"{path}: {'proven' if proof.ok else 'NOT PROVEN'}, {words}")
     if not proof.ok:
         raise Exit(1)
@@ -90,7 +90,7 @@ def _measure_model(
     from resnets.data.loader import Pictures
     from resnets.data.sources import Found
     from resnets.data.splits import read_split, samples_to_measure
-    from resnets.outcome import measure_model, write_outcome_report
+    from resnets.run.outcome import measure_model, write_outcome_report
     from resnets.training.recipe import memory_for_pictures
 
     model = open_model(path, network, classes)

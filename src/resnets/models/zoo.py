@@ -16,7 +16,7 @@ from torch import nn
 from resnets.models import layers
 from resnets.models.preact import PreActBasicBlock, PreActBottleneck
 from resnets.models.resnet import BasicBlock, Bottleneck, ResNet, imagenet_stem, projection
-from resnets.settings import change, nearest, parse_words, words
+from resnets.settings import change, nearest, parse_words, word, words
 
 
 @dataclass(frozen=True)
@@ -171,8 +171,8 @@ def _validate(setting: ResNetSetting) -> None:
             raise ValueError(f"{key}={getattr(setting, key)}: {nearest(getattr(setting, key), values)}")
     if not setting.depths or len(setting.widths) != len(setting.depths) or min(setting.depths + setting.widths) < 1:
         raise ValueError(
-            f"depths={'-'.join(map(str, setting.depths))} widths={'-'.join(map(str, setting.widths))}: every stage needs one width, "
-            "and a block at least; give both with as many numbers as there are stages"
+            f"depths={word(setting.depths)} widths={word(setting.widths)}: every stage needs one width, and a block at least; "
+            "give both with as many numbers as there are stages"
         )
     if setting.stride_in == "1x1" and setting.block == "basic":
         raise ValueError("stride_in=1x1 needs block=bottleneck: a basic block has no 1x1 convolution")

@@ -51,7 +51,7 @@ class OnnxRuntimeEngine:
 
     name = "onnxruntime"
 
-    def __init__(self, data: bytes, threads: int = 0) -> None:
+    def __init__(self, source: Path | bytes, threads: int = 0) -> None:
         import onnxruntime
         from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
@@ -69,7 +69,7 @@ class OnnxRuntimeEngine:
         # Waiting threads would spin, on the cores that decode the next pictures.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         except refusals as error:
             raise ValueError(_cannot_run(self, error)) from None
         self._outputs = [output.name for output in self._session.get_outputs() if output.name in OUTPUTS]
@@ -87,7 +87,7 @@ class OpenVinoEngine:
 
     name = "openvino"
 
-    def __init__(self, data: bytes, threads: int = 0) -> None:
+    def __init__(self, source: Path | bytes, threads: int = 0) -> None:
         openvino = import_openvino()
         self.version = str(openvino.__version__)
         options = {
@@ -97,7 +97,7 @@ class OpenVinoEngine:
         }
         try:
             core = openvino.Core()
-            model = core.compile_model(core.read_model(data), "CPU", options)
+            model = core.compile_model(core.read_model(source), "CPU", options)
         except RuntimeError as error:
             raise ValueError(_cannot_run(self, error)) from None
         self._request = model.create_infer_request()
@@ -141,12 +141,12 @@ def available_engines() -> list[str]:
     return [name for name in ENGINES if importlib.util.find_spec(name)]
 
 
-def make_engine(name: str, data: bytes, threads: int = 0) -> Engine:
+def make_engine(name: str, source: Path | bytes, threads: int = 0) -> Engine:
     """The engine of this name for an ONNX file.
 
     Args:
         name: A key of `ENGINES`.
-        data: The whole file.
+        source: The file, or all its bytes.
         threads: Threads of one prediction; 0 takes `usable_cores()`.
 
     Raises:
@@ -154,7 +154,7 @@ def make_engine(name: str, data: bytes, threads: int = 0) -> Engine:
     """
     if name not in ENGINES:
         raise ValueError(f"no engine is called {name!r}; allowed: {', '.join(ENGINES)}")
-    return ENGINES[name](data, threads)
+    return ENGINES[name](source, threads)
 
 
 def usable_cores() -> int:

@@ -11,6 +11,7 @@ import base64
 import contextlib
 import hashlib
 import json
+import mmap
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,13 +37,11 @@ class OnnxFile:
     """A file that was found whole.
 
     Args:
-        path: Where it was read from.
-        data: All of it, as an engine takes it.
+        path: Where it lies; an engine reads it from there, so that its weights are in memory once.
         metadata: Its `resnets` property: format, model, classes, preprocessing, golden, limit and what export adds.
     """
 
     path: Path
-    data: bytes
     metadata: dict[str, Any]
 
     @property
@@ -82,7 +81,7 @@ def write_onnx(path: str | Path, model_bytes: bytes) -> None:
         OSError: It could not be written; `path` is as it was, and nothing is left beside it.
     """
     data = seal(model_bytes)
-    _parse(Path(path), data)
+    _parse(Path(path), memoryview(data))
     with replacing(Path(path)) as beside:
         beside.write_bytes(data)
 
@@ -115,12 +114,15 @@ def read_onnx(path: str | Path) -> OnnxFile:
         )
     if not path.exists():
         raise ValueError(f"{path}: no such file; a file to predict with is made by: resnets export RUN")
-    return _parse(path, path.read_bytes())
+    with path.open("rb") as file:
+        if not path.stat().st_size:
+            raise ValueError(f"{path}: empty; copy it again, or make it with: resnets export RUN")
+        return _parse(path, memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
 
 
-def _parse(path: Path, data: bytes) -> OnnxFile:
-    body = memoryview(data)[: -len(_SEAL) - _DIGEST]
-    if data[len(body) : -_DIGEST] != _SEAL:
+def _parse(path: Path, data: memoryview) -> OnnxFile:
+    body = data[: -len(_SEAL) - _DIGEST]
+    if bytes(data[len(body) : -_DIGEST]) != _SEAL:
         raise ValueError(
             f"{path}: this is not a file of `resnets export`, or only the beginning of one (the seal at its end is missing); "
             "copy it again, or make it with: resnets export RUN"
@@ -128,7 +130,7 @@ def _parse(path: Path, data: bytes) -> OnnxFile:
     if data[-_DIGEST:] != hashlib.sha256(body).hexdigest().encode():
         raise ValueError(f"{path}: altered or damaged since it was written (its sha256 is another one); copy or export it again")
     try:
-        file = OnnxFile(path, data, json.loads(_properties(body)[PROPERTY]))
+        file = OnnxFile(path, json.loads(_properties(body)[PROPERTY]))
         version = file.metadata["format"]
         if version <= FORMAT:
             missing = [key for key in REQUIRED if key not in file.metadata]

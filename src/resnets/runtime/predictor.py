@@ -34,7 +34,7 @@ def load(path: str | Path, engine: str = "onnxruntime", threads: int = 0) -> Pre
         ValueError: The file is not whole, not ours or too new, or the engine is unknown, missing or cannot run it.
     """
     file = read_onnx(path)
-    return Predictor(make_engine(engine, file.data, threads), file.classes, file.preprocessing, file.metadata)
+    return Predictor(make_engine(engine, file.path, threads), file.classes, file.preprocessing, file.metadata)
 
 
 class Predictor:

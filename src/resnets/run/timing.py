@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from resnets import outcome
 from resnets.data.loader import Pictures, TrainingBatches
 from resnets.modelfile import Model
+from resnets.run import outcome
 from resnets.training.loop import Hooks, Plan, Task, TrainingState, train_steps
 from resnets.training.optimizers import Schedule
 

@@ -1,0 +1,131 @@
+"""The end of a run: the best weights measured, shown, exported, and everything written that people look at."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from resnets.data.splits import read_split
+from resnets.evaluation.curves import plot_curves
+from resnets.evaluation.metrics import Metrics
+from resnets.export import Proven
+from resnets.files import write_file
+from resnets.modelfile import Model, load_model, read_model, write_model
+from resnets.run import outcome
+from resnets.run.folder import RunFolder
+from resnets.run.work import Job
+from resnets.training.loop import TrainingState
+
+
+@dataclass
+class Run:
+    """What came of a run.
+
+    Args:
+        folder: Where everything lies.
+        model: The best weights, ready to use.
+        metrics: On pictures it was not trained on.
+        proven: The exported file.
+        seconds: From start to end.
+    """
+
+    folder: Path
+    model: Model
+    metrics: Metrics
+    proven: Proven
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"accuracy {self.metrics.accuracy}, {self.seconds:.0f} s, {self.folder}"
+
+    def export(self, path: str | Path) -> Proven:
+        """Writes the model as one ONNX file, proven on whole pictures of the run's data.
+
+        Raises:
+            ProofFailed: It answers differently from the model; nothing is written.
+        """
+        samples = [sample for sample in read_split(RunFolder(self.folder).split) if sample.split != "train"]
+        return outcome.export_outcome(self.model, Path(path), samples)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For `--json` and summary.json."""
+        folder = RunFolder(self.folder)
+        return {
+            "run": str(self.folder),
+            "model": str(folder.best),
+            "onnx": str(self.proven.path),
+            "report": str(folder.report),
+            "network": self.model.network_name,
+            "metrics": self.metrics.to_dict(),
+            "classes": list(self.model.classes),
+            "seconds": round(self.seconds, 2),
+        }
+
+
+def finish(job: Job, state: TrainingState) -> Run:
+    """Measures the best weights once more, writes everything that people look at, and exports."""
+    spec, folder, screen = job.spec, job.folder, job.screen
+    net = job.net if spec.network["kind"] == "object" else None
+    model = load_model(folder.best, net)
+    model.net.to(job.device).to(memory_format=torch.channels_last)
+    with screen.progress("measuring", len(job.measured)) as bar:
+        answers = outcome.measure_model(model, job.measured, bar.update)
+    model.metadata["metrics"] = answers.metrics.to_dict()
+    tensors, metadata = read_model(folder.best)
+    write_model(folder.best, tensors, {**metadata, "metrics": model.metadata["metrics"]})
+    write_file(folder.predictions, answers.to_csv())
+    folder.write_results(state.rows)
+    plot_curves(state.rows, folder.path / "results.png")
+    name = _data_name(spec.settings.data)
+    facts = _facts(job, state)
+    notes = ["the best weights were chosen on these same pictures"] if job.measured is job.held_out else []
+    notes += [f"stopped at step {state.step:,} of {spec.steps:,}"] if job.stopped else []
+    outcome.write_outcome_report(
+        folder.report, answers, job.measured, title=f"{model.network_name} on {name}", command=spec.command, facts=facts,
+        rows=state.rows, findings=spec.findings, notes=notes,
+    )  # fmt: skip
+    proven = outcome.export_outcome(model, folder.path / f"{name}.onnx", job.measured.samples)
+    outcome.write_card(folder.card, f"{model.network_name} on {name}", facts, answers.metrics, proven)
+    run = Run(folder.path, model, answers.metrics, proven, time.monotonic() - job.started)
+    write_file(folder.summary, json.dumps({**run.to_dict(), "stopped": job.stopped}, ensure_ascii=False, indent=1))
+    screen.say("")
+    screen.pairs(
+        [
+            ("accuracy", str(answers.metrics.accuracy), ""),
+            ("balanced accuracy", str(answers.metrics.balanced_accuracy), ""),
+            ("report", str(folder.report), ""),
+            ("file", str(proven), ""),
+        ]
+    )
+    return run
+
+
+def _facts(job: Job, state: TrainingState) -> list[tuple[str, str]]:
+    spec, settings = job.spec, job.spec.settings
+    counts = {split: sum(sample.split == split for sample in job.samples) for split in ("train", "val", "test")}
+    epochs = state.step / job.batches.steps_per_epoch
+    return [
+        ("data", f"{settings.data} ({spec.layout})"),
+        ("pictures", ", ".join(f"{count:,} {split}" for split, count in counts.items() if count) + f"; {spec.split}"),
+        ("network", f"{spec.network['name']}, {sum(p.numel() for p in job.net.parameters()):,} parameters"),
+        ("first weights", spec.weights),
+        ("input", f"{spec.preprocessing.size[0]} x {spec.preprocessing.size[1]}, {spec.preprocessing.fit}"),
+        ("training", f"{state.step:,} steps of {job.batches.batch_size} ({epochs:.1f} epochs), learning rate {settings.lr:g}"),
+        ("time", f"{state.seconds:.0f} s of training on {job.device}"),
+        ("best weights", f"{state.best.get('weights')}, step {state.best.get('step', 0):,}")
+        if state.best
+        else ("best weights", "last"),
+    ]
+
+
+def _data_name(data: str) -> str:
+    path = Path(data)
+    name = (
+        path.resolve().name if path.is_dir() else path.resolve().parent.name if path.stem in ("labels", "metadata") else path.stem
+    )
+    return name or "model"

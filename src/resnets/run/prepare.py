@@ -1,0 +1,148 @@
+"""Looks at the data, chooses the network and decides what was left open: everything but the number of steps."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from resnets.data.check import Check, check_pictures
+from resnets.data.sources import Sample, find_data
+from resnets.data.splits import class_indices, complete_splits
+from resnets.export import rehearse
+from resnets.modelfile import Model, describe_network
+from resnets.models import Network
+from resnets.models.weights import is_folded, load_weights
+from resnets.run.spec import Spec
+from resnets.run.start import first_weights, make_preprocessing
+from resnets.screen import Screen
+from resnets.training.recipe import Circumstances, TrainSettings, choose_model, decide
+
+LONG = 1.6  # long side over short one, from which on a picture counts as elongated
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that is decided but for its length: the spec, the network with its first weights, and the samples with their parts."""
+
+    spec: Spec
+    net: nn.Module
+    samples: list[Sample]
+
+
+def prepare(settings: TrainSettings, given: nn.Module | None, screen: Screen) -> Prepared:
+    """From what was asked to what will be done.
+
+    Args:
+        settings: Some open.
+        given: The network, where it was made outside this package.
+        screen: Told of what was found and decided.
+
+    Raises:
+        ValueError: The data, the network or a setting cannot be used.
+    """
+    check = _check(settings, screen)
+    samples, split = complete_splits(check.usable(), settings.val_fraction, settings.seed)
+    training = [sample for sample in samples if sample.split == "train"]
+    classes = _classes(settings, samples)
+    sizes = _sizes(check, training)
+    median = (int(np.median(sizes[:, 0])), int(np.median(sizes[:, 1])))
+    network, reason = None, "given as a module"
+    if given is None:
+        name, reason = (settings.model, "") if settings.model else choose_model(median)
+        network = Network.parse(name, len(classes), settings.channels)
+    torch.manual_seed(settings.seed)
+    net = given if network is None else network.build()
+    assert net is not None
+    weights, words = first_weights(settings, network, screen)
+    seen = Circumstances(
+        pretrained=weights is not None or settings.weights == "given",
+        folded=weights is not None and is_folded(weights.state),
+        size=weights.preprocessing.size[0] if weights and weights.preprocessing else 224 if weights else None,
+        median=median,
+        elongated=float((sizes.max(1) > LONG * sizes.min(1)).mean()),
+        count=len(training),
+    )
+    decided, reasons = decide(replace(settings, model=str(network) if network else None), seen)
+    if weights is not None:
+        words = f"{weights.source}: {load_weights(net, weights.state)}"
+    show = {"model": str(network or type(net).__name__), "weights": words}
+    shown = [*show.items(), *((key, str(getattr(decided, key))) for key in reasons if key != "model")]
+    screen.say("")
+    screen.pairs([(key, value, {**reasons, "model": reason}.get(key, "")) for key, value in shown])
+    spec = Spec(
+        decided,
+        describe_network(network, net, len(classes), settings.channels),
+        classes,
+        make_preprocessing(decided, weights),
+        steps=0,
+        weights=words,
+        layout=check.found.layout,
+        split=split,
+        findings=tuple((finding.severity, finding.text) for finding in check.findings),
+        command=_command(),
+    )
+    _try_network(net, spec, screen)
+    return Prepared(spec, net, samples)
+
+
+def _check(settings: TrainSettings, screen: Screen) -> Check:
+    found = find_data(settings.data)
+    screen.say(f"{settings.data}: {found.layout}, {len(found.samples):,} files, {len(found.classes)} classes")
+    with screen.progress("checking", len(found.samples)) as bar:
+        check = check_pictures(found, bar.update, settings.workers or None)
+    for finding in check.findings:
+        (screen.say if finding.severity == "note" else screen.warn)(f"  {finding.severity}: {finding.text}")
+    errors = [finding.text for finding in check.findings if finding.severity == "error"]
+    if errors:
+        raise ValueError(f"{settings.data}: {'; '.join(errors)}")
+    return check
+
+
+def _classes(settings: TrainSettings, samples: Sequence[Sample]) -> tuple[str, ...]:
+    """Names of the classes, from the training pictures alone."""
+    training = [sample for sample in samples if sample.split == "train"]
+    held_out = [sample for sample in samples if sample.split != "train"]
+    classes = tuple(sorted({sample.label for sample in training}))
+    if len(classes) < 2 or not held_out:
+        raise ValueError(
+            f"{settings.data}: {len(training)} usable pictures of {len(classes)} classes to train on and {len(held_out)} held out "
+            "are too few"
+        )
+    class_indices(held_out, classes)
+    return classes
+
+
+def _sizes(check: Check, samples: Sequence[Sample]) -> np.ndarray:
+    """(n, 2) heights and widths of samples, in their files."""
+    sizes = {sample.name: (fact.height, fact.width) for sample, fact in zip(check.found.samples, check.facts, strict=True)}
+    return np.array([sizes[sample.name] for sample in samples])
+
+
+def _try_network(net: nn.Module, spec: Spec, screen: Screen) -> None:
+    """One forward pass and a rehearsal of the export, before any time is spent: what cannot work is said now."""
+    shape = (2, spec.preprocessing.channels, *spec.preprocessing.size)
+    try:
+        with torch.no_grad():
+            out = net.eval()(torch.zeros(shape))
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"the network cannot take input of shape {shape}: {str(error).splitlines()[0]}") from error
+    if not isinstance(out, torch.Tensor) or out.shape != (2, len(spec.classes)):
+        got = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
+        raise ValueError(f"the network answers {got} for {len(spec.classes)} classes; (N, {len(spec.classes)}) is needed")
+    model = Model(net, spec.classes, spec.preprocessing, spec.network)
+    if not model.answering.has_maps:
+        screen.say("no class activation maps: the network does not end in global average pooling and a linear layer by name")
+    if spec.settings.minutes is None:  # else the whole export is timed before the first step
+        rehearse(model)
+
+
+def _command() -> str:
+    program = Path(sys.argv[0]).name
+    return shlex.join(["resnets", *sys.argv[1:]]) if program == "resnets" else "resnets.train(...)"
