@@ -115,9 +115,8 @@ def read_onnx(path: str | Path) -> OnnxFile:
     if not path.exists():
         raise ValueError(f"{path}: no such file; a file to predict with is made by: resnets export RUN")
     with path.open("rb") as file:
-        if not path.stat().st_size:
-            raise ValueError(f"{path}: empty; copy it again, or make it with: resnets export RUN")
-        return _parse(path, memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
+        empty = not os.fstat(file.fileno()).st_size  # which cannot be mapped
+        return _parse(path, memoryview(b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
 
 
 def _parse(path: Path, data: memoryview) -> OnnxFile:
