@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +15,7 @@ if TYPE_CHECKING:
     from resnets.evaluation.metrics import Metrics
 
 SIZE = 32  # pixels: the crops are 64, and the task is easy
-EPOCHS = 12
-
-
-def sample_folder() -> Path:
-    """Where the sample pictures lie: labels.csv and a folder for each kind of cell."""
-    return Path(str(files("resnets"))) / "sample"
+EPOCHS = 20
 
 
 def run_demo(output: Path) -> dict[str, Any]:
@@ -31,6 +25,7 @@ def run_demo(output: Path) -> dict[str, Any]:
         ValueError: `output` holds something that is not an earlier demonstration.
     """
     from resnets import runtime
+    from resnets.data.sources import sample_folder
     from resnets.data.splits import read_split
     from resnets.files import write_file
     from resnets.run import train

@@ -107,10 +107,10 @@ def write_model(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str
     Raises:
         OSError: The disk is full, or there is no permission; the old file stays.
     """
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    content = {"format": FORMAT, **metadata}
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}  # tied ones are told apart
+    content = json.loads(json.dumps({**metadata, "format": FORMAT}))  # the digest is of what will be read
     content["sha256"] = _digest(plain, content)
-    text = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))  # ASCII: names of files need not be UTF-8
     write_file(path, safetensors.torch.save(plain, {KEY: text}))
 
 
@@ -152,13 +152,16 @@ def load_model(path: Path, net: nn.Module | None = None) -> Model:
         net: The network, where it was made outside this package.
 
     Raises:
-        ValueError: The file is refused, or needs `net`.
+        ValueError: The file is refused, or needs `net`, or `net` is another network.
     """
     path = best_weights(path)
     tensors, metadata = read_model(path)
     network = metadata["network"]
-    net = net or build_network(network)
-    net.load_state_dict({name: tensor for name, tensor in tensors.items() if "/" not in name})
+    net = build_network(network) if net is None else net
+    try:
+        net.load_state_dict({name: tensor for name, tensor in tensors.items() if "/" not in name})
+    except RuntimeError as error:
+        raise ValueError(f"{path}: weights of {network['name']} do not fit {type(net).__name__}: {error}") from None
     return Model(net, tuple(metadata["classes"]), Preprocessing.from_dict(metadata["preprocessing"]), network, metadata)
 
 
@@ -177,7 +180,7 @@ def best_weights(path: Path) -> Path:
 
 
 def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
-    digest = hashlib.sha256(json.dumps(metadata, ensure_ascii=False, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())

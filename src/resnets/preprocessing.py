@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import math
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,18 +17,34 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
-MAX_PIXELS = 200_000_000  # 14,000 x 14,000: beyond it a picture is refused before any of it is decoded
+MAX_PIXELS = 178_956_970  # Pillow's own limit, 13,377 x 13,377: beyond it a picture is refused before any of it is decoded
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2")
 )
+FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")  # not EPS: Pillow runs a program to read it
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    Image.DecompressionBombError,
+)
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 FITS = ("crop", "pad", "stretch")
 
-Image.MAX_IMAGE_PIXELS = None  # ours is checked in `open_image`, with a message that says what to do
+# Remarks about odd EXIF, palettes and large pictures would tear up a progress bar. Here once, not around each call:
+# `warnings.catch_warnings` changes the whole process and is not made for threads.
+for _category in (UserWarning, Image.DecompressionBombWarning):
+    warnings.filterwarnings("ignore", category=_category, module=r"PIL\.")
 
 
 class BadImage(ValueError):
@@ -95,15 +113,19 @@ class Preprocessing:
         allow("interpolation", tuple(RESAMPLING))
         allow("channels", (1, 3))
         allow("value_range", (255, 65535) if self.channels == 1 else (255,))
-        if min(self.size) < 1 or min(self.resize) < 1:
-            raise ValueError(f"preprocessing: size {self.size} and resize {self.resize} must be positive")
+        for name in ("size", "resize"):
+            value = getattr(self, name)
+            if len(value) != 2 or not all(isinstance(side, int) and side >= 1 for side in value):
+                raise ValueError(f"preprocessing: {name} is {value}; allowed: height and width, whole numbers from 1 on")
         if self.fit == "crop" and (self.resize[0] < self.size[0] or self.resize[1] < self.size[1]):
             raise ValueError(f"preprocessing: cannot crop {self.size} from {self.resize}; resize must be at least as large as size")
         for name in ("mean", "std"):
             if len(getattr(self, name)) != self.channels:
                 raise ValueError(f"preprocessing: {name} has {len(getattr(self, name))} numbers for {self.channels} channels")
-        if min(self.std) <= 0:
-            raise ValueError(f"preprocessing: std {self.std} must be positive")
+        if not all(map(math.isfinite, self.mean)) or not all(0 < value < math.inf for value in self.std):
+            raise ValueError(f"preprocessing: mean {self.mean}, std {self.std}; allowed: finite numbers, std above 0")
+        if not 0 <= self.pad_color <= self.value_range:
+            raise ValueError(f"preprocessing: pad_color is {self.pad_color}; allowed: 0 to {self.value_range}")
 
     @classmethod
     def square(cls, size: int, crop: float = 1.0, **changes: Any) -> Preprocessing:
@@ -113,6 +135,9 @@ class Preprocessing:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
         """The value again from `to_dict`, as it stands in the metadata of a file."""
+        fields = [field.name for field in dataclasses.fields(cls)]
+        if unknown := sorted(set(values) - set(fields)):
+            raise ValueError(f"preprocessing: unknown {', '.join(unknown)}; allowed: {', '.join(fields)}")
         plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
         return cls(**plain)
 
@@ -155,7 +180,7 @@ class Preprocessing:
             scaled = image.resize((horizontal.resized, vertical.resized), resampling)
             y, x = top + vertical.offset, left + horizontal.offset
             part = scaled.crop((x, y, x + right - left, y + bottom - top))
-        else:  # a panorama: scale only what is seen (a fractional box, so a rare pixel may differ by one grey level)
+        else:  # a panorama: scale only what is seen (what lies half-way between two grey levels may be rounded the other way)
             (y0, y1), (x0, x1) = vertical.to_image((top, bottom)), horizontal.to_image((left, right))
             box = (x0, y0, min(x1, image.width), min(y1, image.height))
             part = image.resize((right - left, bottom - top), resampling, box=box)
@@ -193,54 +218,44 @@ def open_image(
         BadImage: The file is missing, not a picture, broken or too large.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's remarks about odd EXIF and palettes
-            image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
-            if image.width * image.height > MAX_PIXELS:
-                raise BadImage(f"{image.width} x {image.height} pixels, more than the limit of {MAX_PIXELS:,}; scale it down first")
-            if image.format == "GIF":
-                raise BadImage("GIF: not read as a photograph; convert it to PNG or JPEG")
-            notes = ["animated: its first frame is used"] if getattr(image, "n_frames", 1) > 1 else []
-            size = image.size
-            if short_side and image.format == "JPEG":
-                shrink = min(image.size) / short_side
-                image.draft(None, (int(image.width / shrink), int(image.height / shrink)))
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-            if image.getexif().get(0x0112, 1) != 1:
-                notes.append("turned upright (EXIF)")
-            return _to_mode(upright, channels, value_range, notes), notes, size
+        if not isinstance(source, bytes) and Path(source).exists() and not Path(source).is_file():
+            raise BadImage("a folder, a pipe or a device, not a file")  # opening a pipe may never end
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
+            return _decode(image, channels, value_range, short_side)
     except BadImage:
         raise
-    except FileNotFoundError:
-        raise BadImage("no such file") from None
-    except PermissionError:
-        raise BadImage("no permission to read it") from None
     except MemoryError:
         raise BadImage("not enough memory to decode it") from None
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-        IndexError,
-        KeyError,
-        TypeError,
-        OverflowError,
-        Image.DecompressionBombError,
-    ) as error:
-        reason = "empty file" if _is_empty(source) else f"not readable as a picture ({_first_line(error)})"
-        raise BadImage(reason) from None
+    except UNREADABLE as error:
+        raise BadImage(_reason(error, source)) from None
 
 
-def _to_mode(image: Image.Image, channels: int, value_range: int, notes: list[str]) -> Image.Image:
+def _decode(
+    image: Image.Image, channels: int, value_range: int, short_side: int | None
+) -> tuple[Image.Image, list[str], tuple[int, int]]:
+    size = image.size
+    if size[0] * size[1] > MAX_PIXELS:
+        raise BadImage(f"{size[0]} x {size[1]} pixels, more than the limit of {MAX_PIXELS:,}; scale it down first")
+    if image.format == "GIF":
+        raise BadImage("GIF: not read as a photograph; convert it to PNG or JPEG")
+    notes = ["several frames: the first is used"] if getattr(image, "n_frames", 1) > 1 else []
+    if image.getexif().get(0x0112) in range(2, 9):  # before `load`, which turns a TIFF and forgets it
+        notes.append("turned upright (EXIF)")
+    if short_side and isinstance(image, JpegImageFile):
+        image.draft(None, (size[0] * short_side // min(size), size[1] * short_side // min(size)))
+    image.load()
+    return to_mode(ImageOps.exif_transpose(image), channels, value_range, notes), notes, size
+
+
+def to_mode(image: Image.Image, channels: int, value_range: int, notes: list[str]) -> Image.Image:
     """Any mode Pillow knows to RGB, L or I;16, with a note on what is not obvious."""
     if image.mode.startswith(("I", "F")):
         return _from_deep(image, channels, value_range, notes)
     if image.has_transparency_data:
-        notes.append("transparency laid on white")
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+        image = image.convert("RGBA")
+        if image.getchannel("A").getextrema() != (255, 255):
+            notes.append("transparency laid on white")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     if image.mode == "CMYK":
         notes.append("CMYK turned into RGB")
     image = image.convert("RGB" if channels == 3 else "L")
@@ -258,15 +273,17 @@ def _from_deep(image: Image.Image, channels: int, value_range: int, notes: list[
     return Image.fromarray(np.round(values / 257).astype(np.uint8)).convert("RGB" if channels == 3 else "L")
 
 
-def _is_empty(source: Path | str | bytes) -> bool:
-    if isinstance(source, bytes):
-        return not source
-    try:
-        return Path(source).stat().st_size == 0
-    except OSError:
-        return False
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return text.split(": ")[0] if "BytesIO" in text or "'" in text else text
+def _reason(error: Exception, source: Path | str | bytes) -> str:
+    """Why a picture cannot be read, without what differs from file to file: equal reasons are counted together."""
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if isinstance(error, PermissionError):
+        return "no permission to read it"
+    if isinstance(error, UnidentifiedImageError):
+        empty = not (source if isinstance(source, bytes) else Path(source).stat().st_size)
+        return "empty file" if empty else f"not readable as a picture (none of {', '.join(FORMATS)})"
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    if isinstance(error, Image.DecompressionBombError):
+        return f"too large ({text.partition(',')[0]}); scale it down first"
+    words = re.split(r" \(|: |\n", text)[0]
+    return f"not readable as a picture ({words})"

@@ -43,8 +43,12 @@ class Screen:
         self.console.print(Text(text, style="yellow"))
 
     def pairs(self, rows: Iterable[tuple[str, str, str]]) -> None:
-        """Name, value and remark in three columns."""
-        self.table((), rows)
+        """Name, value and remark, a line each."""
+        rows = list(rows)
+        width = max(len(name) for name, _, _ in rows)
+        for name, value, remark in rows if not self.quiet else ():
+            text = Text(f"{name:<{width}}  ", style="dim").append(value, style="default not dim")
+            self.console.print(text.append(f"  ({remark})" if remark else ""))
 
     def table(self, header: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> None:
         """A plain table; columns whose place is in `right` are aligned to the right."""

@@ -39,7 +39,7 @@ def convert(key: str, value: Any, kind: Any) -> Any:
         inner = [option for option in typing.get_args(kind) if option is not type(None)]
         return None if value is None or (value == "none" and str not in inner) else convert(key, value, inner[0])
     if typing.get_origin(kind) is tuple:
-        items = value.split("-") if isinstance(value, str) else [value] if isinstance(value, int | float) else value
+        items = value.split("-") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
         return tuple(convert(key, item, typing.get_args(kind)[0]) for item in items)
     if kind is bool:
         words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
@@ -51,7 +51,7 @@ def convert(key: str, value: Any, kind: Any) -> Any:
         try:
             if kind is not int or float(value) == int(value):
                 return kind(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             pass
     raise ValueError(f"{key}={value!r}: {kind.__name__} expected")
 
@@ -103,8 +103,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path}: not readable ({error.strerror})") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from None
+        raise ValueError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path}: a mapping of settings to values was expected")
     return values

@@ -13,8 +13,6 @@ def main() -> None:
     from resnets.cli.app import app, complain
 
     try:
-        app(standalone_mode=False)
-    except SystemExit:
-        raise
-    except BaseException as error:  # noqa: BLE001 - the outermost place: what it does not know, it raises again
+        app()  # ends by SystemExit, also for wrong flags (2) and Ctrl-C (130)
+    except Exception as error:  # noqa: BLE001 - the outermost place: what it does not know, it raises again
         sys.exit(complain(error))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 
-import click
 import typer
 
 from resnets.cli import check, demo, export, predict, show, train, val
@@ -20,24 +19,21 @@ for verb in (train.train, val.val, predict.predict, check.check, export.export, 
     app.command()(verb)
 
 
-@app.callback()
-def _version(version: bool = typer.Option(False, "--version", help="Print the version.", is_eager=True)) -> None:
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         import resnets
 
         print(resnets.__version__)  # noqa: T201
         raise typer.Exit
 
 
-def complain(error: BaseException) -> int:
+@app.callback()
+def _program(version: bool = typer.Option(False, "--version", help="Print the version.", callback=_print_version)) -> None:
+    pass
+
+
+def complain(error: Exception) -> int:
     """Says what went wrong in one message, and gives the exit code; an error that is a defect of ours is raised again."""
-    if isinstance(error, click.exceptions.Exit):
-        return error.exit_code
-    if isinstance(error, click.ClickException):
-        error.show()
-        return error.exit_code
-    if isinstance(error, KeyboardInterrupt | click.Abort):
-        return _say("interrupted", 130)
     if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("resnets"):
         return _say(f"{error.name} is not installed; training, checking and exporting need: pip install 'resnets[train]'", 2)
     if isinstance(error, ValueError) and type(error).__module__.partition(".")[0] in ("builtins", "resnets"):

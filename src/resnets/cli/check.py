@@ -34,7 +34,7 @@ def check(
     screen.say("width x height: " + ", ".join(f"{name} {size[0]} x {size[1]}" for name, size in values["size"].items()))
     for finding in result.findings:
         (screen.say if finding.severity == "note" else screen.warn)(f"{finding.severity}: {finding.text}")
-        for file in finding.files[:5] if "pairs" in finding.text else ():
+        for file in finding.files[:5] if " alike" in finding.text else ():
             screen.say(f"    {file}")
     if not result.findings:
         screen.say("nothing found that would spoil training")

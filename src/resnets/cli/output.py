@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 
 def print_json(values: dict[str, Any]) -> None:
     """One object on one line of stdout."""
-    sys.stdout.write(json.dumps(values, ensure_ascii=False) + "\n")
+    text = json.dumps(values, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:  # a terminal without the letters, or a file name that is not UTF-8
+        text = json.dumps(values)
+    sys.stdout.write(text + "\n")
 
 
 def open_model(path: Path, network: str | None, classes: str | None) -> Model:

@@ -47,21 +47,27 @@ def train(
     json: Annotated[bool, Option("--json", help="One JSON object as the last line of stdout.")] = False,
 ) -> None:
     """Train on a folder of photos, measure, report, and export one proven file."""
-    given = {key: value for key, value in locals().items() if value not in (None, False)}
+    given = {key: value for key, value in locals().items() if value is not None and value is not False}  # 0 is a value
     for key in ("quiet", "json"):
         given.pop(key, None)
     from resnets import run
     from resnets.cli import STARTED
     from resnets.screen import Screen
-    from resnets.settings import read_yaml
+    from resnets.settings import nearest, read_yaml
+    from resnets.training.recipe import TrainSettings
 
     if resume is not None:
         if others := sorted(set(given) - {"resume"}):
             raise ValueError(f"--resume takes no other flag, the run knows its settings; leave out: {', '.join(others)}")
         done = run.resume(resume, quiet=quiet)
     else:
-        settings = {**(read_yaml(config) if config else {}), **given}
-        settings.pop("config", None)
+        given.pop("config", None)
+        written = read_yaml(config) if config else {}
+        allowed = {*vars(TrainSettings(""))} | {"output", "name"}
+        for key in written:
+            if key not in allowed:
+                raise ValueError(f"{config}: unknown setting {key!r}: {nearest(str(key), allowed)}")
+        settings = {**written, **given}
         if "data" not in settings:
             raise ValueError("no data: resnets train FOLDER, a folder with one folder of photos for each class")
         done = run.train(**settings, quiet=quiet, started=STARTED)

@@ -110,14 +110,12 @@ def check_pictures(
 
 def _look(sample: Sample) -> Fact:
     try:
-        content = sample.path.read_bytes()
-    except OSError as error:
-        return Fact(error="no such file" if isinstance(error, FileNotFoundError) else (error.strerror or "not readable").lower())
-    try:
-        image, notes, size = open_image(content, short_side=64)
-    except BadImage as error:
+        image, notes, size = open_image(sample.path, short_side=64)
+        with sample.path.open("rb") as file:
+            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
+    except (BadImage, OSError) as error:
         return Fact(error=str(error))
-    return Fact(*size, hashlib.blake2b(content, digest_size=16).digest(), tuple(notes), thumbnail=thumbnail(image))
+    return Fact(*size, digest, tuple(notes), thumbnail=thumbnail(image))
 
 
 def _about_files(found: Found, facts: Sequence[Fact]) -> list[Finding]:
@@ -149,7 +147,10 @@ def _about_pairs(found: Found, pairs: Sequence[Pair]) -> list[Finding]:
             groups.setdefault(("note", "alike within a class; kept on one side of a split"), []).append(
                 f"{a.name} ~ {b.name} ({pair.kind})"
             )
-    return [Finding(severity, f"{len(names)} pairs {text}", tuple(names)) for (severity, text), names in groups.items()]
+    return [
+        Finding(severity, f"{len(names)} {'pair' if len(names) == 1 else 'pairs'} {text}", tuple(names))
+        for (severity, text), names in groups.items()
+    ]
 
 
 def _about_classes(found: Found, facts: Sequence[Fact]) -> list[Finding]:
@@ -160,16 +161,16 @@ def _about_classes(found: Found, facts: Sequence[Fact]) -> list[Finding]:
     training = usable.get("train", usable.get("all", Counter()))
     findings = []
     for split, counts in usable.items():
-        unknown = sorted(set(counts) - set(found.classes))
-        if unknown:
+        unknown = sorted(set(counts) - set(training))
+        if unknown and training:
             findings.append(Finding("error", f"classes in {split} that training data lack: {', '.join(unknown)}"))
         missing = sorted(set(found.classes) - set(counts))
         if missing and split != "all":
             findings.append(Finding("warning", f"classes without a usable picture in {split}: {', '.join(missing)}"))
-    if len(training) < 2:
-        findings.append(
-            Finding("error", f"one class only ({', '.join(training) or 'none'}): at least two are needed to tell apart")
-        )
+    if not training:
+        findings.append(Finding("error", f"no usable picture to train on, only for: {', '.join(sorted(usable)) or 'nothing'}"))
+    elif len(training) == 1:
+        findings.append(Finding("error", f"one class only ({', '.join(training)}): at least two are needed to tell apart"))
     few = sorted(label for label, count in training.items() if count < FEW)
     if few:
         findings.append(Finding("warning", f"fewer than {FEW} pictures for training: {', '.join(few)}"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -37,19 +38,20 @@ def torchvision_folder(name: str) -> Path:
     from torchvision import datasets  # part of the training install; not needed where the folder is there already
 
     class_name, parts = TORCHVISION_SETS[name]
-    raw, partial = cache_folder() / "downloads", folder.with_name(f"{name}.partial")
+    partial = folder.with_name(f"{name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     print(f"downloading {name} (torchvision.datasets.{class_name}) into {folder}", file=sys.stderr)  # noqa: T201
     try:
         for part, arguments in parts.items():
-            data = getattr(datasets, class_name)(raw, download=True, **arguments)
+            data = getattr(datasets, class_name)(partial / "raw", download=True, **arguments)
             classes = [str(label).replace("/", "_") for label in getattr(data, "classes", [])]
             for index, (image, label) in enumerate(data):
-                target = partial / part / (classes[label] if classes else str(label))
+                target = partial / "data" / part / (classes[label] if classes else str(label))
                 target.mkdir(parents=True, exist_ok=True)
                 image.save(target / f"{index:06d}.png")
-    except (OSError, RuntimeError) as error:  # URLError is an OSError; torchvision raises RuntimeError for a wrong checksum
-        shutil.rmtree(partial, ignore_errors=True)
+        (partial / "data").rename(folder)
+    except (OSError, RuntimeError, HTTPException) as error:  # URLError is an OSError; RuntimeError: a wrong checksum
         raise ValueError(f"{name} could not be downloaded ({error}); put its pictures as PART/CLASS/*.png into {folder}") from None
-    partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return folder

@@ -33,7 +33,7 @@ class Pair:
 def thumbnail(image: Image.Image) -> np.ndarray:
     """(16, 18) uint8 grey levels: what `find_pairs` compares."""
     grey = image if image.mode == "L" else image.convert("F" if image.mode.startswith("I") else "L")
-    small = np.asarray(grey.resize(THUMBNAIL, Image.Resampling.BOX, reducing_gap=2.0), np.float32)
+    small = np.asarray(grey.resize(THUMBNAIL, Image.Resampling.BOX), np.float32)
     return (small / 257 if image.mode.startswith("I") else small).astype(np.uint8)
 
 
@@ -81,6 +81,7 @@ def _similar(thumbnails: np.ndarray) -> Iterator[tuple[int, int]]:
         for step in range(1, min(WINDOW, len(order) - 1) + 1):
             a, b = order[:-step], order[step:]
             near = np.flatnonzero(np.bitwise_count(hashes[a] ^ hashes[b]) <= MAX_BITS)
-            levels = np.abs(thumbnails[a[near]].astype(np.int16) - thumbnails[b[near]]).mean((1, 2))
-            near = near[levels <= MAX_LEVELS]
+            levels = thumbnails[a[near]].astype(np.float32) - thumbnails[b[near]]
+            levels -= levels.mean((1, 2), keepdims=True)  # brighter or darker as a whole is still the same picture
+            near = near[np.abs(levels).mean((1, 2)) <= MAX_LEVELS]
             yield from zip(np.minimum(a, b)[near].tolist(), np.maximum(a, b)[near].tolist(), strict=True)

@@ -10,6 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
 from resnets.data.downloads import TORCHVISION_SETS, torchvision_folder
@@ -96,6 +97,11 @@ def find_data(source: str | Path) -> Found:
     raise ValueError(f"no such folder, and no data set of that name: {source}; {nearest(str(source), TORCHVISION_SETS)}")
 
 
+def sample_folder() -> Path:
+    """The blood cells that ship with the package: labels.csv and a folder for each kind."""
+    return Path(str(files("resnets"))) / "sample"
+
+
 def walk(root: Path) -> Iterator[Path]:
     """All files below a folder, sorted, hidden ones left out; links are followed, but no folder is entered twice on one way."""
     pending: list[tuple[Path, frozenset[str]]] = [(root, frozenset((os.path.realpath(root),)))]
@@ -121,6 +127,14 @@ def _subfolders(folder: Path) -> list[Path]:
     return sorted(Path(entry.path) for entry in os.scandir(folder) if _is_folder(entry) and not entry.name.startswith("."))
 
 
+def _label(class_folder: Path) -> str:
+    try:
+        class_folder.name.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{class_folder}: this name is not UTF-8, and classes are written by name into files; rename it") from None
+    return class_name(class_folder.name)
+
+
 def _read_folder(root: Path) -> Found:
     folders = _subfolders(root)
     parts = {folder: SPLIT_NAMES[folder.name.lower()] for folder in folders if folder.name.lower() in SPLIT_NAMES}
@@ -133,9 +147,13 @@ def _read_folder(root: Path) -> Found:
         split_folders, layout, notes = [(root, "")], "CLASS / pictures", []
     samples: list[Sample] = []
     for folder, split in split_folders:
+        loose = sum(path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() for path in folder.iterdir())
+        if loose:
+            notes.append(f"left out, in no class folder: {loose} of the files in {folder.name}")
         for class_folder in _subfolders(folder):
+            label = _label(class_folder)
             found = [
-                Sample(path, path.relative_to(root).as_posix(), class_name(class_folder.name), split)
+                Sample(path, path.relative_to(root).as_posix(), label, split)
                 for path in walk(class_folder)
                 if path.suffix.lower() in IMAGE_SUFFIXES | {".gif"}  # a GIF is listed as unusable by the check, not passed over
             ]
@@ -144,20 +162,22 @@ def _read_folder(root: Path) -> Found:
             samples += found
     if not samples:
         raise ValueError(
-            f"no pictures in {root}: looked for CLASS/*.jpg (or png, webp, bmp, tif) and train|val|test/CLASS/*; "
+            f"no class folder with pictures in {root}: looked for CLASS/*.jpg (or png, webp, bmp, tif) and train|val|test/CLASS/*; "
             "put the pictures of each class into a folder of its own"
         )
-    return Found(layout, tuple(samples), tuple(notes))
+    return Found(layout, tuple(sorted(samples, key=lambda sample: sample.name)), tuple(notes))
 
 
 def _read_table(path: Path) -> Found:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+            columns = [column.strip().lower() for column in next(reader, [])]
+            rows = [(reader.line_num, dict(zip(columns, cells, strict=False))) for cells in reader if cells]
     except UnicodeDecodeError:
         raise ValueError(f"{path}: not UTF-8 text; save the table as UTF-8") from None
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    rows = csv.DictReader(text.splitlines(), delimiter=delimiter)
-    columns = rows.fieldnames or []
+    except csv.Error as error:
+        raise ValueError(f"{path}: not a table with {'tabs' if path.suffix.lower() == '.tsv' else 'commas'} ({error})") from None
     file_column = next((column for column in FILE_COLUMNS if column in columns), None)
     label_column = next((column for column in LABEL_COLUMNS if column in columns), None)
     if file_column is None or label_column is None:
@@ -165,17 +185,13 @@ def _read_table(path: Path) -> Found:
             f"{path}: columns are {', '.join(columns) or 'missing'}; file_name and label are needed (split, group may follow)"
         )
     samples = []
-    for number, row in enumerate(rows, start=2):
-        name, label, split = ((row.get(column) or "").strip() for column in (file_column, label_column, "split"))
+    for number, row in rows:
+        name, label, split, group = (row.get(column, "").strip() for column in (file_column, label_column, "split", "group"))
         if not name or not label:
             raise ValueError(f"{path}, line {number}: a file name and a label are needed in every line")
         if split and split.lower() not in SPLIT_NAMES:
             raise ValueError(f"{path}, line {number}: split {split!r}; {nearest(split.lower(), SPLIT_NAMES)}")
-        samples.append(
-            Sample(
-                path.parent / name, name, class_name(label), SPLIT_NAMES.get(split.lower(), ""), (row.get("group") or "").strip()
-            )
-        )
+        samples.append(Sample(path.parent / name, name, class_name(label), SPLIT_NAMES.get(split.lower(), ""), group))
     if not samples:
         raise ValueError(f"{path}: the table has no lines below its header")
     if 0 < sum(not sample.split for sample in samples) < len(samples):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from dataclasses import dataclass
 
@@ -35,8 +36,8 @@ def count_parameters(net: nn.Module) -> int:
 
 
 def summarise(net: nn.Module, size: int, in_channels: int = 3) -> list[Stage]:
-    """The children of a network in running order, measured on the meta device: nothing is computed or stored."""
-    net = net.to("meta").eval()
+    """The children of a network in running order, measured on a copy on the meta device: nothing is computed."""
+    net = copy.deepcopy(net).to("meta").eval()
     outputs: dict[str, tuple[int, ...]] = {}
     hooks = [
         child.register_forward_hook(lambda module, args, out, name=name: outputs.__setitem__(name, tuple(out.shape[1:])))

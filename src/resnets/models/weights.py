@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import http.client
+import os
 import re
-import urllib.error
+import struct
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import safetensors
@@ -20,6 +24,10 @@ from resnets.preprocessing import Preprocessing
 from resnets.settings import nearest
 
 FOLDED_VARIANCE = 1 - 1e-5  # with BatchNorm's eps of 1e-5 it divides by exactly one
+DAMAGED = (  # what the readers raise for files that were cut or altered, found by trying
+    *(safetensors.SafetensorError, OSError, EOFError, RuntimeError, ValueError, struct.error),
+    *(AssertionError, AttributeError, LookupError, MemoryError, OverflowError, TypeError),
+)
 
 
 class Offline(Exception):
@@ -71,17 +79,19 @@ def read_state(path: Path) -> dict[str, Tensor]:
             state: Any = safetensors.torch.load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except (safetensors.SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise ValueError(f"{path}: truncated, or not a state dict ({str(error).splitlines()[0]})") from None
-    except Exception as error:
-        if type(error).__name__ != "UnpicklingError":
-            raise
+    except UnpicklingError:
         raise ValueError(
-            f"{path}: holds more than tensors, and running code from a file is refused; save net.state_dict()"
+            f"{path}: not a state dict, or one with more in it than tensors; running code from a file is refused. "
+            "Save net.state_dict() and nothing else"
+        ) from None
+    except DAMAGED as error:
+        raise ValueError(
+            f"{path}: truncated, or not a state dict ({(str(error).splitlines() or [type(error).__name__])[0]})"
         ) from None
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
-    if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+    named = isinstance(state, Mapping) and all(isinstance(key, str) and isinstance(state[key], Tensor) for key in state)
+    if not named or not state:
         raise ValueError(f"{path}: not a state dict (names to tensors)")
     return {key.removeprefix("module."): value for key, value in state.items() if "/" not in key}
 
@@ -108,7 +118,7 @@ def load_weights(net: nn.Module, state: Mapping[str, Tensor], head: str = "fc") 
             left.append(key)
     first = next((name for name, module in net.named_modules() if isinstance(module, nn.Conv2d)), "") + ".weight"
     if first in result and first in own and result[first].shape[1] == 3 and own[first].shape[1] == 1:
-        result[first] = result[first].sum(1, keepdim=True)
+        result[first] = result[first].float().sum(1, keepdim=True)
         adapted.append(f"{first} (3 channels to 1)")
     missing = [key for key in own if key not in result and not key.endswith("num_batches_tracked")]
     extra = [key for key in result if key not in own]
@@ -155,7 +165,7 @@ def torchvision_weights(network: str, tag: str = "DEFAULT", say: Callable[[str],
 
     Raises:
         ValueError: torchvision has no such network or tag.
-        Offline: It could not be downloaded.
+        Offline: It could not be downloaded, or the file in the cache is damaged.
     """
     import torchvision
 
@@ -177,7 +187,11 @@ def torchvision_weights(network: str, tag: str = "DEFAULT", say: Callable[[str],
         say(f"downloading {entry.url} ({megabytes:.0f} MB, licence BSD-3-Clause, trained on ImageNet-1k) to {target}")
         digest = download(entry.url, target)
         say(f"sha256 {digest}")
-    return Weights(read_state(target), f"torchvision {network} {entry.name}", preprocessing)
+    try:
+        state = read_state(target)
+    except ValueError as error:
+        raise Offline(f"{error}; remove it, and it is downloaded again") from None
+    return Weights(state, f"torchvision {network} {entry.name}", preprocessing)
 
 
 def download(url: str, target: Path, timeout: float = 15.0) -> str:
@@ -190,7 +204,7 @@ def download(url: str, target: Path, timeout: float = 15.0) -> str:
         Offline: Nothing answers, or what came is not the file; the message says which file to bring and where to.
     """
     by_hand = f"bring {url} to {target} by hand"
-    partial = target.with_name(target.name + ".partial")
+    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
     digest = hashlib.sha256()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -205,8 +219,9 @@ def download(url: str, target: Path, timeout: float = 15.0) -> str:
         if named and not digest.hexdigest().startswith(named[1]):
             raise Offline(f"sha256 of what came is {digest.hexdigest()}, {named[1]}... was expected; {by_hand}")
         partial.replace(target)
-    except (TimeoutError, urllib.error.URLError, ConnectionError, OSError) as error:
+    except (OSError, http.client.HTTPException) as error:  # URLError and time-outs are kinds of OSError
         raise Offline(f"{getattr(error, 'reason', error)}; {by_hand}") from None
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
     return digest.hexdigest()

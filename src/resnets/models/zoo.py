@@ -99,6 +99,10 @@ class Network:
     num_classes: int
     in_channels: int = 3
 
+    def __post_init__(self) -> None:
+        if min(self.num_classes, self.in_channels) < 1:
+            raise ValueError(f"{self.name}: {self.num_classes} classes and {self.in_channels} channels; each must be at least 1")
+
     @classmethod
     def parse(cls, text: str, num_classes: int | None = None, in_channels: int = 3, **changes: Any) -> Network:
         """From `"NAME key=value ..."` and further changes; the classes are by default those of the row.

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from resnets.data.loader import Pictures
-from resnets.data.sources import Sample, find_data
+from resnets.data.sources import Sample, find_data, sample_folder
 from resnets.data.splits import class_indices
 from resnets.evaluation.maps import overlay, thumbnail
 from resnets.evaluation.metrics import Metrics, measure
@@ -117,8 +117,6 @@ def write_outcome_report(
 def proof_pictures(preprocessing: Preprocessing, samples: Sequence[Sample] = ()) -> list[Image.Image]:
     """Whole pictures to prove an export on: of the data, spread over them, or of the sample that ships with the package."""
     if not samples:
-        from resnets.demo import sample_folder
-
         samples = find_data(sample_folder()).samples
     places = np.unique(np.linspace(0, len(samples) - 1, PROOF_PICTURES).astype(int))
     return [preprocessing.open(samples[place].path) for place in places]

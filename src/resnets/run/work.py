@@ -32,7 +32,7 @@ from resnets.training.optimizers import Average, Schedule, make_optimizer
 from resnets.training.recipe import TrainSettings, choose_device, memory_for_pictures
 
 Callback = Callable[[Row], Any]
-ROWS_AN_EPOCH = 10  # lines of results.csv
+ROWS_AN_EPOCH = 5  # lines of results.csv
 VALIDATIONS = 20  # at most about so many in a run
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from resnets.preprocessing import BadImage, Preprocessing, _to_mode, open_image
+from resnets.preprocessing import BadImage, Preprocessing, open_image, to_mode
 from resnets.results import Prediction
 from resnets.runtime.engines import Engine, EngineError, make_engine
 from resnets.runtime.folders import Inputs, count_pictures, find_pictures
@@ -135,7 +135,7 @@ class Predictor:
         notes: list[str] = []
         if isinstance(image, Image.Image):
             channels, value_range = self.preprocessing.channels, self.preprocessing.value_range
-            return whole(_to_mode(ImageOps.exif_transpose(image), channels, value_range, notes)), notes
+            return whole(to_mode(ImageOps.exif_transpose(image), channels, value_range, notes)), notes
         wanted = self.preprocessing
         if image.ndim != 3 or image.shape[2] != wanted.channels or image.dtype != wanted.dtype or 0 in image.shape:
             raise ValueError(

@@ -1,0 +1,25 @@
+"""Shared by the tests: small pictures to train on."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+COLOURS = {"blue": (40, 60, 200), "green": (50, 180, 60), "red": (200, 50, 40)}
+
+
+def write_pictures(folder, classes=("blue", "red"), count=16, size=32, seed=0):
+    """`count` noisy pictures of each colour as FOLDER/CLASS/NN.png."""
+    rng = np.random.default_rng(seed)
+    for name in classes:
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            noise = rng.normal(0, 40, (size, size, 3))
+            pixels = np.clip(np.array(COLOURS[name]) + noise, 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number:02d}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def colours(tmp_path_factory):
+    """A folder of two classes with 16 pictures each."""
+    return write_pictures(tmp_path_factory.mktemp("data") / "colours")

@@ -1,0 +1,182 @@
+"""The house: imports go downward only, what reads and predicts needs no torch, and every room keeps to its size."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+HOUSE = Path(__file__).parents[1] / "src" / "resnets"
+
+# From the floor that everybody may use to the one that uses all others. Rooms of one floor are strangers to one another.
+FLOORS = (
+    ("files", "settings", "imagenet", "results", "preprocessing", "screen"),
+    ("runtime",),
+    ("models", "data", "training", "evaluation"),
+    ("tasks",),
+    ("modelfile",),
+    ("export",),
+    ("run",),
+    ("demo",),
+    ("cli",),
+)
+ONLY = {"evaluation": ("preprocessing", "results")}  # what a room may use, where that is less than its floor allows
+# Modules that never import torch, nor anything that does
+WITHOUT_TORCH = (
+    *FLOORS[0],
+    *FLOORS[1],
+    "evaluation",
+    "data.sources",
+    "data.splits",
+    "data.check",
+    "data.duplicates",
+)
+TORCH = ("torch", "torchvision", "torchmetrics", "timm", "onnxscript", "safetensors")
+BUDGETS = {
+    "models": 1300,
+    "data": 1000,
+    "training": 900,
+    "tasks": 900,
+    "evaluation": 1200,
+    "export and runtime": 1200,
+    "cli": 500,
+}
+
+
+def modules() -> dict[str, str]:
+    """Dotted name below `resnets` to source; `resnets` itself has an empty name."""
+    names = {path: path.relative_to(HOUSE).with_suffix("").parts for path in sorted(HOUSE.rglob("*.py"))}
+    return {".".join(part for part in parts if part != "__init__"): path.read_text("utf-8") for path, parts in names.items()}
+
+
+def imports(source: str) -> Iterator[str]:
+    """Everything a source imports, at whatever depth, but for the hints of `if TYPE_CHECKING`: `torch`, `resnets.run.spec`."""
+    waiting: list[ast.AST] = [ast.parse(source)]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            waiting += node.orelse
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide where they lead"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        waiting += ast.iter_child_nodes(node)
+
+
+def room(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def offences(module: str, source: str) -> list[str]:
+    """What a module imports against the rules."""
+    floor = {name: number for number, floor in enumerate(FLOORS) for name in floor}
+    found = []
+    for name in imports(source):
+        if name == "resnets.__version__" or (name == "resnets" and room(module) == "cli"):
+            continue
+        if room(name) != "resnets":
+            if room(name) in TORCH and any(module == base or module.startswith(f"{base}.") for base in WITHOUT_TORCH):
+                found.append(f"{module} is above the torch line and imports {name}")
+            continue
+        target = room(name.removeprefix("resnets").removeprefix("."))
+        if target not in floor:
+            found.append(f"{module} imports {name}: the top floor, or a room without a floor")
+        elif target != room(module) and floor[target] >= floor[room(module)]:
+            found.append(f"{module} imports {name}, which is not below it")
+        elif target != room(module) and target not in ONLY.get(room(module), (target,)):
+            found.append(f"{module} imports {name}; allowed: {', '.join(ONLY[room(module)])}")
+    return found
+
+
+def lines(source: str) -> int:
+    return sum(1 for line in source.splitlines() if line.strip())
+
+
+@pytest.mark.parametrize("module", [name for name in modules() if name])
+def test_imports_go_downward_only(module):
+    assert not offences(module, modules()[module])
+
+
+def test_the_top_floor_names_rooms_that_exist():
+    import resnets
+
+    assert {room(name) for name in modules()} - {""} == {name for floor in FLOORS for name in floor}
+    for name in resnets.__all__:
+        assert getattr(resnets, name) is not None
+    assert not [name for name in imports(modules()[""]) if room(name) in ("resnets", *TORCH)]
+
+
+@pytest.mark.parametrize("name", WITHOUT_TORCH)
+def test_what_is_above_the_torch_line_leads_to_nothing_below_it(name):
+    """No module is reached from there, through any number of imports, that imports torch."""
+    sources = modules()
+    waiting = [module for module in sources if module == name or module.startswith(f"{name}.")]
+    assert waiting
+    seen: set[str] = set()
+    while waiting:
+        module = waiting.pop()
+        if module in seen:
+            continue
+        seen.add(module)
+        for found in imports(sources[module]):
+            allowed = module == "data.downloads" and found == "torchvision.datasets"  # a download that was asked for by name
+            assert room(found) not in TORCH or allowed, f"{name} leads to {module}, which imports {found}"
+            inner = found.removeprefix("resnets.")
+            waiting += [inner if inner in sources else inner.rpartition(".")[0]] if found.startswith("resnets.") else []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("models.zoo", "from resnets.data.sources import Sample"),
+        ("models.zoo", "def build():\n    import resnets.data.sources"),
+        ("models.zoo", "from resnets import data"),
+        ("data.loader", "try:\n    from resnets.training import loop\nexcept ImportError:\n    pass"),
+        ("evaluation.report", "from resnets.settings import words"),
+        ("tasks.classification", "class A:\n    def f(self):\n        from resnets.modelfile import Model"),
+        ("modelfile", "from resnets.export import export_model"),
+        ("run.outcome", "from resnets.demo import sample_folder"),
+        ("preprocessing", "from resnets.files import write_file"),
+        ("runtime.engines", "def f():\n    import torch.nn"),
+        ("data.check", "from torchvision.ops import nms"),
+        ("run.start", "import resnets"),
+        ("run.start", "from resnets import train"),
+        ("cli.train", "from resnets import train"),
+        ("export", "from resnets.attic import old"),
+        ("screen", "if TYPE_CHECKING:\n    pass\nelse:\n    import torch"),
+        ("screen", "if not TYPE_CHECKING:\n    import torch"),
+    ],
+)
+def test_an_offence_is_found(module, source):
+    assert offences(module, source)
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("models.zoo", "from resnets.models.layers import x\nfrom resnets.settings import words\nimport torch"),
+        ("tasks.classification", "from resnets.evaluation.metrics import measure"),
+        ("runtime.engines", "if TYPE_CHECKING:\n    from resnets.run import train\n    import torch"),
+        ("cli.app", "import resnets\nfrom resnets import run, __version__"),
+    ],
+)
+def test_what_is_allowed_is_no_offence(module, source):
+    assert not offences(module, source)
+
+
+def test_every_room_keeps_to_its_size(capsys):
+    counted: dict[str, int] = {}
+    for module, source in modules().items():
+        name = "export and runtime" if room(module) in ("export", "runtime") else room(module) or "__init__"
+        counted[name] = counted.get(name, 0) + lines(source)
+    with capsys.disabled():
+        rows = [f"{name} {count}" + (f" of {BUDGETS[name]}" if name in BUDGETS else "") for name, count in sorted(counted.items())]
+        print(f"\nlines: {'; '.join(rows)}; together {sum(counted.values())} of 9000")
+    assert not {name: count for name, count in counted.items() if count > BUDGETS.get(name, 9000)}
+    assert sum(counted.values()) < 9000
+
+
+def test_the_network_can_be_read_at_one_sitting():
+    assert len(modules()["models.resnet"].splitlines()) <= 200
