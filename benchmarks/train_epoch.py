@@ -2,9 +2,9 @@
 
     python benchmarks/train_epoch.py FOLDER [--rounds 5] [--pictures 6400]
 
-FOLDER holds `train/CLASS/*` of 32 px pictures (CIFAR-10 as files). Both sides train ResNet-20 with the same optimizer, batch size and
-augmentation (shift by up to 4 px, flip). The plain loop is what a careful user writes: torchvision's ImageFolder and transforms, a
-DataLoader with one worker a core, eager NCHW. Reading into memory is timed apart and reported.
+FOLDER holds `train/CLASS/*` of 32 px pictures (CIFAR-10 as files). Both sides train ResNet-20 with the same optimizer, batch
+size and augmentation (shift by up to 4 px, flip). The plain loop is what a careful user writes: torchvision's ImageFolder and
+transforms, a DataLoader with one worker a core, eager NCHW. Reading into memory is timed apart and reported.
 """
 
 from __future__ import annotations
@@ -104,10 +104,10 @@ def main() -> None:
         theirs.append(count / (time.perf_counter() - tick))
         print(f"round {number}: {ours[-1]:.0f} against {theirs[-1]:.0f} pictures/s, ratio {ours[-1] / theirs[-1]:.2f}", flush=True)
     ratios = [a / b for a, b in zip(ours[1:], theirs[1:], strict=True)]
+    print(f"\n{len(samples):,} pictures read in {reading:.1f} s; {os.cpu_count()} cores, torch {torch.__version__}")
     print(
-        f"\n{len(samples):,} pictures read in {reading:.1f} s; median of {options.rounds} epochs: {statistics.median(ours[1:]):.0f} "
-        f"against {statistics.median(theirs[1:]):.0f} pictures/s; ratio {statistics.median(ratios):.2f} "
-        f"[{min(ratios):.2f}, {max(ratios):.2f}]; {os.cpu_count()} cores, torch {torch.__version__}"
+        f"median of {options.rounds} epochs: {statistics.median(ours[1:]):.0f} against {statistics.median(theirs[1:]):.0f} "
+        f"pictures/s; ratio {statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}]"
     )
 
 

@@ -220,7 +220,7 @@ def test_a_table_in_a_folder_goes_before_its_folders(tmp_path, name):
 
 
 def test_names_in_tables_may_hold_anything(tmp_path):
-    names = ["a,b.jpg", 'say "x".jpg', "two\nlines.jpg", "line\u2028separator\x85.jpg", "고양이.jpg"]
+    names = ["a,b.jpg", 'say "x".jpg', "two\nlines.jpg", "car\rriage.jpg", "line\u2028separator\x85.jpg", "고양이.jpg"]
     with (tmp_path / "t.csv").open("w", encoding="utf-8", newline="") as file:
         import csv
 
@@ -534,6 +534,12 @@ def test_flat_pictures_are_not_paired(good):
         save(good / "cat" / f"flat{number}.png", Image.new("RGB", (40, 40), (level, level, level)))
         noise = np.random.default_rng(number).normal(level, 2, (40, 40, 3)).clip(0, 255).astype(np.uint8)
         save(good / "dog" / f"sky{number}.png", Image.fromarray(noise))
+    assert findings(good) == []
+
+
+def test_a_symmetrical_picture_is_not_paired_with_itself(good):
+    pixels = np.asarray(photo(900))
+    save(good / "cat" / "face.png", Image.fromarray(np.concatenate([pixels, pixels[:, ::-1]], 1)))
     assert findings(good) == []
 
 

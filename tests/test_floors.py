@@ -173,7 +173,7 @@ def test_every_room_keeps_to_its_size(capsys):
         counted[name] = counted.get(name, 0) + lines(source)
     with capsys.disabled():
         rows = [f"{name} {count}" + (f" of {BUDGETS[name]}" if name in BUDGETS else "") for name, count in sorted(counted.items())]
-        print(f"\nlines: {'; '.join(rows)}; together {sum(counted.values())} of 9000")
+        print(f"\nlines: {'; '.join(rows)}; together {sum(counted.values())} of 9000")  # noqa: T201
     assert not {name: count for name, count in counted.items() if count > BUDGETS.get(name, 9000)}
     assert sum(counted.values()) < 9000
 

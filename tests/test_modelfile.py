@@ -165,7 +165,12 @@ def test_flipped_bytes_are_refused(path):
     whole = path.read_bytes()
     header = int.from_bytes(whole[:8], "little")
     chance = random.Random(0)
-    where = [*range(8), *chance.sample(range(8, 8 + header), 250), *chance.sample(range(8 + header, len(whole)), 60), len(whole) - 1]
+    where = [
+        *range(8),
+        *chance.sample(range(8, 8 + header), 250),
+        *chance.sample(range(8 + header, len(whole)), 60),
+        len(whole) - 1,
+    ]
     for place in where:
         flipped = bytearray(whole)
         flipped[place] ^= 1 << chance.randrange(8)

@@ -146,7 +146,7 @@ def by_the_paper(state, x, depths, strides, order):
             block = f"layer{stage}.{index}"
             part = {key.removeprefix(f"{block}."): value for key, value in state.items() if key.startswith(f"{block}.")}
             count = sum(bool(re.fullmatch(r"conv\d\.weight", key)) for key in part)
-            stride_of = {number: 1 for number in range(1, count + 1)}
+            stride_of = dict.fromkeys(range(1, count + 1), 1)
             stride_of[2 if count == 3 else 1] = strides[stage - 1] if index == 0 else 1
             out = norm(part, "bn1", x).relu() if order == "pre" else x
             short = x
@@ -439,7 +439,9 @@ def test_a_block_of_a_stranger_trains_exports_and_gives_maps(tmp_path, monkeypat
     torch.testing.assert_close(logits.softmax(0), torch.from_numpy(found.probabilities), atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("words", ["resnet20", "preresnet110 depths=1-1-1", "resnet50 widths=8-8-8-8", "resnet18 order=pre"])
+@pytest.mark.parametrize(
+    "words", ["resnet20", "preresnet110 depths=1-1-1", "resnet50 widths=8-8-8-8", "resnet18 order=pre widths=8-8-8-8"]
+)
 @torch.no_grad()
 def test_maps_average_to_the_logits(words):
     net = randomise(create_model(words, num_classes=5))

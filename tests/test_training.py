@@ -169,7 +169,7 @@ def test_open_settings_are_decided_with_reasons_and_given_ones_stay():
     "wrong", [{"size": 3}, {"lr": -1.0}, {"flip": "up"}, {"channels": 2}, {"bits": 16}, {"epochs": 1.0, "minutes": 1.0}]
 )
 def test_values_out_of_range_are_refused(wrong):
-    with pytest.raises(ValueError, match="allowed|needs|choose"):
+    with pytest.raises(ValueError, match=r"allowed|needs|choose"):
         TrainSettings("photos", **wrong)
 
 
@@ -214,7 +214,7 @@ def test_a_module_of_ones_own_trains_with_callbacks_and_says_when_to_stop(colour
         resnets.modelfile.load_model(run.folder)
     answer = next(iter(resnets.load(run.proven.path).predict(colours)))
     assert answer.label in ("blue", "red")
-    with pytest.raises(ValueError, match="answers .* for 2 classes"):
+    with pytest.raises(ValueError, match=r"answers .* for 2 classes"):
         resnets.train(
             colours, nn.Sequential(nn.Conv2d(3, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()), output=tmp_path / "no", **SMALL
         )

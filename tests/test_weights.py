@@ -100,7 +100,7 @@ def test_weights_of_another_network_are_refused_and_nothing_is_changed():
     assert "of another shape conv1.weight (4, 3, 7, 7) for (16, 3, 3, 3)" in text
     assert "more" in text
     assert all(bool((before[key] == value).all()) for key, value in net.state_dict().items())
-    with pytest.raises(ValueError, match="missing conv1.weight.*; unknown stem.weight"):
+    with pytest.raises(ValueError, match=r"missing conv1.weight.*; unknown stem.weight"):
         load_weights(net, {"stem.weight": torch.zeros(1)})
 
 
@@ -329,7 +329,7 @@ def test_another_digest_is_refused_and_nothing_is_left(server):
 
 def test_no_server_says_what_to_bring_and_where_to(server):
     server.entry.url = "http://127.0.0.1:9/resnet18-f37072fd.pth"  # nobody listens there
-    with pytest.raises(Offline, match="refused; bring http://127.0.0.1:9/resnet18-f37072fd.pth to .*hub.checkpoints.*by hand"):
+    with pytest.raises(Offline, match=r"refused; bring http://127.0.0.1:9/resnet18-f37072fd.pth to .*hub.checkpoints.*by hand"):
         torchvision_weights("resnet18")
 
 
@@ -394,7 +394,8 @@ if sys.argv[1] == "trap":
         pass
 else:
     import resnets
-    run = resnets.train(sys.argv[1], weights="none", model="resnet20 depths=1-1-1", size=16, epochs=1, output=sys.argv[2], quiet=True)
+    small = dict(model="resnet20 depths=1-1-1", size=16, epochs=1)
+    run = resnets.train(sys.argv[1], weights="none", output=sys.argv[2], quiet=True, **small)
     engines = ["onnxruntime"] + ["openvino"] * any("openvino" in name for name in run.proven.engines)
     for engine in engines:
         found = list(resnets.load(run.proven.path, engine).predict(sys.argv[1]))
@@ -432,5 +433,3 @@ def test_nothing_else_touches_the_network(tmp_path):
 
 def test_a_connection_would_have_been_counted(tmp_path):
     assert "attempts []" not in listen("trap", home=tmp_path)
-
-

@@ -92,6 +92,7 @@ def test_the_command_answers_from_the_wheel(installed, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_demo_runs_from_the_wheel(installed, tmp_path):
     done = succeed(installed / "bin" / "resnets", "demo", "--json", cwd=tmp_path, path=installed)
     said = json.loads(done.stdout.splitlines()[-1])

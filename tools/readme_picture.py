@@ -33,6 +33,7 @@ COLORS = {
     **{90: "#6e7681", 91: "#ffa198", 92: "#a5f0b0", 93: "#f2cc60", 94: "#a5d6ff", 95: "#e2c5ff", 96: "#a2f0f5", 97: "#f0f6fc"},
 }
 SEQUENCE = re.compile(r"\x1b\[([?\d;]*)([A-Za-z])")
+PALETTE = re.compile(r"[34]8;(?:5;\d+|2;\d+;\d+;\d+)")  # colours that only erased progress bars have
 PARTS = re.compile(r"\x1b\[[?\d;]*[A-Za-z]|.", re.DOTALL)
 WIDTH = 620  # of the report's window, in pixels
 SCALE = 1.75  # pixels of the file for a pixel of the page
@@ -101,6 +102,7 @@ class Terminal:
             self.lines.append([])
 
     def _obey(self, numbers: str, letter: str) -> None:
+        numbers = PALETTE.sub("39", numbers)
         values = [int(number or 0) for number in numbers.split(";")] if not numbers.startswith("?") else []
         if letter == "m":
             self.codes = [0] if values in ([], [0]) else self.codes + values
@@ -114,6 +116,8 @@ class Terminal:
         for code in self.codes:
             if code == 0:
                 styles = {}
+            elif code == 39:
+                styles.pop("color", None)
             elif code in COLORS:
                 styles["color"] = COLORS[code]
             elif code == 1:

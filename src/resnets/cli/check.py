@@ -12,7 +12,7 @@ from resnets.cli.output import print_json
 def check(
     data: Annotated[str, Argument(help="What you would train on.")],
     json: Annotated[bool, Option("--json", help="One JSON object as the last line of stdout.")] = False,
-    workers: Annotated[int | None, Option("--workers", "-j", help="Threads that decode.")] = None,
+    workers: Annotated[int | None, Option("--workers", "-j", min=1, help="Threads that decode.")] = None,
 ) -> None:
     """Look for broken files, duplicates, leaks between parts, and odd classes."""
     from resnets.data.check import check_pictures

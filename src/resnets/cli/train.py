@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Argument, Option
 
@@ -53,8 +54,6 @@ def train(
     from resnets import run
     from resnets.cli import STARTED
     from resnets.screen import Screen
-    from resnets.settings import nearest, read_yaml
-    from resnets.training.recipe import TrainSettings
 
     if resume is not None:
         if others := sorted(set(given) - {"resume"}):
@@ -62,12 +61,7 @@ def train(
         done = run.resume(resume, quiet=quiet)
     else:
         given.pop("config", None)
-        written = read_yaml(config) if config else {}
-        allowed = {*vars(TrainSettings(""))} | {"output", "name"}
-        for key in written:
-            if key not in allowed:
-                raise ValueError(f"{config}: unknown setting {key!r}: {nearest(str(key), allowed)}")
-        settings = {**written, **given}
+        settings = {**(_read_config(config) if config else {}), **given}
         if "data" not in settings:
             raise ValueError("no data: resnets train FOLDER, a folder with one folder of photos for each class")
         done = run.train(**settings, quiet=quiet, started=STARTED)
@@ -75,3 +69,15 @@ def train(
         print_json(done.to_dict())
     elif not quiet:
         Screen().say(f"\nnext: resnets predict {done.proven.path} NEW_PHOTOS/ -o new.csv")
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    from resnets.settings import nearest, read_yaml
+    from resnets.training.recipe import TrainSettings
+
+    values = read_yaml(path)
+    allowed = {field.name for field in fields(TrainSettings)} | {"output", "name"}
+    for key in values:
+        if key not in allowed:
+            raise ValueError(f"{path}: unknown setting {key!r}: {nearest(str(key), allowed)}")
+    return values
