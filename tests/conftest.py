@@ -1,8 +1,14 @@
 """Shared by the tests: small pictures to train on."""
 
-import numpy as np
-import pytest
-from PIL import Image
+import os
+
+# Before torch is imported, here and in what the tests start: for networks as small as these, threads cost more than they save,
+# and on a busy machine they wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+from PIL import Image  # noqa: E402
 
 COLOURS = {"blue": (40, 60, 200), "green": (50, 180, 60), "red": (200, 50, 40)}
 

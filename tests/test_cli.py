@@ -222,6 +222,8 @@ def test_json_of_names_that_are_not_utf8(tmp_path):
 def test_show_says_json():
     values = only_json(resnets("show", "resnet20", "--json"))
     assert (values["network"], values["size"], values["parameters"]) == ("resnet20", 32, 269_722)  # He et al. 2015: 0.27 M
+    assert [stage["name"] for stage in values["stages"]][-1] == "fc"
+    assert only_json(resnets("show", "resnet50  shortcut=projection", "--json"))["network"] == "resnet50"  # changes nothing
     values = only_json(resnets("show", "resnet1??", "--json"))
     assert {row["name"] for row in values["networks"]} >= {"resnet101", "resnet110", "resnet152"}
     assert "no network matches 'resnot*'" in refused("show", "resnot*")

@@ -257,7 +257,7 @@ def undisturbed(many, tmp_path_factory):
     return output
 
 
-@pytest.mark.parametrize("rows", [5, 23])
+@pytest.mark.parametrize("rows", [5, 14, 23])
 def test_a_run_that_was_killed_in_mid_epoch_resumes_to_the_same_bits(many, undisturbed, tmp_path, rows):
     output = tmp_path / "killed"
     process = start(many, output)

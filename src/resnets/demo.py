@@ -34,7 +34,7 @@ def run_demo(output: Path) -> dict[str, Any]:
 
     started = time.monotonic()
     screen = Screen()
-    again = RunFolder(output).summary.is_file()
+    again = RunFolder(output).split.is_file()
     run = train(sample_folder(), "resnet20", size=SIZE, epochs=EPOCHS, flip="both", output=output, exist_ok=again, weights="none")
     linear = measure_linear(read_split(RunFolder(output).split))
     screen.say("\nthese cells differ in colour alone, so even a linear classifier does well on them:")

@@ -35,7 +35,7 @@ def _program(version: bool = typer.Option(False, "--version", help="Print the ve
 def complain(error: Exception) -> int:
     """Says what went wrong in one message, and gives the exit code; an error that is a defect of ours is raised again."""
     if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("resnets"):
-        return _say(f"{error.name} is not installed; training, checking and exporting need: pip install 'resnets[train]'", 2)
+        return _say(f"{error.name} is not installed; training and exporting need: pip install 'resnets[train]'", 2)
     if isinstance(error, ValueError) and type(error).__module__.partition(".")[0] in ("builtins", "resnets"):
         return _say(str(error), 2)
     if type(error).__name__ == "ProofFailed":  # by name: export needs torch, which may not be there

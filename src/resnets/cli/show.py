@@ -32,8 +32,8 @@ def _look(words: str, size: int | None) -> tuple[dict[str, Any], list[Any]]:
         net = network.build()
     side = size or (32 if network.setting.stem == "cifar" else 224)
     stages = summarise(net, side)
-    macs = sum(stage.macs for stage in stages)
-    return {"parameters": count_parameters(net), "macs": macs, "size": side, "classes": network.num_classes}, stages
+    counts = {"parameters": count_parameters(net), "macs": sum(stage.macs for stage in stages)}
+    return {"name": str(network), **counts, "size": side, "classes": network.num_classes}, stages
 
 
 def _list(pattern: str, size: int | None) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def _list(pattern: str, size: int | None) -> dict[str, Any]:
     names = list_models(pattern)
     if not names:
         raise ValueError(f"no network matches {pattern!r}: {nearest(pattern.strip('*'), list_models())}")
-    rows = [{"name": name, **_look(name, size)[0]} for name in names]
+    rows = [_look(name, size)[0] for name in names]
     Screen().table(
         ("network", "parameters", "multiply-adds", "input", "classes"),
         [(r["name"], f"{r['parameters']:,}", f"{r['macs'] / 1e9:.3f} G", r["size"], r["classes"]) for r in rows],
@@ -57,12 +57,13 @@ def _show(words: str, size: int | None) -> dict[str, Any]:
     from resnets.screen import Screen
 
     values, stages = _look(words, size)
+    network = values.pop("name")
     rows = [
         (s.name, s.layers, " x ".join(map(str, s.output)), f"{s.parameters:,}", f"{s.macs / 1e6:,.1f} M" if s.macs else "")
         for s in stages
     ]
     rows.append(("all", "", "", f"{values['parameters']:,}", f"{values['macs'] / 1e6:,.1f} M"))
     screen = Screen()
-    screen.say(f"{words} at {values['size']} x {values['size']}")
+    screen.say(f"{network} at {values['size']} x {values['size']}")
     screen.table(("stage", "layers", "output", "parameters", "multiply-adds"), rows, right=(3, 4))
-    return {"network": words, **values, "stages": [{**vars(stage), "output": list(stage.output)} for stage in stages]}
+    return {"network": network, **values, "stages": [{**vars(stage), "output": list(stage.output)} for stage in stages]}

@@ -124,8 +124,6 @@ def _facts(job: Job, state: TrainingState) -> list[tuple[str, str]]:
 
 
 def _data_name(data: str) -> str:
-    path = Path(data)
-    name = (
-        path.resolve().name if path.is_dir() else path.resolve().parent.name if path.stem in ("labels", "metadata") else path.stem
-    )
+    path = Path(data).absolute()  # of a link, its own name
+    name = path.name if path.is_dir() else path.parent.name if path.stem in ("labels", "metadata") else path.stem
     return name or "model"

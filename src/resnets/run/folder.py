@@ -57,7 +57,7 @@ def choose_folder(output: Path | None, name: str | None, exist_ok: bool, kind: s
         output = parent / (name or str(max(numbers, default=0) + 1))
     if output.exists() and not output.is_dir():
         raise ValueError(f"{output} is a file; name a folder for the run")
-    if output.is_dir() and any(output.iterdir()) and not exist_ok:
+    if output.is_dir() and any(not entry.is_dir() for entry in output.rglob("*")) and not exist_ok:
         raise ValueError(f"{output} is not empty, and nothing is overwritten: name another folder, or add --exist-ok")
     return output
 
