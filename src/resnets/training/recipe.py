@@ -84,6 +84,7 @@ class TrainSettings:
             "average": (0, 1),
             "smallest": (0.01, 1),
             "val_fraction": (0.01, 0.9),
+            "seed": (0, 2**63 - 1),
             "workers": (0, 1024),
             "cache_gb": (0, 1e6),
         }
