@@ -202,7 +202,7 @@ class Touch:
 def test_code_in_a_pickle_is_refused_and_never_executed(tmp_path, state):
     trap = tmp_path / "executed"
     plain, zipped, hidden = tmp_path / "plain.pt", tmp_path / "zipped.pt", tmp_path / "hidden.pth"
-    plain.write_bytes(pickle.dumps(Touch(trap)))
+    plain.write_bytes(pickle.dumps(Touch(trap), protocol=2))
     torch.save({**state, "extra": Touch(trap)}, zipped)
     torch.save({"state_dict": state, "args": Touch(trap)}, hidden, _use_new_zipfile_serialization=False)
     for path in (plain, zipped, hidden):

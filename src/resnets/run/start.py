@@ -44,7 +44,7 @@ def first_weights(settings: TrainSettings, network: Network | None, screen: Scre
         model = _own_weights(path)
         if model is not None:
             return model, ""
-    return Weights(read_state(path), str(path)), ""
+    return Weights(read_state(path), path.name), ""
 
 
 def _own_weights(path: Path) -> Weights | None:
@@ -57,7 +57,7 @@ def _own_weights(path: Path) -> Weights | None:
             return None
         raise
     state = {name: tensor for name, tensor in tensors.items() if "/" not in name}
-    return Weights(state, str(path), Preprocessing.from_dict(metadata["preprocessing"]))
+    return Weights(state, path.name, Preprocessing.from_dict(metadata["preprocessing"]))
 
 
 def make_preprocessing(settings: TrainSettings, weights: Weights | None) -> Preprocessing:
