@@ -8,7 +8,6 @@ Both are read by hand from the protobuf bytes: that needs no library and does no
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import json
 import mmap
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from resnets.files import write_file
 from resnets.preprocessing import Preprocessing
 
 FORMAT = 1
@@ -82,21 +82,7 @@ def write_onnx(path: str | Path, model_bytes: bytes) -> None:
     """
     data = seal(model_bytes)
     _parse(Path(path), memoryview(data))
-    with replacing(Path(path)) as beside:
-        beside.write_bytes(data)
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A file beside `path` to write to, which takes its place at the end; `path` is the old file or the whole new one."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.new")
-    try:
-        yield beside
-        with open(beside, "rb+") as file:
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_file(Path(path), data)
 
 
 def read_onnx(path: str | Path) -> OnnxFile:

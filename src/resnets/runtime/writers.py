@@ -17,8 +17,8 @@ from typing import IO, Any
 
 import numpy as np
 
+from resnets.files import replacing
 from resnets.results import Prediction
-from resnets.runtime.onnxfile import replacing
 
 COLUMNS = ("file", "label", "probability", "error", "notes")
 FORMATS = (".csv", ".jsonl", ".parquet")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from resnets.training.loop import TrainingState
@@ -38,8 +37,3 @@ def unpack(state: TrainingState, tensors: Mapping[str, Tensor], rest: Mapping[st
     state.optimizer.load_state_dict({**state.optimizer.state_dict(), "state": slots})
     state.step, state.seconds = rest["step"], rest["seconds"]
     state.sums, state.rows, state.best = list(rest["sums"]), list(rest["rows"]), dict(rest["best"])
-
-
-def seed_everything(seed: int) -> None:
-    """Fixes what torch draws from here on (initial weights)."""
-    torch.manual_seed(seed)
