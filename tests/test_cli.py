@@ -135,6 +135,8 @@ def test_the_version():
     import resnets as package
 
     assert command("--version") == Done(0, f"{package.__version__}\n", "")
+    module = subprocess.run([sys.executable, "-m", "resnets", "--version"], capture_output=True, text=True)
+    assert (module.returncode, module.stdout) == (0, f"{package.__version__}\n")
 
 
 # ---- what comes of a run

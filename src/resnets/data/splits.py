@@ -107,7 +107,7 @@ def split_csv(samples: Sequence[Sample]) -> str:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)  # else a carriage return in a name goes unquoted
     table.writerow(("file_name", "label", "split", "group", "path"))
-    table.writerows((sample.name, sample.label, sample.split, sample.group, sample.path) for sample in samples)
+    table.writerows((sample.name, sample.label, sample.split, sample.group, sample.path.absolute()) for sample in samples)
     return text.getvalue()
 
 

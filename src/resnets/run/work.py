@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -149,7 +150,7 @@ def carry_out(job: Job, tensors: dict[str, torch.Tensor] | None = None, checkpoi
         def on_row(row: Row) -> bool:
             job.folder.write_results(state.rows)
             if row["val_accuracy"] is not None:
-                job.screen.say(_row_words(row))
+                job.screen.say(_row_words(state.rows))
             answers = [callback(row) for callback in job.callbacks]  # all of them are told
             return any(answers)
 
@@ -214,8 +215,12 @@ def _last(rows: Sequence[Row]) -> str:
     return f"accuracy {values[-1]:.3f}" if values else ""
 
 
-def _row_words(row: Row) -> str:
+def _row_words(rows: Sequence[Row]) -> str:
+    """The last row's validation, and the training since the validation before it."""
+    row = rows[-1]
+    start = next((place + 1 for place in range(len(rows) - 2, -1, -1) if rows[place]["val_accuracy"] is not None), 0)
+    loss, speed = (statistics.fmean(one[key] or 0.0 for one in rows[start:]) for key in ("train_loss", "images_per_second"))
     return (
-        f"epoch {row['epoch']:6.1f}  loss {row['train_loss']:.3f}  val loss {row['val_loss']:.3f}  "
-        f"val accuracy {row['val_accuracy']:.3f}, averaged {row['val_accuracy_ema']:.3f}  {row['images_per_second']:.0f} img/s"
+        f"epoch {row['epoch']:6.1f}  loss {loss:.3f}  val loss {row['val_loss']:.3f}  "
+        f"val accuracy {row['val_accuracy']:.3f}, averaged {row['val_accuracy_ema']:.3f}  {speed:.0f} img/s"
     )

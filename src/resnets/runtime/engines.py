@@ -101,7 +101,7 @@ class OpenVinoEngine:
         except RuntimeError as error:
             raise ValueError(_cannot_run(self, error)) from None
         self._request = model.create_infer_request()
-        self._outputs = {output.any_name: output for output in model.outputs if output.any_name in OUTPUTS}
+        self._outputs = {name: output for output in model.outputs for name in output.names & set(OUTPUTS)}
         self._lock = threading.Lock()  # a request holds one input at a time
 
     def __call__(self, image: np.ndarray) -> Answer:
