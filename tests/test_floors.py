@@ -19,6 +19,7 @@ FLOORS = (
     ("run",),
     ("demo",),
     ("cli",),
+    ("__main__",),
 )
 ONLY = {"evaluation": ("preprocessing", "results")}  # what a room may use, where that is less than its floor allows
 # Modules that never import torch, nor anything that does
