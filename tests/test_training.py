@@ -160,7 +160,7 @@ def test_open_settings_are_decided_with_reasons_and_given_ones_stay():
     assert "folded" in reasons["norms"]
     assert None not in (decided.epochs, decided.batch_size, decided.weight_decay, decided.smoothing, decided.crop)
     tiny, _ = decide(TrainSettings("cells"), Circumstances(False, False, None, (32, 32), 0.0, 50_000))
-    assert (tiny.size, tiny.crop, tiny.batch_size, tiny.norms, tiny.lr) == (32, "shift", 128, "train", 0.1)
+    assert (tiny.size, tiny.crop, tiny.batch_size, tiny.norms, tiny.lr) == (32, "shift", 64, "train", 0.1)
     long, _ = decide(TrainSettings("signs"), Circumstances(True, False, 224, (100, 400), 0.9, 1000))
     assert (long.fit, long.crop) == ("pad", "shift")
 

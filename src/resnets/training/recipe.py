@@ -149,7 +149,7 @@ def decide(settings: TrainSettings, seen: Circumstances) -> tuple[TrainSettings,
     """
     short = min(seen.median)
     tiny = not seen.pretrained and short <= TINY
-    batch = min(128 if tiny else 32, max(8, 2 ** max(0, seen.count // 8).bit_length() // 2))
+    batch = min(64 if tiny else 32, max(8, 2 ** max(0, seen.count // 8).bit_length() // 2))
     how = "fine-tuning" if seen.pretrained else "from scratch"
     fit = "pad" if seen.elongated > 0.5 else "crop"
     choices: dict[str, tuple[Any, str]] = {
@@ -182,7 +182,7 @@ def decide(settings: TrainSettings, seen: Circumstances) -> tuple[TrainSettings,
     filled = replace(settings, **{key: value for key, (value, _) in choices.items() if getattr(settings, key) is None})
     if filled.lr is None:
         assert filled.batch_size is not None
-        base = 0.01 * filled.batch_size / 32 if seen.pretrained else 0.1 * filled.batch_size / 128
+        base = 0.01 * filled.batch_size / 32 if seen.pretrained else 0.1 * filled.batch_size / 64
         filled = replace(filled, lr=round(base, 6))
         reasons["lr"] = f"{how}, in proportion to the batch"
     return filled, reasons
