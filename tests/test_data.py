@@ -379,6 +379,15 @@ def test_split_csv_and_back(names, tmp_path_factory):
     assert read_split(path) == samples
 
 
+def test_a_split_finds_its_pictures_from_any_folder(tmp_path, monkeypatch):
+    save(tmp_path / "photos" / "a" / "1.png", photo(1, 8, 8))
+    monkeypatch.chdir(tmp_path)
+    Path("split.csv").write_text(split_csv(find_data("photos").samples), encoding="utf-8")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert [sample.path.is_file() for sample in read_split(tmp_path / "split.csv")] == [True]
+
+
 @linux
 def test_file_names_that_are_not_utf8_survive(tmp_path):
     from resnets.files import write_file

@@ -256,6 +256,21 @@ def test_engines_compute_the_graph_for_any_size_and_number(model, name):
 
 
 @pytest.mark.parametrize("name", ENGINE_NAMES)
+def test_an_output_that_goes_by_several_names_is_found_by_ours(name):
+    """Where nothing happens between a value and an output, OpenVINO keeps both names."""
+    model = graph()
+    means = next(node for node in model.graph.node if node.output[0] == "embedding")
+    means.output[0] = "a_mean"
+    for node in model.graph.node:
+        if node.input[0] == "embedding":
+            node.input[0] = "a_mean"
+    model.graph.node.append(helper.make_node("Identity", ["a_mean"], ["embedding"]))
+    answer = make_engine(name, model.SerializeToString())(noise(0)[None])
+    np.testing.assert_allclose(answer.embedding[0], noise(0).mean((0, 1)) / 255, atol=1e-5)
+    np.testing.assert_allclose(answer.probabilities[0], expected(noise(0)), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ENGINE_NAMES)
 def test_engines_answer_several_threads(model, name):
     engine = make_engine(name, model.read_bytes())
     images = [noise(i, 5 + i, 50 - i) for i in range(40)]

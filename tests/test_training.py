@@ -17,6 +17,7 @@ from torch import nn
 import resnets
 from resnets.modelfile import read_model
 from resnets.run import resume
+from resnets.run.work import _row_words
 from resnets.tasks.classification import Classification
 from resnets.training.checkpoint import pack, unpack
 from resnets.training.loop import Diverged, Hooks, Plan, TrainingState, set_training, train_steps
@@ -285,6 +286,20 @@ def test_sigterm_saves_evaluates_exports_and_can_be_resumed(many, undisturbed, t
     resume(output, quiet=True)
     last, whole = (read_model(folder / "weights" / "last.safetensors")[0] for folder in (output, undisturbed))
     assert equal(last, whole)
+
+
+def test_the_epoch_line_speaks_of_all_steps_since_the_last_validation():
+    """Rows are not all of one length: 4 steps and then 1 make a mean of 5 steps, in as many seconds as both took."""
+    validated = {"val_loss": 0.5, "val_accuracy": 0.9, "val_accuracy_ema": 0.8}
+    plain = dict.fromkeys(validated)
+    rows = [
+        {"step": 5, "epoch": 1.0, "train_loss": 9.0, "images_per_second": 999.0, **validated},
+        {"step": 9, "epoch": 1.8, "train_loss": 1.0, "images_per_second": 100.0, **plain},
+        {"step": 10, "epoch": 2.0, "train_loss": 2.0, "images_per_second": 50.0, **validated},
+    ]
+    assert "loss 1.200  val loss 0.500" in _row_words(rows)
+    assert _row_words(rows).endswith("83 img/s")  # 5 steps of 100 pictures in 4 + 2 seconds
+    assert "loss 9.000" in _row_words(rows[:1])
 
 
 def test_a_checkpoint_exists_from_step_0(colours, tmp_path):

@@ -110,7 +110,7 @@ def augment(pictures: Sequence[np.ndarray], augmentation: Augmentation, preproce
     if augmentation.crop == "resized":  # a part of the picture ends at its outermost pixels, it does not fade into the pad colour
         width_height = torch.from_numpy(sizes[:, ::-1].copy()).view(-1, 1, 1, 2)
         canvas_size = torch.tensor([canvas_w, canvas_h])
-        grid = torch.minimum(torch.maximum(grid, 1 / canvas_size - 1), (2 * width_height - 1) / canvas_size - 1)
+        grid = grid.clamp(1 / canvas_size - 1, (2 * width_height - 1) / canvas_size - 1)
     pad = float(preprocessing.pad_color)
     sampled = F.grid_sample(images - pad if pad else images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     return (sampled + pad if pad else sampled).contiguous(memory_format=torch.channels_last)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from types import FrameType
 from typing import Any
 
@@ -217,9 +218,13 @@ def _last(rows: Sequence[Row]) -> str:
 
 def _row_words(rows: Sequence[Row]) -> str:
     """The last row's validation, and the training since the validation before it."""
-    row = rows[-1]
-    start = next((place + 1 for place in range(len(rows) - 2, -1, -1) if rows[place]["val_accuracy"] is not None), 0)
-    loss, speed = (statistics.fmean(one[key] or 0.0 for one in rows[start:]) for key in ("train_loss", "images_per_second"))
+    row, before = rows[-1], len(rows) - 1
+    while before > 0 and rows[before - 1]["val_accuracy"] is None:
+        before -= 1
+    steps, losses, speeds = ([one[key] or 0.0 for one in rows] for key in ("step", "train_loss", "images_per_second"))
+    counts = [after - earlier for earlier, after in pairwise([0.0, *steps])][before:]  # rows are not all of one length
+    loss = statistics.fmean(losses[before:], counts)
+    speed = statistics.harmonic_mean(speeds[before:], counts)
     return (
         f"epoch {row['epoch']:6.1f}  loss {loss:.3f}  val loss {row['val_loss']:.3f}  "
         f"val accuracy {row['val_accuracy']:.3f}, averaged {row['val_accuracy_ema']:.3f}  {speed:.0f} img/s"
