@@ -12,8 +12,9 @@ from itertools import islice
 from pathlib import Path
 
 from resnets.data.loader import Pictures, TrainingBatches
-from resnets.modelfile import Model
+from resnets.modelfile import Model, write_model
 from resnets.run import outcome
+from resnets.training.checkpoint import pack
 from resnets.training.loop import Hooks, Plan, Task, TrainingState, train_steps
 from resnets.training.optimizers import Schedule
 
@@ -28,7 +29,7 @@ class Costs:
 
     Args:
         step: One training step.
-        validation: One validation, of raw and averaged weights.
+        validation: One validation, of raw and averaged weights, and what is saved after it.
         end: Measuring, report, export and proof.
     """
 
@@ -55,7 +56,7 @@ class Costs:
 def measure_costs(
     state: TrainingState, batches: TrainingBatches, task: Task, model: Model, held_out: Pictures, measured: Pictures, seconds: float
 ) -> Costs:
-    """Tries a few steps on a copy of the run, one batch of a validation, and the whole export.
+    """Tries a few steps on a copy of the run, one batch of a validation, what is saved, and the whole export.
 
     Args:
         state: Before its first step; a copy of it is trained.
@@ -83,6 +84,10 @@ def measure_costs(
     tick = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         outcome.export_outcome(model, Path(folder) / "trial.onnx", measured.samples)
-    export = time.perf_counter() - tick
+        export = time.perf_counter() - tick
+        tick = time.perf_counter()
+        for tensors in (trial.net.state_dict(), pack(trial)[0]):  # the best weights, and the checkpoint
+            write_model(Path(folder) / "trial.safetensors", tensors, {})
+        saving = time.perf_counter() - tick
     shown = min(len(measured), 1200) * 0.003  # thumbnails and maps of the report
-    return Costs(step, 2 * picture * len(held_out), picture * len(measured) + shown + export + 2.0)
+    return Costs(step, 2 * picture * len(held_out) + saving, picture * len(measured) + shown + export + 2.0)
