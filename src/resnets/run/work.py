@@ -36,7 +36,9 @@ from resnets.training.recipe import TrainSettings, choose_device, memory_for_pic
 Callback = Callable[[Row], Any]
 ROWS_AN_EPOCH = 5  # lines of results.csv
 VALIDATIONS = 20  # at most about so many in a run
-WRITING = 0.02  # of the time may go into results.csv, which is written whole: tiny epochs make thousands of rows
+MANY_ROWS = (
+    200  # results.csv is written whole: beyond so many every second time, then every third, so that cost stays in proportion
+)
 
 
 @dataclass
@@ -143,7 +145,6 @@ def carry_out(job: Job, tensors: dict[str, torch.Tensor] | None = None, checkpoi
         autocast=torch.bfloat16 if job.device.type == "cuda" else None,
     )
     task = Classification(settings.smoothing or 0.0)
-    write_next = 0.0
     with _interruptible() as stopping, job.screen.progress("training", spec.steps) as bar:
 
         def on_step(state: TrainingState, loss: float) -> None:
@@ -151,11 +152,8 @@ def carry_out(job: Job, tensors: dict[str, torch.Tensor] | None = None, checkpoi
             bar.update(state.step, f"loss {loss:.3f}  {rate:.0f} img/s  {_last(state.rows)}")
 
         def on_row(row: Row) -> bool:
-            nonlocal write_next
-            start = time.monotonic()
-            if row["val_accuracy"] is not None or start >= write_next:
+            if row["val_accuracy"] is not None or len(state.rows) % (1 + len(state.rows) // MANY_ROWS) == 0:
                 job.folder.write_results(state.rows)
-                write_next = start + (time.monotonic() - start) / WRITING
             if row["val_accuracy"] is not None:
                 job.screen.say(_row_words(state.rows))
             answers = [callback(row) for callback in job.callbacks]  # all of them are told
