@@ -1,4 +1,4 @@
-"""Parts that ResNet-50 does not need: the CIFAR stem and the other shortcuts of the first paper."""
+"""Stems, stem poolings and shortcuts that ResNet-50 does not need."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resnets.models.resnet import conv1x1, conv3x3
+from resnets.models.resnet import conv1x1, conv3x3, projection
 
 
 def cifar_stem(in_channels: int, width: int) -> dict[str, nn.Module]:
@@ -17,6 +17,47 @@ def cifar_stem(in_channels: int, width: int) -> dict[str, nn.Module]:
         "relu": nn.ReLU(inplace=True),
         "maxpool": nn.Identity(),
     }
+
+
+def bare_stem(in_channels: int, width: int) -> dict[str, nn.Module]:
+    """One 3x3 convolution at full size and nothing else: the first dense layer brings its norm (Huang et al. 2017, section 3)."""
+    return {**cifar_stem(in_channels, width), "bn1": nn.Identity(), "relu": nn.Identity()}
+
+
+def deep_stem(in_channels: int, width: int, first: float = 0.5) -> dict[str, nn.Module]:
+    """Three 3x3 convolutions, the first at stride 2 (He et al. 2018, arXiv:1812.01187, ResNet-C): half the width, half, all.
+
+    Args:
+        in_channels: Of the pictures.
+        width: Of what comes out.
+        first: The part of it that the first convolution has; 3/8 in the tiered stem of timm's `t` networks.
+    """
+    one, two = int(width * first), width // 2
+    return {
+        "conv1": nn.Sequential(
+            *(conv3x3(in_channels, one, 2), nn.BatchNorm2d(one), nn.ReLU(inplace=True)),
+            *(conv3x3(one, two), nn.BatchNorm2d(two), nn.ReLU(inplace=True)),
+            conv3x3(two, width),
+        ),
+        "bn1": nn.BatchNorm2d(width),
+        "relu": nn.ReLU(inplace=True),
+        "maxpool": nn.MaxPool2d(3, stride=2, padding=1),
+    }
+
+
+def conv_pool(width: int) -> nn.Module:
+    """A strided 3x3 convolution instead of pooling (ResNet-RS: Bello et al. 2021, arXiv:2103.07579)."""
+    return nn.Sequential(conv3x3(width, width, 2), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
+
+
+def zero_padded_pool(width: int) -> nn.Module:
+    """Max pooling with a border of zeros (BiT: Kolesnikov et al. 2020): before it stands no ReLU, so zero may win."""
+    return nn.Sequential(nn.ZeroPad2d(1), nn.MaxPool2d(3, stride=2))
+
+
+def no_pool(width: int) -> nn.Module:
+    """The first stage works at half the size."""
+    return nn.Identity()
 
 
 class ZeroPad(nn.Module):
@@ -50,6 +91,27 @@ def zero_pad(in_channels: int, out_channels: int, stride: int) -> nn.Module | No
 def projection_everywhere(in_channels: int, out_channels: int, stride: int) -> nn.Module:
     """A 1x1 convolution and its norm in every block (option C of section 3.3)."""
     return nn.Sequential(conv1x1(in_channels, out_channels, stride), nn.BatchNorm2d(out_channels))
+
+
+def average(in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
+    """Means of 2x2, then a 1x1 convolution at stride 1 and its norm (ResNet-D): no pixel is left out."""
+    bare = bare_average(in_channels, out_channels, stride)
+    return None if bare is None else bare.append(nn.BatchNorm2d(out_channels))
+
+
+def bare_average(in_channels: int, out_channels: int, stride: int) -> nn.Sequential | None:
+    """The same without the norm, for pre-activation blocks."""
+    if stride == 1 and in_channels == out_channels:
+        return None
+    pool = nn.AvgPool2d(2, stride, ceil_mode=True, count_include_pad=False) if stride > 1 else nn.Identity()
+    return nn.Sequential(pool, conv1x1(in_channels, out_channels))
+
+
+def wide_projection(in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
+    """A 3x3 convolution and its norm where the size shrinks, 1x1 where only the channels change (SENet-154)."""
+    if stride == 1:
+        return projection(in_channels, out_channels, stride)
+    return nn.Sequential(conv3x3(in_channels, out_channels, stride), nn.BatchNorm2d(out_channels))
 
 
 def bare_projection(in_channels: int, out_channels: int, stride: int) -> nn.Module | None:

@@ -16,6 +16,7 @@ class PreActBasicBlock(nn.Module):
 
     expansion = 1
     preactivated = True
+    spatial = "conv1"
     branch_end = "conv2"
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1, downsample: nn.Module | None = None) -> None:
@@ -26,13 +27,14 @@ class PreActBasicBlock(nn.Module):
         self.conv2 = conv3x3(out_channels, out_channels)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = downsample
+        self.se, self.drop_path = nn.Identity(), nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.relu(self.bn1(x))
         shortcut = x if self.downsample is None else self.downsample(out)
         out = self.conv1(out)
         out = self.conv2(self.relu(self.bn2(out)))
-        return out + shortcut
+        return self.drop_path(self.se(out)) + shortcut
 
 
 class PreActBottleneck(nn.Module):
@@ -40,21 +42,25 @@ class PreActBottleneck(nn.Module):
 
     expansion = 4
     preactivated = True
+    spatial = "conv2"
     branch_end = "conv3"
     stride_in = "3x3"
+    groups, group_width, reduce_first = 1, 64, 1
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1, downsample: nn.Module | None = None) -> None:
         super().__init__()
-        mid_channels = out_channels // self.expansion
+        mid_channels = out_channels // self.expansion * self.group_width // 64 * self.groups
+        first_channels = mid_channels // self.reduce_first
         stride1, stride2 = (stride, 1) if self.stride_in == "1x1" else (1, stride)
         self.bn1 = nn.BatchNorm2d(in_channels)
-        self.conv1 = conv1x1(in_channels, mid_channels, stride1)
-        self.bn2 = nn.BatchNorm2d(mid_channels)
-        self.conv2 = conv3x3(mid_channels, mid_channels, stride2)
+        self.conv1 = conv1x1(in_channels, first_channels, stride1)
+        self.bn2 = nn.BatchNorm2d(first_channels)
+        self.conv2 = conv3x3(first_channels, mid_channels, stride2, self.groups)
         self.bn3 = nn.BatchNorm2d(mid_channels)
         self.conv3 = conv1x1(mid_channels, out_channels)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = downsample
+        self.se, self.drop_path = nn.Identity(), nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.relu(self.bn1(x))
@@ -62,4 +68,4 @@ class PreActBottleneck(nn.Module):
         out = self.conv1(out)
         out = self.conv2(self.relu(self.bn2(out)))
         out = self.conv3(self.relu(self.bn3(out)))
-        return out + shortcut
+        return self.drop_path(self.se(out)) + shortcut

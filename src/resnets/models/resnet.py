@@ -2,6 +2,9 @@
 
 He et al., Deep Residual Learning for Image Recognition, 2015 (arXiv:1512.03385). Parameters are named as in torchvision.
 ResNet-50 is `ResNet(Bottleneck, [3, 4, 6, 3])`; the shapes beside the code are its own, for one 224 x 224 picture.
+
+Each block has three places that stay empty in ResNet-50: `pool` behind its 3x3 convolution, `se` and `drop_path` at the end of
+its branch. What the rest of the family puts there is in `attention`, `layers` and `rewrite`.
 """
 
 from __future__ import annotations
@@ -11,13 +14,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from resnets.models.parts import check_input, initialise, make_head, zero_branches
+
 Shortcut = Callable[[int, int, int], nn.Module | None]  # (in_channels, out_channels, stride) -> module; None is the identity
 Stem = Callable[[int, int], dict[str, nn.Module]]  # (in_channels, width) -> conv1, bn1, relu and maxpool
 
 
-def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
+def conv3x3(in_channels: int, out_channels: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
     """A 3x3 convolution that keeps the size at stride 1; no bias, since a norm follows."""
-    return nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
+    return nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, groups=groups, bias=False)
 
 
 def conv1x1(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
@@ -29,6 +34,7 @@ class BasicBlock(nn.Module):
     """Two 3x3 convolutions beside a shortcut (section 3.3): the block of ResNet-18 and 34."""
 
     expansion = 1  # out_channels / mid_channels
+    spatial = "conv1"  # the convolution that strides
     branch_end = "bn2"  # what `zero_init` sets to zero, so that the block starts as the identity
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1, downsample: nn.Module | None = None) -> None:
@@ -39,40 +45,51 @@ class BasicBlock(nn.Module):
         self.conv2 = conv3x3(out_channels, out_channels)
         self.bn2 = nn.BatchNorm2d(out_channels)
         self.downsample = downsample
+        self.pool, self.se, self.drop_path = nn.Identity(), nn.Identity(), nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
-        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.pool(self.relu(self.bn1(self.conv1(x))))
         out = self.bn2(self.conv2(out))
+        out = self.drop_path(self.se(out))
         out += shortcut
         return self.relu(out)
 
 
 class Bottleneck(nn.Module):
-    """1x1 down, 3x3, 1x1 up, beside a shortcut (section 4.1): the block of ResNet-50, 101 and 152."""
+    """1x1 down, 3x3, 1x1 up, beside a shortcut (section 4.1): the block of ResNet-50, 101 and 152.
+
+    `groups` and `group_width` make it a ResNeXt (Xie et al. 2017, arXiv:1611.05431) or a Wide ResNet block (Zagoruyko and
+    Komodakis 2016, arXiv:1605.07146); `reduce_first` halves the first 1x1 of SENet-154 (Hu et al. 2018, arXiv:1709.01507).
+    """
 
     expansion = 4
+    spatial = "conv2"
     branch_end = "bn3"
     stride_in = "3x3"  # v1.5, as in torchvision; "1x1" strides in the first convolution, as the paper does
+    groups, group_width, reduce_first = 1, 64, 1  # group_width counts for out_channels = 256 and grows with them
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1, downsample: nn.Module | None = None) -> None:
         super().__init__()
-        mid_channels = out_channels // self.expansion
+        mid_channels = out_channels // self.expansion * self.group_width // 64 * self.groups
+        first_channels = mid_channels // self.reduce_first
         stride1, stride2 = (stride, 1) if self.stride_in == "1x1" else (1, stride)
-        self.conv1 = conv1x1(in_channels, mid_channels, stride1)
-        self.bn1 = nn.BatchNorm2d(mid_channels)
-        self.conv2 = conv3x3(mid_channels, mid_channels, stride2)
+        self.conv1 = conv1x1(in_channels, first_channels, stride1)
+        self.bn1 = nn.BatchNorm2d(first_channels)
+        self.conv2 = conv3x3(first_channels, mid_channels, stride2, self.groups)
         self.bn2 = nn.BatchNorm2d(mid_channels)
         self.conv3 = conv1x1(mid_channels, out_channels)
         self.bn3 = nn.BatchNorm2d(out_channels)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = downsample
+        self.pool, self.se, self.drop_path = nn.Identity(), nn.Identity(), nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
         out = self.relu(self.bn1(self.conv1(x)))
-        out = self.relu(self.bn2(self.conv2(out)))
+        out = self.pool(self.relu(self.bn2(self.conv2(out))))
         out = self.bn3(self.conv3(out))
+        out = self.drop_path(self.se(out))
         out += shortcut
         return self.relu(out)
 
@@ -102,7 +119,7 @@ class ResNet(nn.Module):
             your own. `downsample` is the shortcut to apply, None for the identity. One with `preactivated = True` leaves norm
             and activation to the next, so the network ends with its own.
         layers: Blocks in each stage.
-        num_classes: Outputs.
+        num_classes: Outputs; 0 gives the pooled features instead.
         in_channels: Channels of the pictures.
         widths: Channels of each stage, before the block's expansion; by default 64, doubled from stage to stage.
         stem: Makes the modules before the first stage.
@@ -129,11 +146,11 @@ class ResNet(nn.Module):
         preactivated = getattr(block, "preactivated", False)
 
         parts = stem(in_channels, widths[0])  # (N, 3, 224, 224) -> (N, 64, 56, 56)
+        channels = parts["bn1"].num_features
         self.conv1, self.bn1, self.relu, self.maxpool = parts["conv1"], parts["bn1"], parts["relu"], parts["maxpool"]
         if preactivated:
             self.bn1, self.relu = nn.Identity(), nn.Identity()
 
-        channels = widths[0]
         self.stage_names = [f"layer{number}" for number in range(1, len(layers) + 1)]
         for name, width, depth in zip(self.stage_names, widths, layers, strict=True):
             blocks, out_channels = [], width * block.expansion
@@ -146,53 +163,35 @@ class ResNet(nn.Module):
         self.norm = nn.BatchNorm2d(channels) if preactivated else nn.Identity()
         self.act = nn.ReLU(inplace=True) if preactivated else nn.Identity()
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(channels, num_classes)
-        self._initialise(zero_init)
+        self.num_features = channels
+        self.fc = make_head(channels, num_classes)
+        initialise(self)
+        if zero_init:
+            zero_branches(self)
+
+    def forward_stages(self, x: Tensor) -> list[Tensor]:
+        """What comes out of the stem, before its pooling, and of each stage: (N, C, H, W) each."""
+        check_input(self, x)
+        maps = [self.relu(self.bn1(self.conv1(x)))]
+        x = self.maxpool(maps[0])
+        for name in self.stage_names:
+            x = getattr(self, name)(x)
+            maps.append(x)
+        maps[-1] = self.act(self.norm(x))
+        return maps
 
     def forward_features(self, x: Tensor) -> Tensor:
         """The last feature maps: (N, C, H, W) -> (N, 2048, H / 32, W / 32)."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        for name in self.stage_names:
-            x = getattr(self, name)(x)
-        return self.act(self.norm(x))
+        return self.forward_stages(x)[-1]
 
     def forward(self, x: Tensor) -> Tensor:
         """Pictures, normalised (N, C, H, W), to logits (N, num_classes)."""
         return self.fc(self.avgpool(self.forward_features(x)).flatten(1))
 
-    def get_classifier(self) -> nn.Linear:
+    def get_classifier(self) -> nn.Module:
         """The linear layer on the pooled feature maps: what class activation maps need."""
         return self.fc
 
-    def _initialise(self, zero_init: bool) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):  # He et al. 2015 (arXiv:1502.01852): keeps the variance through ReLUs
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        for module in self.modules() if zero_init else ():
-            if isinstance(end := getattr(module, "branch_end", None), str):
-                nn.init.zeros_(module.get_parameter(f"{end}.weight"))
-
-
-def ResNet18(num_classes: int = 1000) -> ResNet:
-    """11.7 M parameters, 1.8 G multiply-adds at 224 px."""
-    return ResNet(BasicBlock, [2, 2, 2, 2], num_classes)
-
-
-def ResNet34(num_classes: int = 1000) -> ResNet:
-    """21.8 M parameters, 3.7 G multiply-adds at 224 px."""
-    return ResNet(BasicBlock, [3, 4, 6, 3], num_classes)
-
-
-def ResNet50(num_classes: int = 1000) -> ResNet:
-    """25.6 M parameters, 4.1 G multiply-adds at 224 px."""
-    return ResNet(Bottleneck, [3, 4, 6, 3], num_classes)
-
-
-def ResNet101(num_classes: int = 1000) -> ResNet:
-    """44.5 M parameters, 7.8 G multiply-adds at 224 px."""
-    return ResNet(Bottleneck, [3, 4, 23, 3], num_classes)
-
-
-def ResNet152(num_classes: int = 1000) -> ResNet:
-    """60.2 M parameters, 11.5 G multiply-adds at 224 px."""
-    return ResNet(Bottleneck, [3, 8, 36, 3], num_classes)
+    def reset_classifier(self, num_classes: int) -> None:
+        """A new, random classifier for other classes; 0 for none."""
+        self.fc = make_head(self.num_features, num_classes)

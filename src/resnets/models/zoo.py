@@ -1,49 +1,32 @@
-"""Every named network as one row of data beside its parameter count, and the words that change one.
+"""Networks by name, and how a setting becomes a network.
 
-Counts are for 1000 classes (ImageNet rows; torchvision's metadata) or 10 (CIFAR rows). Those of He et al. 2015, table 6, and
-2016, table 4, are rounded; the exact ones follow from the text and are held by a test.
+`"resnet50 attention=eca stem=deep"` is the row resnet50 with two changes; the same words serve Python, the command line, metadata
+and reports.
 """
 
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import nn
 
 from resnets.models import layers
+from resnets.models.attention import EfficientChannelAttention, Res2, SelectiveKernel, SplitAttention, SqueezeExcitation
+from resnets.models.densenet import DenseNet
+from resnets.models.features import Features
+from resnets.models.inflate import inflate
+from resnets.models.parts import initialise, zero_branches
 from resnets.models.preact import PreActBasicBlock, PreActBottleneck
 from resnets.models.resnet import BasicBlock, Bottleneck, ResNet, imagenet_stem, projection
-from resnets.settings import change, nearest, parse_words, word, words
-
-
-@dataclass(frozen=True)
-class ResNetSetting:
-    """What can be chosen in a residual network; the defaults are ResNet-50's.
-
-    Args:
-        block: `basic` or `bottleneck`.
-        depths: Blocks in each stage.
-        widths: Channels of each stage, before the block's expansion.
-        order: `post` (convolution, norm, activation) or `pre` (norm, activation, convolution).
-        stem: `imagenet` or `cifar`.
-        shortcut: `projection` where the shape changes (option B), `zero_pad` there (A), `projection_everywhere` (C), or
-            `none`, the plain network.
-        stride_in: The convolution of a bottleneck that strides: `3x3`, or `1x1` as in the paper.
-        zero_init: Start every block as the identity.
-    """
-
-    block: str = "bottleneck"
-    depths: tuple[int, ...] = (3, 4, 6, 3)
-    widths: tuple[int, ...] = (64, 128, 256, 512)
-    order: str = "post"
-    stem: str = "imagenet"
-    shortcut: str = "projection"
-    stride_in: str = "3x3"
-    zero_init: bool = False
-
+from resnets.models.rewrite import BlurPool, antialias, dilate, drop_paths, group_norms, save_memory, standardise
+from resnets.models.rows import ROWS
+from resnets.models.setting import DenseNetSetting, ResNetSetting, Setting, TransformerSetting, check_words
+from resnets.models.vit import VisionTransformer
+from resnets.settings import change, nearest, parse_words, words
 
 BLOCKS = {
     ("post", "basic"): BasicBlock,
@@ -51,39 +34,114 @@ BLOCKS = {
     ("pre", "basic"): PreActBasicBlock,
     ("pre", "bottleneck"): PreActBottleneck,
 }
-STEMS = {"imagenet": imagenet_stem, "cifar": layers.cifar_stem}
+STEMS: dict[str, Any] = {
+    "imagenet": imagenet_stem,
+    "deep": layers.deep_stem,
+    "tiered": partial(layers.deep_stem, first=3 / 8),
+    "cifar": layers.cifar_stem,
+}
+STEM_POOLS = {"conv": layers.conv_pool, "zero": layers.zero_padded_pool, "none": layers.no_pool}
 SHORTCUTS = {
     ("post", "projection"): projection,
     ("pre", "projection"): layers.bare_projection,
     ("post", "projection_everywhere"): layers.projection_everywhere,
     ("pre", "projection_everywhere"): layers.bare_projection_everywhere,
+    ("post", "average"): layers.average,
+    ("pre", "average"): layers.bare_average,
+    ("post", "wide"): layers.wide_projection,
     ("post", "zero_pad"): layers.zero_pad,
     ("pre", "zero_pad"): layers.zero_pad,
     ("post", "none"): layers.no_shortcut,
     ("pre", "none"): layers.no_shortcut,
 }
+SPATIAL: dict[str, Any] = {"sk": SelectiveKernel, "res2": Res2, "split": SplitAttention}
+ATTENTIONS: dict[str, Any] = {"se": SqueezeExcitation, "eca": EfficientChannelAttention}
 
 
-def _cifar(blocks: int, block: str = "basic", order: str = "post", shortcut: str = "zero_pad") -> ResNetSetting:
-    """Section 4.2 of He et al. 2015: three stages of n blocks at 32, 16 and 8 px."""
-    return ResNetSetting(block, (blocks,) * 3, (16, 32, 64), order, stem="cifar", shortcut=shortcut)
+def build_resnet(setting: ResNetSetting, num_classes: int, in_channels: int) -> nn.Module:
+    """A residual network: a plain one, and then what is different about it, one thing after the other."""
+    stem = STEMS[setting.stem]
+    net = ResNet(
+        _block(setting),
+        setting.depths,
+        num_classes,
+        in_channels=in_channels,
+        widths=setting.widths,
+        stem=lambda channels, width: stem(channels, setting.stem_width or width),
+        shortcut=SHORTCUTS[setting.order, setting.shortcut],
+    )
+    if setting.stem_pool != "max":
+        net.maxpool = STEM_POOLS[setting.stem_pool](setting.stem_width or setting.widths[0])
+        initialise(net.maxpool)
+    for name in net.stage_names:
+        for index, block in enumerate(getattr(net, name)):
+            _fill(block, setting, first=index == 0)
+    if setting.antialias != "none":
+        antialias(net, setting.antialias)
+    if setting.norm == "group":
+        group_norms(net)
+    if setting.conv == "standardised":
+        standardise(net)
+    if setting.drop_path:
+        drop_paths(net, setting.drop_path)
+    if setting.zero_init:
+        zero_branches(net)
+    if setting.output_stride < 32:
+        dilate([list(getattr(net, name)) for name in net.stage_names], 4, setting.output_stride)
+    if setting.time != ("none",):
+        inflate(net, setting.time if len(setting.time) > 1 else setting.time[0], published=True)
+    return net
 
 
-ROWS: dict[str, tuple[ResNetSetting, int]] = {
-    "resnet18": (ResNetSetting("basic", (2, 2, 2, 2)), 11_689_512),
-    "resnet34": (ResNetSetting("basic", (3, 4, 6, 3)), 21_797_672),
-    "resnet50": (ResNetSetting("bottleneck", (3, 4, 6, 3)), 25_557_032),
-    "resnet101": (ResNetSetting("bottleneck", (3, 4, 23, 3)), 44_549_160),
-    "resnet152": (ResNetSetting("bottleneck", (3, 8, 36, 3)), 60_192_808),
-    "resnet20": (_cifar(3), 269_722),
-    "resnet32": (_cifar(5), 464_154),
-    "resnet44": (_cifar(7), 658_586),
-    "resnet56": (_cifar(9), 853_018),
-    "resnet110": (_cifar(18), 1_727_962),
-    "resnet1202": (_cifar(200), 19_421_274),
-    "preresnet110": (_cifar(18, "basic", "pre", "projection"), 1_730_522),
-    "preresnet164": (_cifar(18, "bottleneck", "pre", "projection"), 1_703_258),
-    "preresnet1001": (_cifar(111, "bottleneck", "pre", "projection"), 10_327_706),
+def _block(setting: ResNetSetting) -> type[nn.Module]:
+    """The block class; its options are class attributes, so a variant is a subclass."""
+    block = BLOCKS[setting.order, setting.block]
+    options = {key: getattr(setting, key) for key in ("stride_in", "groups", "group_width", "reduce_first")}
+    changed = {key: value for key, value in options.items() if hasattr(block, key) and getattr(block, key) != value}
+    return type(block.__name__, (block,), changed) if changed else block
+
+
+def _fill(block: Any, setting: ResNetSetting, first: bool) -> None:
+    """Puts a block's spatial part and attention into their places."""
+    kind, *arguments = (int(text) if text.isdigit() else text for text in setting.spatial)
+    if kind != "conv":
+        make = partial(SPATIAL[kind], first=first) if kind == "res2" else SPATIAL[kind]
+        setattr(block, block.spatial, make(getattr(block, block.spatial), *arguments))
+        setattr(block, block.spatial.replace("conv", "bn"), nn.Identity())  # the part brings its own norm and ReLU
+        initialise(getattr(block, block.spatial))
+    kind, *arguments = (int(text) if text.isdigit() else text for text in setting.attention)
+    if kind != "none":
+        end = block.get_submodule(block.branch_end)
+        block.se = ATTENTIONS[kind](getattr(end, "num_features", None) or end.out_channels, *arguments)
+        initialise(block.se)
+
+
+def build_densenet(setting: DenseNetSetting, num_classes: int, in_channels: int) -> nn.Module:
+    """A densely connected network."""
+    stem = layers.bare_stem if setting.stem == "cifar" else STEMS[setting.stem]
+    net = DenseNet(setting.growth, setting.depths, num_classes, in_channels=in_channels, stem=stem)
+    if setting.antialias == "blur":
+        net.features.pool0 = nn.Sequential(nn.MaxPool2d(3, 1, padding=1), BlurPool())
+    if setting.output_stride < 32:
+        dilate(net.stages(), 4, setting.output_stride)
+    return net
+
+
+def build_transformer(setting: TransformerSetting, num_classes: int, in_channels: int) -> nn.Module:
+    """A residual Transformer."""
+    net = VisionTransformer(
+        *(setting.width, setting.depth, setting.heads, setting.patch, num_classes),
+        in_channels=in_channels, size=setting.size, order=setting.order,
+    )  # fmt: skip
+    if setting.drop_path:
+        drop_paths(net, setting.drop_path)
+    return net
+
+
+BUILDERS: dict[type[Setting], Any] = {
+    ResNetSetting: build_resnet,
+    DenseNetSetting: build_densenet,
+    TransformerSetting: build_transformer,
 }
 
 
@@ -95,60 +153,74 @@ class Network:
     """
 
     name: str
-    setting: ResNetSetting
+    setting: Setting
     num_classes: int
     in_channels: int = 3
 
     def __post_init__(self) -> None:
-        if min(self.num_classes, self.in_channels) < 1:
-            raise ValueError(f"{self.name}: {self.num_classes} classes and {self.in_channels} channels; each must be at least 1")
+        if self.num_classes < 0 or self.in_channels < 1:
+            raise ValueError(
+                f"{self.name}: {self.num_classes} classes and {self.in_channels} channels; "
+                "at least 0 (none, for the pooled features) and 1"
+            )
 
     @classmethod
     def parse(cls, text: str, num_classes: int | None = None, in_channels: int = 3, **changes: Any) -> Network:
         """From `"NAME key=value ..."` and further changes; the classes are by default those of the row.
 
         Raises:
-            ValueError: An unknown name, key or value, with the nearest that is known.
+            ValueError: An unknown name, key or value, with the nearest that is known, or what makes no sense together.
         """
         name, written = parse_words(text)
         if name not in ROWS:
-            raise ValueError(f"unknown network {name!r}: {nearest(name, ROWS)}")
-        setting = change(ROWS[name][0], {**written, **changes})
-        _validate(setting)
-        default_classes = 10 if ROWS[name][0].stem == "cifar" else 1000
-        return cls(name, setting, default_classes if num_classes is None else num_classes, in_channels)
+            raise ValueError(f"unknown network {name!r}: {_why_not(name)}")
+        row = ROWS[name]
+        check_words(type(row.setting), name, [*written, *changes])
+        setting = change(row.setting, {**written, **changes})
+        try:
+            setting.check()
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+        return cls(name, setting, row.classes if num_classes is None else num_classes, in_channels)
 
     def __str__(self) -> str:
-        return f"{self.name} {words(self.setting, ROWS[self.name][0])}".strip()
+        return f"{self.name} {words(self.setting, ROWS[self.name].setting)}".strip()
 
-    def build(self) -> ResNet:
+    def build(self) -> nn.Module:
         """The network, initialised at random."""
-        setting = self.setting
-        return ResNet(
-            _block(setting),
-            setting.depths,
-            self.num_classes,
-            in_channels=self.in_channels,
-            widths=setting.widths,
-            stem=STEMS[setting.stem],
-            shortcut=SHORTCUTS[setting.order, setting.shortcut],
-            zero_init=setting.zero_init,
-        )
+        return BUILDERS[type(self.setting)](self.setting, self.num_classes, self.in_channels)
 
 
-def create_model(name: str, num_classes: int | None = None, in_channels: int = 3, **changes: Any) -> nn.Module:
+def create_model(
+    name: str,
+    num_classes: int | None = None,
+    in_channels: int = 3,
+    *,
+    features_only: bool = False,
+    out_indices: Sequence[int] | None = None,
+    checkpointing: bool = False,
+    **changes: Any,
+) -> nn.Module:
     """A network of the family by its name, with changes: `create_model("resnet50", num_classes=10, shortcut="none")`.
 
     Args:
         name: A name of `list_models()`; changes may follow it as words, `"resnet50 shortcut=none"`.
-        num_classes: Outputs; by default the row's own (1000, or 10 for CIFAR networks).
+        num_classes: Outputs; by default the row's own (1000, or 10 for CIFAR networks); 0 gives the pooled features.
         in_channels: Channels of the pictures.
-        **changes: Fields of `ResNetSetting`.
+        features_only: The maps of its stages instead of classes, see `Features`.
+        out_indices: Of which stages.
+        checkpointing: Save memory in training by computing twice, see `save_memory`.
+        **changes: Fields of its setting (`ResNetSetting`, `DenseNetSetting`, `TransformerSetting`).
 
     Raises:
-        ValueError: An unknown name, key or value, with the nearest that is known.
+        ValueError: An unknown name, key or value, with the nearest that is known, or what makes no sense together.
     """
-    return Network.parse(name, num_classes, in_channels, **changes).build()
+    if out_indices is not None and not features_only:
+        raise ValueError("out_indices needs features_only=True")
+    net = Network.parse(name, num_classes, in_channels, **changes).build()
+    if checkpointing:
+        save_memory(net)
+    return Features(net, out_indices) if features_only else net
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -156,27 +228,46 @@ def list_models(pattern: str = "*") -> list[str]:
     return fnmatch.filter(ROWS, pattern)
 
 
-def _block(setting: ResNetSetting) -> type[nn.Module]:
-    """The block class; options of a block are class attributes, so a variant is a subclass."""
-    block = BLOCKS[setting.order, setting.block]
-    return block if setting.stride_in == "3x3" else type(block.__name__, (block,), {"stride_in": setting.stride_in})
+def ResNet18(num_classes: int = 1000) -> ResNet:
+    """11.7 M parameters, 1.8 G multiply-adds at 224 px."""
+    return ResNet(BasicBlock, [2, 2, 2, 2], num_classes)
 
 
-def _validate(setting: ResNetSetting) -> None:
-    allowed: Mapping[str, set[str]] = {
-        "block": {block for _, block in BLOCKS},
-        "order": {order for order, _ in BLOCKS},
-        "stem": set(STEMS),
-        "shortcut": {shortcut for _, shortcut in SHORTCUTS},
-        "stride_in": {"3x3", "1x1"},
-    }
-    for key, values in allowed.items():
-        if getattr(setting, key) not in values:
-            raise ValueError(f"{key}={getattr(setting, key)}: {nearest(getattr(setting, key), values)}")
-    if not setting.depths or len(setting.widths) != len(setting.depths) or min(setting.depths + setting.widths) < 1:
-        raise ValueError(
-            f"depths={word(setting.depths)} widths={word(setting.widths)}: every stage needs one width, and a block at least; "
-            "give both with as many numbers as there are stages"
-        )
-    if setting.stride_in == "1x1" and setting.block == "basic":
-        raise ValueError("stride_in=1x1 needs block=bottleneck: a basic block has no 1x1 convolution")
+def ResNet34(num_classes: int = 1000) -> ResNet:
+    """21.8 M parameters, 3.7 G multiply-adds at 224 px."""
+    return ResNet(BasicBlock, [3, 4, 6, 3], num_classes)
+
+
+def ResNet50(num_classes: int = 1000) -> ResNet:
+    """25.6 M parameters, 4.1 G multiply-adds at 224 px."""
+    return ResNet(Bottleneck, [3, 4, 6, 3], num_classes)
+
+
+def ResNet101(num_classes: int = 1000) -> ResNet:
+    """44.5 M parameters, 7.8 G multiply-adds at 224 px."""
+    return ResNet(Bottleneck, [3, 4, 23, 3], num_classes)
+
+
+def ResNet152(num_classes: int = 1000) -> ResNet:
+    """60.2 M parameters, 11.5 G multiply-adds at 224 px."""
+    return ResNet(Bottleneck, [3, 8, 36, 3], num_classes)
+
+
+# Published under these names, but each needs a word that no other network needs: the stop rule of the grammar
+REFUSED = {
+    "legacy_*": "its stem pools without padding and its weights are named in another way",
+    "*_pruned": "every convolution has a width of its own",
+    "*_evos": "its norm, EvoNorm, is in no other network",
+    "*_frn": "its norm, FRN with TLU, is in no other network",
+    "quantized_*": "its integer form belongs to one version of PyTorch; export and quantise resnet18 or resnet50 instead",
+    "test_resnet": "it mixes kinds of blocks, for tests of timm",
+    "ig_resnext101_32x*": "in timm this name builds resnext101_32x8d whatever it says; take that, or resnext101_32x16d, 32x32d",
+    "resnext101_32x48d": "timm names weights for it but no network",
+}
+
+
+def _why_not(name: str) -> str:
+    for pattern, reason in REFUSED.items():
+        if fnmatch.fnmatch(name, pattern):
+            return f"{reason}. As it is, it can be had as timm:{name}"
+    return nearest(name, ROWS)

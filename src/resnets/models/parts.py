@@ -1,0 +1,60 @@
+"""What every network of the family shares: how it starts, how it ends, and what it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch import Tensor, nn
+
+
+def initialise(net: nn.Module, mode: str = "fan_out") -> None:
+    """Draws the weights of all convolutions anew (He et al. 2015, arXiv:1502.01852): keeps the variance through ReLUs."""
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d):
+            nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")
+
+
+def zero_branches(net: nn.Module) -> None:
+    """Lets every block start as the identity: the last weights of its branch become zero."""
+    for module in net.modules():
+        if isinstance(end := getattr(module, "branch_end", None), str):
+            nn.init.zeros_(module.get_parameter(f"{end}.weight"))
+
+
+def make_head(channels: int, num_classes: int) -> nn.Module:
+    """The classifier on pooled features; nothing at all for 0 classes."""
+    return nn.Linear(channels, num_classes) if num_classes else nn.Identity()
+
+
+def check_input(net: nn.Module, x: Tensor) -> None:
+    """Refuses what a network cannot look at, before a layer deep inside of it does.
+
+    Raises:
+        ValueError: Another number of dimensions or channels, or sides below `net.smallest`.
+    """
+    weight = next(net.parameters())
+    smallest = getattr(net, "smallest", 1)
+    if x.ndim != weight.ndim or x.shape[1] != weight.shape[1] or min(x.shape[-2:]) < smallest:
+        sides = "N, C, T, H, W" if weight.ndim == 5 else "N, C, H, W"
+        raise ValueError(
+            f"pictures of shape {tuple(x.shape)}; ({sides}) with C = {weight.shape[1]} and sides of at least {smallest} px expected"
+        )
+
+
+def blocks_of(net: nn.Module) -> list[Any]:
+    """The residual blocks in running order: modules that have a branch."""
+    return [module for module in net.modules() if hasattr(module, "branch_end")]
+
+
+def replace(net: nn.Module, kinds: Any, make: Callable[[Any], nn.Module]) -> None:
+    """Puts `make(module)` in the place of every module of some kinds, in place."""
+    for parent, name, child in list(_children(net)):
+        if isinstance(child, kinds):
+            setattr(parent, name, make(child))
+
+
+def _children(net: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
+    for parent in net.modules():
+        for name, child in parent.named_children():
+            yield parent, name, child

@@ -1,0 +1,233 @@
+"""Every named network as one row of data: name, parameters, multiply-adds, side of the input they are counted at, and what is
+different from the first of its kind. A new network is a new line.
+
+Parameters and multiply-adds are those of torchvision 0.29.1 and timm 1.0.31, counted without classes being changed; for CIFAR those
+of the papers where they print them (He et al. 2015, table 6; 2016, table 4; Zagoruyko 2016; Xie 2017; Huang 2017), else they follow
+from the text. Tests compare all of them with the networks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from resnets.models.setting import DenseNetSetting, ResNetSetting, Setting, TransformerSetting
+from resnets.settings import change, parse_words
+
+# ImageNet, 1000 classes; the first line is all defaults but two
+RESNETS = """
+resnet18                 11689512   1814073344 224  block=basic depths=2-2-2-2
+resnet34                 21797672   3663761408 224  block=basic
+resnet50                 25557032   4089184256 224
+resnet101                44549160   7801405440 224  depths=3-4-23-3
+resnet152                60192808  11513626624 224  depths=3-8-36-3
+resnext101_32x8d         88791336  16414015488 224  depths=3-4-23-3 groups=32 group_width=8
+resnext101_64x4d         83455272  15460270080 224  depths=3-4-23-3 groups=64 group_width=4
+resnext50_32x4d          25028904   4230479872 224  groups=32 group_width=4
+wide_resnet101_2        126886696  22753050624 224  depths=3-4-23-3 group_width=128
+wide_resnet50_2          68883240  11398021120 224  group_width=128
+ecaresnet26t             16011916   3330405888 256  depths=2-2-2-2 stem=tiered shortcut=average attention=eca
+ecaresnet50d             25576350   4328912640 224  stem=deep shortcut=average attention=eca
+ecaresnet50t             25573814   5612148480 256  stem=tiered shortcut=average attention=eca
+ecaresnet101d            44568563   8041220864 224  depths=3-4-23-3 stem=deep shortcut=average attention=eca
+ecaresnet200d            64693400  19914274560 256  depths=3-24-36-3 stem=deep shortcut=average attention=eca
+ecaresnet269d           102093077  41364716288 320  depths=3-30-48-8 stem=deep shortcut=average attention=eca
+ecaresnetlight           30162046   4089287424 224  depths=1-1-11-3 shortcut=average attention=eca
+ecaresnext26t_32x4d      15406220   2678783488 224  depths=2-2-2-2 stem=tiered shortcut=average groups=32 group_width=4 attention=eca
+ecaresnext50t_32x4d      25045686   4438597376 224  stem=tiered shortcut=average groups=32 group_width=4 attention=eca
+resnet10t                 5435488    698688000 176  block=basic depths=1-1-1-1 stem=tiered shortcut=average
+resnet14t                10081632   1067618816 176  depths=1-1-1-1 stem=tiered shortcut=average
+resnet18d                11708744   2053713920 224  block=basic depths=2-2-2-2 stem=deep shortcut=average
+resnet26                 15995176   2342256640 224  depths=2-2-2-2
+resnet26d                16014408   2581897216 224  depths=2-2-2-2 stem=deep shortcut=average
+resnet26t                16011872   3330359296 256  depths=2-2-2-2 stem=tiered shortcut=average
+resnet34d                21816904   3903401984 224  block=basic stem=deep shortcut=average
+resnet50_gn              25557032   4089184256 224  norm=group
+resnet50c                25576264   4328824832 224  stem=deep
+resnet50d                25576264   4328824832 224  stem=deep shortcut=average
+resnet50s                25680808   5444337664 224  stem=deep stem_width=128
+resnet50t                25573728   4297213952 224  stem=tiered shortcut=average
+resnet101c               44568392   8041046016 224  depths=3-4-23-3 stem=deep
+resnet101d               44568392  10501963776 256  depths=3-4-23-3 stem=deep shortcut=average
+resnet101s               44672936   9156558848 224  depths=3-4-23-3 stem=deep stem_width=128
+resnet152c               60212040  11753267200 224  depths=3-8-36-3 stem=deep
+resnet152d               60212040  15350579200 256  depths=3-8-36-3 stem=deep shortcut=average
+resnet152s               60316584  12868780032 224  depths=3-8-36-3 stem=deep stem_width=128
+resnet200                64673832  15007481856 224  depths=3-24-36-3
+resnet200d               64693064  19913981952 256  depths=3-24-36-3 stem=deep shortcut=average
+resnetaa34d              21816904   4423626752 224  block=basic stem=deep shortcut=average antialias=average
+resnetaa50               25557032   5129633792 224  antialias=average
+resnetaa50d              25576264   5369274368 224  stem=deep shortcut=average antialias=average
+resnetaa101d             44568392   9081495552 224  depths=3-4-23-3 stem=deep shortcut=average antialias=average
+resnetblur18             11689512   2337684992 224  block=basic depths=2-2-2-2 antialias=blur
+resnetblur50             25557032   5133020672 224  antialias=blur
+resnetblur50d            25576264   5372661248 224  stem=deep shortcut=average antialias=blur
+resnetblur101d           44568392   9084882432 224  depths=3-4-23-3 stem=deep shortcut=average antialias=blur
+resnetrs50               35691912   2278629376 160  stem=deep stem_pool=conv shortcut=average attention=se-4
+resnetrs101              63618696   6012157952 192  depths=3-4-23-3 stem=deep stem_pool=conv shortcut=average attention=se-4
+resnetrs152              86621576  15527886848 256  depths=3-8-36-3 stem=deep stem_pool=conv shortcut=average attention=se-4
+resnetrs200              93209992  20093386752 256  depths=3-24-36-3 stem=deep stem_pool=conv shortcut=average attention=se-4
+resnetrs270             129861448  26950189056 256  depths=4-29-53-4 stem=deep stem_pool=conv shortcut=average attention=se-4
+resnetrs350             163956168  43493793792 288  depths=4-36-72-4 stem=deep stem_pool=conv shortcut=average attention=se-4
+resnetrs420             191891656  63942344704 320  depths=4-44-87-4 stem=deep stem_pool=conv shortcut=average attention=se-4
+resnext50d_32x4d         25048136   4470120448 224  stem=deep shortcut=average groups=32 group_width=4
+resnext101_32x4d         44177704   7969996800 224  depths=3-4-23-3 groups=32 group_width=4
+resnext101_32x16d       194026792  36163289088 224  depths=3-4-23-3 groups=32 group_width=16
+resnext101_32x32d       468530472  87106781184 224  depths=3-4-23-3 groups=32 group_width=32
+senet154                115088984  20688363520 224  depths=3-8-36-3 stem=deep stem_width=128 shortcut=wide groups=64 group_width=4 reduce_first=2 attention=se
+seresnet18               11779624   1814161408 224  block=basic depths=2-2-2-2 attention=se
+seresnet34               21960416   3663920128 224  block=basic attention=se
+seresnet50               28088024   4091699200 224  attention=se
+seresnet50t              28104720   4299728896 224  stem=tiered shortcut=average attention=se
+seresnet101              49326872   7806148608 224  depths=3-4-23-3 attention=se
+seresnet152              66821848  11520204800 224  depths=3-8-36-3 attention=se
+seresnet152d             66841080  15357157376 256  depths=3-8-36-3 stem=deep shortcut=average attention=se
+seresnet200d             71855096  19921084416 256  depths=3-24-36-3 stem=deep shortcut=average attention=se
+seresnet269d            113672760  26485366784 256  depths=3-30-48-8 stem=deep shortcut=average attention=se
+seresnetaa50d            28107256   5371789312 224  stem=deep shortcut=average attention=se antialias=average
+seresnext26d_32x4d       16809512   2711740416 224  depths=2-2-2-2 stem=deep shortcut=average groups=32 group_width=4 attention=se
+seresnext26t_32x4d       16806976   2680129536 224  depths=2-2-2-2 stem=tiered shortcut=average groups=32 group_width=4 attention=se
+seresnext50_32x4d        27559896   4232994816 224  groups=32 group_width=4 attention=se
+seresnext101_32x4d       48955416   7974739968 224  depths=3-4-23-3 groups=32 group_width=4 attention=se
+seresnext101_32x8d       93569048  16418758656 224  depths=3-4-23-3 groups=32 group_width=8 attention=se
+seresnext101_64x4d       88232984  15465013248 224  depths=3-4-23-3 groups=64 group_width=4 attention=se
+seresnext101d_32x8d      93588280  16658399232 224  depths=3-4-23-3 stem=deep shortcut=average groups=32 group_width=8 attention=se
+seresnextaa101d_32x8d    93588280  28392882176 288  depths=3-4-23-3 stem=deep shortcut=average groups=32 group_width=8 attention=se antialias=average
+seresnextaa201d_32x8d   149394904 100711505920 384  depths=3-24-36-4 stem=deep stem_width=128 shortcut=average groups=32 group_width=8 attention=se antialias=average
+resnetv2_18              11687720   1814073344 224  block=basic depths=2-2-2-2 order=pre
+resnetv2_18d             11706952   2053713920 224  block=basic depths=2-2-2-2 order=pre stem=deep shortcut=average
+resnetv2_34              21795880   3663761408 224  block=basic order=pre
+resnetv2_34d             21815112   3903401984 224  block=basic order=pre stem=deep shortcut=average
+resnetv2_50              25549352   4089184256 224  order=pre
+resnetv2_50d             25568584   4328824832 224  order=pre stem=deep shortcut=average
+resnetv2_50d_gn          25568584   4328824832 224  order=pre stem=deep shortcut=average norm=group
+resnetv2_50t             25566048   4297213952 224  order=pre stem=tiered shortcut=average
+resnetv2_50x1_bit        25549352   4089184256 224  order=pre stem_pool=zero norm=group conv=standardised
+resnetv2_50x3_bit       217319080 144310714368 448  widths=192-384-768-1536 order=pre stem_pool=zero norm=group conv=standardised
+resnetv2_101             44541480   7801405440 224  depths=3-4-23-3 order=pre
+resnetv2_101d            44560712   8041046016 224  depths=3-4-23-3 order=pre stem=deep shortcut=average
+resnetv2_101x1_bit       44541480  31199477760 448  depths=3-4-23-3 order=pre stem_pool=zero norm=group conv=standardised
+resnetv2_101x3_bit      387934888 277950676992 448  depths=3-4-23-3 widths=192-384-768-1536 order=pre stem_pool=zero norm=group conv=standardised
+resnetv2_152             60185128  11513626624 224  depths=3-8-36-3 order=pre
+resnetv2_152d            60204360  11753267200 224  depths=3-8-36-3 order=pre stem=deep shortcut=average
+resnetv2_152x2_bit      236335208  45814382592 224  depths=3-8-36-3 widths=128-256-512-1024 order=pre stem_pool=zero norm=group conv=standardised
+resnetv2_152x4_bit      936533224 839254016000 480  depths=3-8-36-3 widths=256-512-1024-2048 order=pre stem_pool=zero norm=group conv=standardised
+skresnet18               11958056   1814337536 224  block=basic depths=2-2-2-2 spatial=sk-8-16
+skresnet34               22282376   3664237568 224  block=basic spatial=sk-8-16
+skresnet50               25803160   4089422336 224  spatial=sk-16-8
+skresnet50d              25822392   4329062912 224  stem=deep shortcut=average spatial=sk-16-8
+skresnext50_32x4d        27479784   4462710784 224  groups=32 group_width=4 spatial=sk-16-32-full
+res2net50_14w_8s         25059816   4178898944 224  group_width=112 spatial=res2-8
+res2net50_26w_4s         25699120   4255166464 224  group_width=104 spatial=res2-4
+res2net50_26w_6s         37051448   6295523328 224  group_width=156 spatial=res2-6
+res2net50_26w_8s         48403776   8335880192 224  group_width=208 spatial=res2-8
+res2net50_48w_2s         25287304   4159832064 224  group_width=96 spatial=res2-2
+res2net50d               25718352   4494807040 224  stem=deep shortcut=average group_width=104 spatial=res2-4
+res2net101_26w_4s        45206688   8066974464 224  depths=3-4-23-3 group_width=104 spatial=res2-4
+res2net101d              45225920   8306615040 224  depths=3-4-23-3 stem=deep shortcut=average group_width=104 spatial=res2-4
+res2next50               24671464   4172677120 224  groups=8 group_width=16 spatial=res2-4
+resnest14d               10611688   2749405184 224  depths=1-1-1-1 stem=deep shortcut=average spatial=split-2
+resnest26d               17069448   3623391232 224  depths=2-2-2-2 stem=deep shortcut=average spatial=split-2
+resnest50d               27483240   5371160576 224  stem=deep shortcut=average spatial=split-2
+resnest50d_1s4x24d       25677000   4399827456 224  stem=deep shortcut=average groups=4 group_width=24 spatial=split-1-before
+resnest50d_4s2x40d       30417592   4369060736 224  stem=deep shortcut=average groups=2 group_width=40 spatial=split-4-before
+resnest101e              48275016  13321472000 256  depths=3-4-23-3 stem=deep stem_width=128 shortcut=average spatial=split-2
+resnest200e              70201544  35519694848 320  depths=3-24-36-3 stem=deep stem_width=128 shortcut=average spatial=split-2
+resnest269e             110929480  77348702208 416  depths=3-30-48-8 stem=deep stem_width=128 shortcut=average spatial=split-2
+"""
+
+# Kinetics-400, clips of 16 pictures
+CLIPS = """
+r3d_18                   33371472  40696553472 112  time=full
+mc3_18                   11695440  43342635008 112  time=full-spatial-spatial-spatial
+r2plus1d_18              31505325  40519080960 112  time=2plus1
+"""
+
+# CIFAR-10: as section 4.2 of He et al. 2015, unless it says otherwise
+CIFAR = """
+resnet20                   269722            0  32  depths=3-3-3
+resnet32                   464154            0  32  depths=5-5-5
+resnet44                   658586            0  32  depths=7-7-7
+resnet56                   853018            0  32  depths=9-9-9
+resnet110                 1727962            0  32  depths=18-18-18
+resnet1202               19421274            0  32  depths=200-200-200
+preresnet110              1730522            0  32  depths=18-18-18 order=pre shortcut=projection
+preresnet164              1703258            0  32  block=bottleneck depths=18-18-18 order=pre shortcut=projection
+preresnet1001            10327706            0  32  block=bottleneck depths=111-111-111 order=pre shortcut=projection
+seresnet20                 274847            0  32  depths=3-3-3 shortcut=projection attention=se-16-1
+seresnet56                 862889            0  32  depths=9-9-9 shortcut=projection attention=se-16-1
+seresnet110               1744952            0  32  depths=18-18-18 shortcut=projection attention=se-16-1
+seresnet164               1906258            0  32  block=bottleneck depths=18-18-18 shortcut=projection attention=se-16-1
+wrn16_4                   2748890            0  32  depths=2-2-2 widths=64-128-256 stem_width=16 order=pre shortcut=projection
+wrn16_8                  10961370            0  32  depths=2-2-2 widths=128-256-512 stem_width=16 order=pre shortcut=projection
+wrn40_2                   2243546            0  32  depths=6-6-6 widths=32-64-128 stem_width=16 order=pre shortcut=projection
+wrn40_4                   8949210            0  32  depths=6-6-6 widths=64-128-256 stem_width=16 order=pre shortcut=projection
+wrn16_10                 17116634            0  32  depths=2-2-2 widths=160-320-640 stem_width=16 order=pre shortcut=projection
+wrn28_10                 36479194            0  32  depths=4-4-4 widths=160-320-640 stem_width=16 order=pre shortcut=projection
+wrn40_8                  35748314            0  32  depths=6-6-6 widths=128-256-512 stem_width=16 order=pre shortcut=projection
+wrn40_10                 55841754            0  32  depths=6-6-6 widths=160-320-640 stem_width=16 order=pre shortcut=projection
+resnext29_8x64d          34426698            0  32  block=bottleneck depths=3-3-3 widths=64-128-256 shortcut=projection groups=8
+resnext29_16x64d         68155210            0  32  block=bottleneck depths=3-3-3 widths=64-128-256 shortcut=projection groups=16
+"""
+
+DENSENETS = """
+densenet121               7978856   2834161664 224
+densenet161              28681000   7727907072 224  growth=48 depths=6-12-36-24
+densenet169              14149480   3359843328 224  depths=6-12-32-32
+densenet201              20013928   4291365888 224  depths=6-12-48-32
+densenet264d             72736216  13470266880 224  growth=48 depths=6-12-64-48 stem=deep
+densenetblur121d          7998088   3075608576 224  stem=deep antialias=blur
+"""
+
+CIFAR_DENSENETS = """
+densenet_bc_100_12         769162            0  32  depths=16-16-16
+densenet_bc_250_24       15324406            0  32  growth=24 depths=41-41-41
+densenet_bc_190_40       25624430            0  32  growth=40 depths=31-31-31
+"""
+
+TRANSFORMERS = """
+vit_tiny_patch16_224      5717416            0 224  width=192 heads=3
+vit_small_patch16_224    22050664            0 224
+vit_base_patch16_224     86567656            0 224  width=768 heads=12
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A named network.
+
+    Args:
+        setting: How it is built.
+        parameters: As published.
+        macs: Multiply-adds for one picture (or clip) of `size`.
+        size: Side of the input.
+        classes: Of the data it was made for.
+    """
+
+    setting: Setting
+    parameters: int
+    macs: int
+    size: int
+    classes: int
+
+
+def read_rows() -> dict[str, Row]:
+    """All rows by name, in their order."""
+    cifar = ResNetSetting("basic", widths=(16, 32, 64), stem="cifar", shortcut="zero_pad")
+    kinds: tuple[tuple[str, Setting, int], ...] = (
+        (RESNETS, ResNetSetting(), 1000),
+        (CLIPS, ResNetSetting("basic", (2, 2, 2, 2), stem_pool="none"), 400),
+        (CIFAR, cifar, 10),
+        (DENSENETS, DenseNetSetting(), 1000),
+        (CIFAR_DENSENETS, DenseNetSetting(12, stem="cifar"), 10),
+        (TRANSFORMERS, TransformerSetting(), 1000),
+    )
+    rows = {}
+    for table, base, classes in kinds:
+        for line in table.strip().splitlines():
+            name, parameters, macs, size, *changes = line.split()
+            setting = change(base, parse_words(" ".join([name, *changes]))[1])
+            rows[name] = Row(setting, int(parameters), int(macs), int(size), classes)
+    return rows
+
+
+ROWS = read_rows()
