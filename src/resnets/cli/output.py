@@ -34,6 +34,7 @@ def open_model(path: Path, network: str | None, classes: str | None) -> Model:
     """
     from resnets.modelfile import Model, describe_network, load_model
     from resnets.models import Network
+    from resnets.models.schemes import convert
     from resnets.models.weights import load_weights, read_state
     from resnets.preprocessing import Preprocessing
 
@@ -41,10 +42,10 @@ def open_model(path: Path, network: str | None, classes: str | None) -> Model:
         if path.suffix in (".pt", ".pth"):
             raise ValueError(f"{path}: a bare state dict; name its network: --model resnet18 (and --classes FILE or imagenet)")
         return load_model(path)
-    state = read_state(path)
-    head = state.get("fc.bias")
+    state = convert(read_state(path), network)
+    head = next((state[key] for key in ("fc.bias", "classifier.bias", "head.bias") if key in state), None)
     if head is None:
-        raise ValueError(f"{path}: has no fc.bias, so it is no residual network with torchvision's names")
+        raise ValueError(f"{path}: has no classifier (fc, classifier or head), so it cannot answer; train it with --weights")
     names = read_classes(classes, len(head))
     built = Network.parse(network, len(head))
     net = built.build()

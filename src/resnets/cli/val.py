@@ -29,11 +29,18 @@ def val(
 
     screen = Screen()
     values: dict[str, Any] = {"model": str(model)}
+    metrics = None
     if model.suffix == ".onnx":
         values |= _prove(model, engine, screen)
-        metrics = _measure_file(model, engine, data, split, screen) if data else None
+        if data:
+            from resnets.run.measure import measure_file
+
+            metrics = measure_file(model, engine, data, split, screen)
     else:
-        metrics = _measure_model(model, data, split, report, network, classes, screen)
+        from resnets.cli.output import open_model
+        from resnets.run.measure import measure_and_report
+
+        metrics = measure_and_report(open_model(model, network, classes), model, data, split, report, screen)
     if metrics is not None:
         _show(metrics, screen)
         values["metrics"] = metrics.to_dict()
@@ -54,78 +61,6 @@ def _prove(path: Path, engine: str, screen: Screen) -> dict[str, Any]:
     if not proof.ok:
         raise Exit(1)
     return {"proof": {**vars(proof), "ok": proof.ok}}
-
-
-def _measure_file(path: Path, engine: str, data: str, split: str | None, screen: Screen) -> Metrics:
-    """The file on whole pictures, as anybody would use it."""
-    import numpy as np
-
-    from resnets.data.splits import class_indices, samples_to_measure
-    from resnets.evaluation.metrics import measure
-    from resnets.runtime import load
-
-    predictor = load(path, engine)
-    _, samples, part = samples_to_measure(data, split)
-    labels = class_indices(samples, predictor.classes)
-    rows, kept = [], []
-    with screen.progress("measuring", len(samples)) as bar:
-        for place, prediction in enumerate(predictor.predict(sample.path for sample in samples)):
-            if prediction.probabilities is None:
-                screen.warn(f"  skipped: {samples[place].name}: {prediction.error}")
-            else:
-                rows.append(prediction.probabilities)
-                kept.append(place)
-            bar.update(place + 1)
-    if not rows:
-        raise ValueError(f"{data}: no usable picture")
-    screen.say(f"{path} on {part} of {data}, {len(rows):,} pictures")
-    return measure(np.stack(rows), labels[kept], predictor.classes)
-
-
-def _measure_model(
-    path: Path, data: str | None, split: str | None, report: Path | None, network: str | None, classes: str | None, screen: Screen
-) -> Metrics:
-    from resnets.cli.output import open_model
-    from resnets.data.check import check_pictures
-    from resnets.data.loader import Pictures
-    from resnets.data.sources import Found
-    from resnets.data.splits import read_split, samples_to_measure
-    from resnets.run.outcome import measure_model, write_outcome_report
-    from resnets.training.recipe import memory_for_pictures
-
-    model = open_model(path, network, classes)
-    own = path / "split.csv"
-    if data is None and own.is_file():
-        samples = read_split(own)
-        part = split or ("test" if any(sample.split == "test" for sample in samples) else "val")
-        samples, data = [sample for sample in samples if sample.split == part], str(own)
-    elif data is None:
-        raise ValueError(f"{path} does not know its data; name them: resnets val {path} DATA")
-    else:
-        _, samples, part = samples_to_measure(data, split)
-    result = check_pictures(Found("", tuple(samples)))
-    for finding in result.findings:
-        if finding.text.startswith("unusable"):
-            screen.warn(f"  {finding.text}")
-    usable = [sample for sample, fact in zip(samples, result.facts, strict=True) if not fact.error]
-    if not usable:
-        raise ValueError(f"{data}: no usable picture in {part}")
-    pictures = Pictures(usable, model.preprocessing, None, memory_for_pictures(None))
-    with screen.progress("measuring", len(usable)) as bar:
-        answers = measure_model(model, pictures, bar.update)
-    screen.say(f"{model.network_name} ({path}) on {part} of {data}, {len(usable):,} pictures")
-    if report:
-        facts = [("model", str(path)), ("data", f"{part} of {data}")]
-        write_outcome_report(
-            report,
-            answers,
-            pictures,
-            title=f"{model.network_name} on {Path(data).name}",
-            command=f"resnets val {path} {data}",
-            facts=facts,
-        )
-        screen.say(f"report: {report}")
-    return answers.metrics
 
 
 def _show(metrics: Metrics, screen: Screen) -> None:

@@ -128,7 +128,8 @@ class SplitAttention(nn.Module):
         channels, groups, stride = conv.out_channels, conv.groups, conv.stride[0]
         hidden = divisible(channels * radix / 4, least=32)
         shrink = nn.AvgPool2d(3, stride, padding=1) if stride > 1 else nn.Identity()
-        self.before, self.after = (shrink, nn.Identity()) if pool == "before" else (nn.Identity(), shrink)
+        self.before: nn.Module = shrink if pool == "before" else nn.Identity()
+        self.after: nn.Module = shrink if pool == "after" else nn.Identity()
         self.radix, self.groups = radix, groups
         self.conv = nn.Conv2d(conv.in_channels, channels * radix, 3, padding=1, groups=groups * radix, bias=False)
         self.bn0 = nn.BatchNorm2d(channels * radix)

@@ -49,7 +49,7 @@ SIDE = 224
 @torch.no_grad()
 def _shapes(net: nn.Module) -> list[tuple[int, ...]]:
     """Shapes of all maps, found on a copy without memory or arithmetic."""
-    hollow = copy.deepcopy(net).to("meta").eval()
+    hollow: Any = copy.deepcopy(net).to("meta").eval()
     weight = next(module.weight for module in hollow.modules() if isinstance(module, nn.Conv2d | nn.Conv3d))
     sides = [SIDE] * 2 if weight.ndim == 4 else [8, SIDE, SIDE]
     return [tuple(one.shape) for one in hollow.forward_stages(torch.zeros(1, weight.shape[1], *sides, device="meta"))]

@@ -70,8 +70,8 @@ def _conv(conv: nn.Conv2d, kind: str, strides: bool, width: int | None) -> nn.Mo
         return _two_plus_one(conv, time_stride, width or 2 * conv.out_channels)
     reach = 1 if kind == "full" and not pointwise else 0
     new = nn.Conv3d(
-        *(conv.in_channels, conv.out_channels, (2 * reach + 1, *conv.kernel_size), (time_stride, *conv.stride)),
-        *((reach, *conv.padding), (1, *conv.dilation), conv.groups, conv.bias is not None),  # type: ignore[misc]
+        *(conv.in_channels, conv.out_channels, (2 * reach + 1, *conv.kernel_size), (time_stride, *conv.stride)),  # type: ignore[arg-type]
+        *((reach, *conv.padding), (1, *conv.dilation), conv.groups, conv.bias is not None),  # type: ignore[arg-type]
         device=conv.weight.device,
     )
     with torch.no_grad():  # all weight on the middle picture: the border of zeros in time then does not matter
@@ -86,7 +86,7 @@ def _two_plus_one(conv: nn.Conv2d, time_stride: int, width: int) -> nn.Sequentia
     positive and one for its negative part."""
     count, device = conv.out_channels, conv.weight.device
     over_picture = nn.Conv3d(
-        *(conv.in_channels, width, (1, *conv.kernel_size), (1, *conv.stride), (0, *conv.padding), (1, *conv.dilation)),  # type: ignore[misc]
+        *(conv.in_channels, width, (1, *conv.kernel_size), (1, *conv.stride), (0, *conv.padding), (1, *conv.dilation)),  # type: ignore[arg-type]
         groups=conv.groups, bias=False, device=device,
     )  # fmt: skip
     norm = nn.BatchNorm3d(width, device=device)
@@ -98,6 +98,7 @@ def _two_plus_one(conv: nn.Conv2d, time_stride: int, width: int) -> nn.Sequentia
             over_time.weight.zero_()
             over_time.weight[range(count), range(0, width, 2), 1] = 1.0
             over_time.weight[range(count), range(1, width, 2), 1] = -1.0
+            assert norm.running_var is not None
             norm.running_var.fill_(1 - norm.eps)  # with mean 0 and weight 1 the norm changes nothing
     else:
         initialise(over_picture)

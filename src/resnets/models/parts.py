@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
 
-def initialise(net: nn.Module, mode: str = "fan_out") -> None:
+def initialise(net: nn.Module, mode: Literal["fan_in", "fan_out"] = "fan_out") -> None:
     """Draws the weights of all convolutions anew (He et al. 2015, arXiv:1502.01852): keeps the variance through ReLUs."""
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from resnets.models.parts import check_input, initialise, make_head, zero_branches
 
 Shortcut = Callable[[int, int, int], nn.Module | None]  # (in_channels, out_channels, stride) -> module; None is the identity
-Stem = Callable[[int, int], dict[str, nn.Module]]  # (in_channels, width) -> conv1, bn1, relu and maxpool
+Stem = Callable[[int, int], dict[str, Any]]  # (in_channels, width) -> conv1, bn1, relu and maxpool
 
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:

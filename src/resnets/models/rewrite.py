@@ -87,8 +87,9 @@ def antialias(net: Any, kind: str) -> None:
     if isinstance(net.maxpool, nn.MaxPool2d):
         net.maxpool = nn.Sequential(nn.MaxPool2d(3, 1, padding=1), pool()) if kind == "blur" else pool()
     elif isinstance(net.maxpool, nn.Sequential):
-        net.maxpool[0].stride = (1, 1)
-        net.maxpool = nn.Sequential(net.maxpool[0], pool(), *net.maxpool[1:])
+        conv, *rest = net.maxpool
+        conv.stride = (1, 1)  # type: ignore[assignment]
+        net.maxpool = nn.Sequential(conv, pool(), *rest)
     for block in blocks_of(net):
         conv = getattr(block, block.spatial)
         if conv.stride != (1, 1):

@@ -236,7 +236,7 @@ def check_stride(output_stride: int, stem: str) -> None:
     """Refuses an output stride that there is none of."""
     refuse(
         (output_stride not in (8, 16, 32), f"output_stride={output_stride}; allowed: 8, 16, 32"),
-        (output_stride != 32 and stem == "cifar", f"output_stride={output_stride}: networks for small pictures end at 4 as they are"),
+        (output_stride != 32 and stem == "cifar", f"output_stride={output_stride}: small pictures end at 4 as it is"),
     )
 
 

@@ -1,14 +1,18 @@
-"""A network in numbers: parameters, multiply-adds, and the stages as table 1 of He et al. 2015 shows them."""
+"""A network in numbers: the stages as table 1 of He et al. 2015 shows them, what each output sees, and what training keeps."""
 
 from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from resnets.models.attention import Res2, SelectiveKernel
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,7 @@ class Stage:
         output: (channels, height, width) of what comes out.
         parameters: Its own.
         macs: Multiply-adds of its convolutions and linear layers for one picture.
+        field: Side of the part of the picture that one place of its output sees through convolutions and pooling, in pixels.
     """
 
     name: str
@@ -28,6 +33,7 @@ class Stage:
     output: tuple[int, ...]
     parameters: int
     macs: int
+    field: int
 
 
 def count_parameters(net: nn.Module) -> int:
@@ -35,38 +41,136 @@ def count_parameters(net: nn.Module) -> int:
     return sum(parameter.numel() for parameter in net.parameters())
 
 
-def summarise(net: nn.Module, size: int, in_channels: int = 3) -> list[Stage]:
-    """The children of a network in running order, measured on a copy on the meta device: nothing is computed."""
-    net = copy.deepcopy(net).to("meta").eval()
+def summarise(net: nn.Module, size: int | Sequence[int], in_channels: int = 3, leaves: bool = False) -> list[Stage]:
+    """The parts of a network in running order, measured on a copy on the meta device: nothing is computed.
+
+    Args:
+        net: The network.
+        size: Side of the input, or all of them (T, H, W).
+        in_channels: Channels of the input.
+        leaves: Every single layer instead of the stages.
+    """
+    net, x = _hollow(net.eval(), size, in_channels)
     outputs: dict[str, tuple[int, ...]] = {}
-    hooks = [
-        child.register_forward_hook(lambda module, args, out, name=name: outputs.__setitem__(name, tuple(out.shape[1:])))
-        for name, child in net.named_children()
-    ]
+    fields: dict[str, int] = {}
+    field, jump = 1, 1
+
+    def look(module: nn.Module, args: Any, out: Any, name: str) -> None:
+        nonlocal field, jump
+        if isinstance(module, SEEING) and _on_the_way(net, name):
+            size, stride, dilation = (_side(getattr(module, key, 1)) for key in ("kernel_size", "stride", "dilation"))
+            field, jump = field + (size - 1) * dilation * jump, jump * stride
+        if isinstance(out, Tensor):
+            outputs.setdefault(name, tuple(out.shape[1:]))
+            fields[name] = field
+
+    hooks = [module.register_forward_hook(lambda *args, name=name: look(*args, name=name)) for name, module in net.named_modules()]
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        net(torch.zeros(1, in_channels, size, size, device="meta"))
+        net(x)
     for hook in hooks:
         hook.remove()
     flops = counter.get_flop_counts()
     root = type(net).__name__
     return [
-        Stage(name, _words(child), outputs[name], count_parameters(child), sum(flops.get(f"{root}.{name}", {}).values()) // 2)
-        for name, child in net.named_children()
-        if name in outputs and not isinstance(child, nn.Identity | nn.ReLU)
+        Stage(name, _words(part), outputs[name], count_parameters(part), _macs(flops, f"{root}.{name}"), fields[name])
+        for name, part in (_leaves(net) if leaves else _parts(net, "", outputs))
+        if name in outputs and not isinstance(part, nn.Identity | nn.ReLU)
     ]
 
 
+def activation_bytes(net: nn.Module, size: int | Sequence[int], batch: int, in_channels: int = 3) -> int:
+    """Memory that a training step keeps for the way back, without weights and without its own scratch space."""
+    net, x = _hollow(net.train(), size, in_channels, batch)
+    weights = {value.untyped_storage()._cdata for value in (*net.parameters(), *net.buffers())}
+    kept: dict[int, Any] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in weights:
+            kept[storage._cdata] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        out = net(x)
+    result = sum(storage.nbytes() for storage in kept.values())
+    del out
+    return result
+
+
+SEEING = (nn.Conv2d, nn.Conv3d, nn.MaxPool2d, nn.AvgPool2d, nn.MaxPool3d, nn.AvgPool3d)
+
+
+def _hollow(net: nn.Module, size: int | Sequence[int], channels: int, batch: int = 1) -> tuple[Any, Tensor]:
+    """A copy without memory, and an input for it."""
+    training = net.training
+    copied = copy.deepcopy(net).to("meta").train(training)
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    return copied, torch.zeros(batch, channels, *sides, device="meta")
+
+
+def _on_the_way(net: nn.Module, name: str) -> bool:
+    """Whether a layer lies on the longest way through the network: not in a shortcut, an attention or the shorter of two paths."""
+    if re.search(r"downsample|\.se\.|\.attn\.|fc\d|paths\.0|avgpool", name):
+        return False
+    parent = net.get_submodule(name.rpartition(".")[0].rpartition(".")[0]) if ".convs." in name else None
+    if isinstance(parent, Res2) and parent.first:
+        return name.endswith("convs.0")
+    return not (".pool" in name and isinstance(net.get_submodule(name.rpartition(".")[0]), Res2))
+
+
+def _side(value: int | Sequence[int]) -> int:
+    return value if isinstance(value, int) else value[-1]
+
+
+def _macs(flops: Any, name: str) -> int:
+    return sum(flops.get(name, {}).values()) // 2
+
+
+def _parts(net: nn.Module, prefix: str, outputs: dict[str, Any]) -> Iterator[tuple[str, nn.Module]]:
+    """Children, and of those that are mere containers, theirs."""
+    for name, child in net.named_children():
+        if f"{prefix}{name}" in outputs:
+            yield f"{prefix}{name}", child
+        else:
+            yield from _parts(child, f"{prefix}{name}.", outputs)
+
+
+def _leaves(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    return ((name, module) for name, module in net.named_modules() if not any(True for _ in module.children()))
+
+
 def _words(module: nn.Module) -> str:
-    """A module in a few words: `7x7, 64, stride 2`, or its blocks and how often they stand in a row."""
-    if isinstance(module, nn.Sequential) and len(module) and any(True for _ in module[0].children()):
-        convs = [conv for name, conv in module[-1].named_modules() if isinstance(conv, nn.Conv2d) and "downsample" not in name]
-        return (
-            f"[{', '.join(f'{conv.kernel_size[0]}x{conv.kernel_size[1]} {conv.out_channels}' for conv in convs)}] x {len(module)}"
-        )
-    if isinstance(module, nn.Conv2d):
-        return f"{module.kernel_size[0]}x{module.kernel_size[1]} {module.out_channels}, stride {module.stride[0]}"
-    if isinstance(module, nn.MaxPool2d):
-        return f"max pool {module.kernel_size}x{module.kernel_size}, stride {module.stride}"
+    """A module in a few words: `7x7 64, /2`, or its blocks and how often they stand in a row."""
+    children = list(module.children())
+    if len(children) > 0 and any(True for _ in children[0].children()):
+        convs = [conv for name, conv in children[-1].named_modules() if _named_conv(name, conv)]
+        return f"[{', '.join(conv_words(conv) for conv in convs)}] x {len(children)}"
+    if children:
+        convs = [conv for name, conv in module.named_modules() if _named_conv(name, conv)]
+        return ", ".join(conv_words(conv) for conv in convs) or _class_words(module)
+    if isinstance(module, nn.Conv2d | nn.Conv3d):
+        return conv_words(module)
+    if isinstance(module, nn.MaxPool2d | nn.AvgPool2d):
+        kind = "max" if isinstance(module, nn.MaxPool2d) else "average"
+        return f"{kind} pool {_side(module.kernel_size)}x{_side(module.kernel_size)}, /{_side(module.stride)}"
     if isinstance(module, nn.Linear):
         return f"linear {module.out_features}"
-    return re.sub(r"(?<!^)(?=[A-Z])", " ", type(module).__name__).lower().replace("_ ", "")
+    return _class_words(module)
+
+
+def _named_conv(name: str, module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv2d | nn.Conv3d | nn.Linear) and not re.search(r"downsample|\.se\.|^se\.|\.attn\.fc|fc\d", name)
+
+
+def conv_words(conv: Any) -> str:
+    """`3x3 256 in 32 groups, /2`."""
+    if isinstance(conv, nn.Linear):
+        return f"linear {conv.out_features}"
+    groups = f" in {conv.groups} groups" if conv.groups > 1 else ""
+    stride = f", /{_side(conv.stride)}" if _side(conv.stride) > 1 else ""
+    dilation = f", dilation {_side(conv.dilation)}" if _side(conv.dilation) > 1 else ""
+    return f"{'x'.join(map(str, conv.kernel_size))} {conv.out_channels}{groups}{stride}{dilation}"
+
+
+def _class_words(module: nn.Module) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z][a-z])", " ", type(module).__name__).lower().replace("_ ", "")

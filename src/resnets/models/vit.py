@@ -104,8 +104,8 @@ class VisionTransformer(nn.Module):
         super().__init__()
         if width % heads or size % patch or order not in ORDERS:
             raise ValueError(
-                f"width {width}, {heads} heads, size {size}, patch {patch}, order {order}: heads must divide the width, patches the "
-                f"size; orders are {', '.join(ORDERS)}"
+                f"width {width}, {heads} heads, size {size}, patch {patch}, order {order}: heads must divide the width, "
+                f"patches the size; orders are {', '.join(ORDERS)}"
             )
         self.side, self.patch, self.num_features = size // patch, patch, width
         self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(in_channels, width, patch, patch)})

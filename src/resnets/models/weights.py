@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import http.client
-import os
-import re
 import struct
-import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from resnets.preprocessing import Preprocessing
-from resnets.settings import nearest
 
 FOLDED_VARIANCE = 1 - 1e-5  # with BatchNorm's eps of 1e-5 it divides by exactly one
 DAMAGED = (  # what the readers raise for files that were cut or altered, found by trying
@@ -39,7 +33,7 @@ class Weights:
     """A state dict with what it was made for.
 
     Args:
-        state: torchvision's keys.
+        state: Our keys.
         source: Where it is from, in words.
         preprocessing: What the network expects; None where the file does not say.
     """
@@ -67,7 +61,7 @@ class Loaded:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The state dict of a `.safetensors` or `.pt`/`.pth` file; the latter is read without executing any of it.
+    """The state dict of a `.safetensors`, `.npz` or `.pt`/`.pth` file; the last is read without executing any of it.
 
     Raises:
         ValueError: No such file, or not a state dict.
@@ -77,6 +71,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             state: Any = safetensors.torch.load_file(path)
+        elif path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                state = {name: torch.from_numpy(file[name]) for name in file.files}
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError:
@@ -93,30 +90,35 @@ def read_state(path: Path) -> dict[str, Tensor]:
     named = isinstance(state, Mapping) and all(isinstance(key, str) and isinstance(state[key], Tensor) for key in state)
     if not named or not state:
         raise ValueError(f"{path}: not a state dict (names to tensors)")
-    return {key.removeprefix("module."): value for key, value in state.items() if "/" not in key}
+    return {key: value for key, value in state.items() if path.suffix == ".npz" or "/" not in key}
 
 
-def load_weights(net: nn.Module, state: Mapping[str, Tensor], head: str = "fc") -> Loaded:
+def head_name(net: Any) -> str:
+    """Where the classifier stands: `fc`, `classifier`, `head`."""
+    head = net.get_classifier() if hasattr(net, "get_classifier") else None
+    return next((name for name, module in net.named_modules() if module is head), "fc")
+
+
+def load_weights(net: nn.Module, state: Mapping[str, Tensor]) -> Loaded:
     """Loads a state dict; the head is left new where the classes differ, the first convolution adapted to the channels.
 
     RGB filters are summed for one channel: a grey picture then answers as its RGB copy did.
 
     Args:
         net: Changed in place.
-        state: torchvision's keys.
-        head: Name of the last layer.
+        state: Our keys; `schemes.convert` makes them of others.
 
     Raises:
         ValueError: Weights of another network; the message names keys that differ.
     """
     own = net.state_dict()
     result = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked") or key in own}
-    adapted, left = [], []
+    adapted, left, head = [], [], head_name(net)
     for key in [f"{head}.weight", f"{head}.bias"]:
         if key in own and (key not in result or result[key].shape != own[key].shape):
             result[key] = own[key]
             left.append(key)
-    first = next((name for name, module in net.named_modules() if isinstance(module, nn.Conv2d)), "") + ".weight"
+    first = next((name for name, module in net.named_modules() if isinstance(module, nn.Conv2d | nn.Conv3d)), "") + ".weight"
     if first in result and first in own and result[first].shape[1] == 3 and own[first].shape[1] == 1:
         result[first] = result[first].float().sum(1, keepdim=True)
         adapted.append(f"{first} (3 channels to 1)")
@@ -153,75 +155,3 @@ def is_folded(state: Mapping[str, Tensor]) -> bool:
         and not any(mean.any() for mean in means)
         and all(bool((v - FOLDED_VARIANCE).abs().max() < 1e-7) for v in variances)
     )
-
-
-def torchvision_weights(network: str, tag: str = "DEFAULT", say: Callable[[str], None] = lambda text: None) -> Weights:
-    """ImageNet weights of a torchvision network: from its cache, else downloaded, which is said with address, size and digest.
-
-    Args:
-        network: `resnet18`, ...
-        tag: `IMAGENET1K_V1`, `IMAGENET1K_V2`, or `DEFAULT` for the newest.
-        say: Told what is downloaded.
-
-    Raises:
-        ValueError: torchvision has no such network or tag.
-        Offline: It could not be downloaded, or the file in the cache is damaged.
-    """
-    import torchvision
-
-    if network not in torchvision.models.list_models(module=torchvision.models):
-        raise ValueError(f"torchvision has no ImageNet weights for {network}")
-    tags = torchvision.models.get_model_weights(network)
-    if tag != "DEFAULT" and tag not in tags.__members__:
-        raise ValueError(f"torchvision has no weights {tag} for {network}: {nearest(tag, tags.__members__)}")
-    entry = tags[tag] if tag != "DEFAULT" else tags.DEFAULT
-    preset = entry.transforms()
-    size, resize = preset.crop_size[0], preset.resize_size[0]
-    preprocessing = Preprocessing(
-        (size, size), (resize, resize), mean=tuple(preset.mean), std=tuple(preset.std), interpolation=preset.interpolation.value
-    )
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
-    target = folder / entry.url.rsplit("/", 1)[1]
-    if not target.is_file():
-        megabytes = entry.meta.get("_file_size", 0)
-        say(f"downloading {entry.url} ({megabytes:.0f} MB, licence BSD-3-Clause, trained on ImageNet-1k) to {target}")
-        digest = download(entry.url, target)
-        say(f"sha256 {digest}")
-    try:
-        state = read_state(target)
-    except ValueError as error:
-        raise Offline(f"{error}; remove it, and it is downloaded again") from None
-    return Weights(state, f"torchvision {network} {entry.name}", preprocessing)
-
-
-def download(url: str, target: Path, timeout: float = 15.0) -> str:
-    """Fetches a file, checks the digest that its name carries (NAME-f37072fd.pth), and puts it in place in one piece.
-
-    Returns:
-        Its sha256.
-
-    Raises:
-        Offline: Nothing answers, or what came is not the file; the message says which file to bring and where to.
-    """
-    by_hand = f"bring {url} to {target} by hand"
-    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
-    digest = hashlib.sha256()
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with urllib.request.urlopen(url, timeout=timeout) as answer, partial.open("wb") as file:
-            while block := answer.read(1 << 20):
-                file.write(block)
-                digest.update(block)
-            expected = answer.headers.get("Content-Length")
-            if expected is not None and file.tell() != int(expected):
-                raise Offline(f"the download broke off at {file.tell():,} of {int(expected):,} bytes; {by_hand}")
-        named = re.search(r"-([0-9a-f]{8,})\.", target.name)
-        if named and not digest.hexdigest().startswith(named[1]):
-            raise Offline(f"sha256 of what came is {digest.hexdigest()}, {named[1]}... was expected; {by_hand}")
-        partial.replace(target)
-    except (OSError, http.client.HTTPException) as error:  # URLError and time-outs are kinds of OSError
-        raise Offline(f"{getattr(error, 'reason', error)}; {by_hand}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-    return digest.hexdigest()

@@ -101,15 +101,20 @@ def _block(setting: ResNetSetting) -> type[nn.Module]:
     return type(block.__name__, (block,), changed) if changed else block
 
 
+def number_or_word(text: str) -> int | str:
+    """`"16"` as the number it is."""
+    return int(text) if text.isdigit() else text
+
+
 def _fill(block: Any, setting: ResNetSetting, first: bool) -> None:
     """Puts a block's spatial part and attention into their places."""
-    kind, *arguments = (int(text) if text.isdigit() else text for text in setting.spatial)
+    kind, arguments = setting.spatial[0], map(number_or_word, setting.spatial[1:])
     if kind != "conv":
         make = partial(SPATIAL[kind], first=first) if kind == "res2" else SPATIAL[kind]
         setattr(block, block.spatial, make(getattr(block, block.spatial), *arguments))
         setattr(block, block.spatial.replace("conv", "bn"), nn.Identity())  # the part brings its own norm and ReLU
         initialise(getattr(block, block.spatial))
-    kind, *arguments = (int(text) if text.isdigit() else text for text in setting.attention)
+    kind, arguments = setting.attention[0], map(number_or_word, setting.attention[1:])
     if kind != "none":
         end = block.get_submodule(block.branch_end)
         block.se = ATTENTIONS[kind](getattr(end, "num_features", None) or end.out_channels, *arguments)
@@ -185,6 +190,11 @@ class Network:
 
     def __str__(self) -> str:
         return f"{self.name} {words(self.setting, ROWS[self.name].setting)}".strip()
+
+    @property
+    def is_clip(self) -> bool:
+        """Whether it takes clips instead of pictures."""
+        return getattr(self.setting, "time", ("none",)) != ("none",)
 
     def build(self) -> nn.Module:
         """The network, initialised at random."""

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from resnets.modelfile import best_weights, read_model
 from resnets.models import Network
-from resnets.models.weights import Offline, Weights, read_state, torchvision_weights
+from resnets.models.pretrained import hub_weights, torchvision_weights
+from resnets.models.schemes import convert
+from resnets.models.weights import Offline, Weights, read_state
 from resnets.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from resnets.screen import Screen
 from resnets.training.recipe import TrainSettings
@@ -30,21 +32,25 @@ def first_weights(settings: TrainSettings, network: Network | None, screen: Scre
         except Offline as error:
             screen.warn(f"FROM SCRATCH, without ImageNet weights: they could not be downloaded ({error})")
             return None, "from scratch: offline"
-    if choice.startswith("torchvision:"):
+    source, colon, tag = choice.partition(":")
+    if colon and source in ("torchvision", "timm"):
         if network is None:
             raise ValueError(f"weights={choice}: name the network, or load them into the module and say weights=given")
         try:
-            return torchvision_weights(network.name, choice.removeprefix("torchvision:"), screen.say), ""
+            if source == "timm":
+                return hub_weights(tag, str(network), screen.say), ""
+            return torchvision_weights(network.name, tag, screen.say), ""
         except Offline as error:
             raise ValueError(f"weights={choice}: {error}") from None
     path = Path(choice)
     if not path.exists():
-        raise ValueError(f"weights={choice}: no such file; allowed: auto, none, given, torchvision:TAG, or a file")
+        raise ValueError(f"weights={choice}: no such file; allowed: auto, none, given, torchvision:TAG, timm:NAME.TAG, or a file")
     if path.is_dir() or path.suffix == ".safetensors":
         model = _own_weights(path)
         if model is not None:
             return model, ""
-    return Weights(read_state(path), path.name), ""
+    state = read_state(path)
+    return Weights(state if network is None else convert(state, str(network)), path.name), ""
 
 
 def _own_weights(path: Path) -> Weights | None:
