@@ -24,9 +24,9 @@ from torch import nn
 
 from resnets.models import create_model
 from resnets.models.rows import ROWS, Row
-from resnets.models.schemes import convert
 from resnets.models.setting import TransformerSetting
-from resnets.models.summary import summarise
+from resnets.models.weights import convert
+from resnets.summary.table import summarise
 
 LOGITS = 1e-4  # allowed in float32, relative to the largest logit
 TRAINING = 1e-6  # allowed in float64
@@ -171,7 +171,10 @@ def main() -> None:
         result = compare(name)
         problem = judge(result)
         results.append((result, problem))
-        print(f"{number:3}/{len(wanted)} {name:24} {result.logits:.1e} {problem or 'equal'}  {time.monotonic() - start:.1f} s", flush=True)
+        print(
+            f"{number:3}/{len(wanted)} {name:24} {result.logits:.1e} {problem or 'equal'}  {time.monotonic() - start:.1f} s",
+            flush=True,
+        )
         gc.collect()
     if given.output:
         given.output.write_text(page(results, f"python benchmarks/parity.py -o {given.output}"), encoding="utf-8")

@@ -35,10 +35,12 @@ _ROOMS = frozenset(
         "modelfile",
         "models",
         "preprocessing",
+        "pretrained",
         "results",
         "run",
         "runtime",
         "settings",
+        "summary",
         "tasks",
     )
 )

@@ -34,9 +34,9 @@ def open_model(path: Path, network: str | None, classes: str | None) -> Model:
     """
     from resnets.modelfile import Model, describe_network, load_model
     from resnets.models import Network
-    from resnets.models.schemes import convert
-    from resnets.models.weights import load_weights, read_state
+    from resnets.models.weights import convert, load_weights
     from resnets.preprocessing import Preprocessing
+    from resnets.pretrained import read_state
 
     if network is None:
         if path.suffix in (".pt", ".pth"):

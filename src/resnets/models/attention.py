@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torchvision
 from torch import Tensor, nn
 
 
@@ -19,7 +20,7 @@ def divisible(channels: float, divisor: int = 8, least: int | None = None, keep:
     return result + divisor if result < keep * channels else result
 
 
-class SqueezeExcitation(nn.Module):
+def squeeze_excitation(channels: int, reduction: int = 16, divisor: int = 8) -> nn.Module:
     """Two layers on the pooled channels give each a weight (Hu et al. 2018, arXiv:1709.01507, section 3).
 
     Args:
@@ -27,15 +28,7 @@ class SqueezeExcitation(nn.Module):
         reduction: Channels are divided by it between the two layers, then rounded to a multiple of `divisor`.
         divisor: 1 is the paper's own rule.
     """
-
-    def __init__(self, channels: int, reduction: int = 16, divisor: int = 8) -> None:
-        super().__init__()
-        hidden = divisible(channels / reduction, divisor, keep=0)
-        self.fc1 = nn.Conv2d(channels, hidden, 1)
-        self.fc2 = nn.Conv2d(hidden, channels, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.fc2(self.fc1(pooled(x)).relu()).sigmoid()
+    return torchvision.ops.SqueezeExcitation(channels, divisible(channels / reduction, divisor, keep=0))
 
 
 class EfficientChannelAttention(nn.Module):

@@ -15,7 +15,7 @@ class Features(nn.Module):
 
     Args:
         net: A network with `forward_stages`; its classifier is taken away.
-        out_indices: Which maps, in rising order: 0 is the stem (before its pooling), 1 the first stage, -1 the last; by default all.
+        out_indices: Which maps, in rising order: 0 is the stem (before its pooling), 1 the first stage, -1 the last; all if None.
 
     Attributes:
         channels: Of each map.

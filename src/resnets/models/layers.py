@@ -6,21 +6,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resnets.models.resnet import conv1x1, conv3x3, projection
+from resnets.models.resnet import Shortcut, conv1x1, conv3x3, projection
 
 
 def cifar_stem(in_channels: int, width: int) -> dict[str, nn.Module]:
     """One 3x3 convolution at full size, for pictures of about 32 px (He et al. 2015, section 4.2)."""
-    return {
-        "conv1": conv3x3(in_channels, width),
-        "bn1": nn.BatchNorm2d(width),
-        "relu": nn.ReLU(inplace=True),
-        "maxpool": nn.Identity(),
-    }
+    return _stem(conv3x3(in_channels, width), width, nn.Identity())
 
 
 def bare_stem(in_channels: int, width: int) -> dict[str, nn.Module]:
-    """One 3x3 convolution at full size and nothing else: the first dense layer brings its norm (Huang et al. 2017, section 3)."""
+    """The same without norm and ReLU: the first dense layer brings them (Huang et al. 2017, section 3)."""
     return {**cifar_stem(in_channels, width), "bn1": nn.Identity(), "relu": nn.Identity()}
 
 
@@ -33,16 +28,16 @@ def deep_stem(in_channels: int, width: int, first: float = 0.5) -> dict[str, nn.
         first: The part of it that the first convolution has; 3/8 in the tiered stem of timm's `t` networks.
     """
     one, two = int(width * first), width // 2
-    return {
-        "conv1": nn.Sequential(
-            *(conv3x3(in_channels, one, 2), nn.BatchNorm2d(one), nn.ReLU(inplace=True)),
-            *(conv3x3(one, two), nn.BatchNorm2d(two), nn.ReLU(inplace=True)),
-            conv3x3(two, width),
-        ),
-        "bn1": nn.BatchNorm2d(width),
-        "relu": nn.ReLU(inplace=True),
-        "maxpool": nn.MaxPool2d(3, stride=2, padding=1),
-    }
+    convs = nn.Sequential(
+        *(conv3x3(in_channels, one, 2), nn.BatchNorm2d(one), nn.ReLU(inplace=True)),
+        *(conv3x3(one, two), nn.BatchNorm2d(two), nn.ReLU(inplace=True)),
+        conv3x3(two, width),
+    )
+    return _stem(convs, width, nn.MaxPool2d(3, stride=2, padding=1))
+
+
+def _stem(conv: nn.Module, width: int, pool: nn.Module) -> dict[str, nn.Module]:
+    return {"conv1": conv, "bn1": nn.BatchNorm2d(width), "relu": nn.ReLU(inplace=True), "maxpool": pool}
 
 
 def conv_pool(width: int) -> nn.Module:
@@ -79,6 +74,11 @@ class NoShortcut(nn.Module):
         return torch.zeros((), dtype=x.dtype, device=x.device)
 
 
+def no_shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+    """A plain network: the branch stands alone."""
+    return NoShortcut()
+
+
 def zero_pad(in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
     """The identity, or zero padding where the shape changes (option A of section 3.3)."""
     if stride == 1 and in_channels == out_channels:
@@ -95,16 +95,10 @@ def projection_everywhere(in_channels: int, out_channels: int, stride: int) -> n
 
 def average(in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
     """Means of 2x2, then a 1x1 convolution at stride 1 and its norm (ResNet-D): no pixel is left out."""
-    bare = bare_average(in_channels, out_channels, stride)
-    return None if bare is None else bare.append(nn.BatchNorm2d(out_channels))
-
-
-def bare_average(in_channels: int, out_channels: int, stride: int) -> nn.Sequential | None:
-    """The same without the norm, for pre-activation blocks."""
     if stride == 1 and in_channels == out_channels:
         return None
     pool = nn.AvgPool2d(2, stride, ceil_mode=True, count_include_pad=False) if stride > 1 else nn.Identity()
-    return nn.Sequential(pool, conv1x1(in_channels, out_channels))
+    return nn.Sequential(pool, conv1x1(in_channels, out_channels), nn.BatchNorm2d(out_channels))
 
 
 def wide_projection(in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
@@ -114,16 +108,15 @@ def wide_projection(in_channels: int, out_channels: int, stride: int) -> nn.Modu
     return nn.Sequential(conv3x3(in_channels, out_channels, stride), nn.BatchNorm2d(out_channels))
 
 
-def bare_projection(in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
-    """The identity, or a 1x1 convolution alone where the shape changes: pre-activation blocks have no norm there."""
-    return None if stride == 1 and in_channels == out_channels else conv1x1(in_channels, out_channels, stride)
+def bare(shortcut: Shortcut) -> Shortcut:
+    """The same without its norm: in pre-activation networks nothing stands between a sum and the next norm."""
 
+    def make(in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
+        module = shortcut(in_channels, out_channels, stride)
+        if not isinstance(module, nn.Sequential):
+            return module
+        *layers, last = module.children()
+        assert isinstance(last, nn.BatchNorm2d)
+        return layers[0] if len(layers) == 1 else nn.Sequential(*layers)
 
-def bare_projection_everywhere(in_channels: int, out_channels: int, stride: int) -> nn.Module:
-    """A 1x1 convolution alone in every block."""
-    return conv1x1(in_channels, out_channels, stride)
-
-
-def no_shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
-    """A plain network: the branch stands alone."""
-    return NoShortcut()
+    return make

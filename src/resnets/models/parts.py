@@ -33,7 +33,7 @@ def check_input(net: nn.Module, x: Tensor) -> None:
     Raises:
         ValueError: Another number of dimensions or channels, or sides below `net.smallest`.
     """
-    weight = next(net.parameters())
+    weight = next(module.weight for module in net.modules() if isinstance(module, nn.Conv2d | nn.Conv3d))
     smallest = getattr(net, "smallest", 1)
     if x.ndim != weight.ndim or x.shape[1] != weight.shape[1] or min(x.shape[-2:]) < smallest:
         sides = "N, C, T, H, W" if weight.ndim == 5 else "N, C, H, W"

@@ -66,6 +66,8 @@ def standardise(net: nn.Module) -> None:
 class BlurPool(nn.Module):
     """A binomial 3x3 blur, then every stride-th pixel: shifts of a picture move the maps evenly (Zhang 2019, arXiv:1904.11486)."""
 
+    kernel_size = 3
+
     def __init__(self, stride: int = 2) -> None:
         super().__init__()
         self.stride = stride
@@ -83,7 +85,9 @@ def antialias(net: Any, kind: str) -> None:
         net: A ResNet.
         kind: `blur`: binomial. `average`: 2x2 means, which also take the place of the stem's max pooling.
     """
-    pool = BlurPool if kind == "blur" else lambda: nn.AvgPool2d(2, 2)
+    pool = BlurPool if kind == "blur" else lambda: nn.AvgPool2d(2, 2, ceil_mode=True)
+    if kind == "blur":  # at its border it needs a second pixel, also before the last stage
+        net.smallest = 2 ** len(net.stage_names) + 1
     if isinstance(net.maxpool, nn.MaxPool2d):
         net.maxpool = nn.Sequential(nn.MaxPool2d(3, 1, padding=1), pool()) if kind == "blur" else pool()
     elif isinstance(net.maxpool, nn.Sequential):

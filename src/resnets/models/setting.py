@@ -9,9 +9,19 @@ from typing import Any, ClassVar
 from resnets.settings import nearest, word
 
 
-def choice(*options: str) -> Any:
-    """A field that takes one of some words; the first is its default."""
+def choice(*options: Any) -> Any:
+    """A field that takes one of some values; the first is its default."""
     return field(default=options[0], metadata={"options": options})
+
+
+def number(default: Any, least: float = 1, below: float = float("inf")) -> Any:
+    """A field for a number, or several, within bounds."""
+    return field(default=default, metadata={"least": least, "below": below})
+
+
+def part(**grammar: tuple[Any, ...]) -> Any:
+    """A field that names a part, with what may follow its name: `part(none=(), se=(int, int))` takes `se-16-8`."""
+    return field(default=(next(iter(grammar)),), metadata={"grammar": grammar})
 
 
 @dataclass(frozen=True)
@@ -44,27 +54,39 @@ class ResNetSetting:
     """
 
     kind: ClassVar[str] = "residual network"
+    excludes: ClassVar = (  # these, each of those, and why; a word without value stands for all values but the default
+        ("block=basic", "groups group_width reduce_first stride_in spatial=res2 spatial=split",
+         "a basic block has two full 3x3 convolutions; use block=bottleneck"),
+        ("order=pre", "spatial antialias", "it was made for blocks that end in a ReLU; use order=post"),
+        ("antialias", "stride_in spatial", "it smooths the plain 3x3 that strides"),
+        ("antialias", "stem=cifar stem_pool=zero", "it needs a stem that pools: not cifar, and stem_pool=max or conv"),
+        ("stem=cifar", "stem_pool output_stride", "the stem for small pictures does not shrink them; the network ends at 4"),
+        ("stride_in", "spatial", "that part strides by itself"),
+        ("reduce_first", "spatial=res2", "its pieces need equal channels in and out"),
+        ("conv=standardised", "norm=batch", "before BatchNorm standardised weights change nothing; use norm=group"),
+        ("time", "antialias conv shortcut=zero_pad stem_pool=zero", "it has no form in three dimensions"),
+    )  # fmt: skip
 
     block: str = choice("bottleneck", "basic")
-    depths: tuple[int, ...] = (3, 4, 6, 3)
-    widths: tuple[int, ...] = (64, 128, 256, 512)
+    depths: tuple[int, ...] = number((3, 4, 6, 3))
+    widths: tuple[int, ...] = number((64, 128, 256, 512))
     order: str = choice("post", "pre")
     stem: str = choice("imagenet", "deep", "tiered", "cifar")
-    stem_width: int | None = None
+    stem_width: int | None = number(None)
     stem_pool: str = choice("max", "conv", "zero", "none")
     shortcut: str = choice("projection", "average", "wide", "zero_pad", "projection_everywhere", "none")
     stride_in: str = choice("3x3", "1x1")
-    groups: int = 1
-    group_width: int = 64
-    reduce_first: int = 1
-    spatial: tuple[str, ...] = ("conv",)
-    attention: tuple[str, ...] = ("none",)
+    groups: int = number(1)
+    group_width: int = number(64)
+    reduce_first: int = number(1)
+    spatial: tuple[str, ...] = part(conv=(), sk=(int, int, "full"), res2=(int,), split=(int, "before"))
+    attention: tuple[str, ...] = part(none=(), se=(int, int), eca=())
     antialias: str = choice("none", "blur", "average")
     norm: str = choice("batch", "group")
     conv: str = choice("plain", "standardised")
-    drop_path: float = 0.0
+    drop_path: float = number(0.0, least=0, below=1)
     zero_init: bool = False
-    output_stride: int = 32
+    output_stride: int = choice(32, 16, 8)
     time: tuple[str, ...] = ("none",)
 
     def check(self) -> None:
@@ -73,52 +95,9 @@ class ResNetSetting:
         Raises:
             ValueError: With the reason.
         """
-        check_choices(self)
-        check_parts("spatial", self.spatial, {"conv": (), "sk": (int, int, "full"), "res2": (int,), "split": (int, "before")})
-        check_parts("attention", self.attention, {"none": (), "se": (int, int), "eca": ()})
-        if len(self.widths) != len(self.depths) or not self.depths or min(self.depths + self.widths) < 1:
-            raise ValueError(
-                f"depths={word(self.depths)} widths={word(self.widths)}: every stage needs one width, and a block at least; "
-                "give both with as many numbers as there are stages"
-            )
-        spatial, antialiased = self.spatial[0], self.antialias != "none"
-        bottleneck_only = {
-            "stride_in=1x1": self.stride_in != "3x3",
-            f"groups={self.groups}": self.groups != 1,
-            f"group_width={self.group_width}": self.group_width != 64,
-            f"reduce_first={self.reduce_first}": self.reduce_first != 1,
-            f"spatial={word(self.spatial)}": spatial in ("res2", "split"),
-        }
-        pre_excludes = {
-            f"spatial={word(self.spatial)}": spatial != "conv",
-            f"antialias={self.antialias}": antialiased,
-            "shortcut=wide": self.shortcut == "wide",
-        }
-        refuse(
-            *((self.block == "basic" and given, f"{text} needs block=bottleneck: a basic block has two full 3x3 convolutions")
-              for text, given in bottleneck_only.items()),
-            *((self.order == "pre" and given, f"{text} needs order=post: it was made for blocks that end in a ReLU")
-              for text, given in pre_excludes.items()),
-            (min(self.groups, self.group_width, self.reduce_first, self.stem_width or 1) < 1,
-             "groups, group_width, reduce_first and stem_width must be at least 1"),
-            (antialiased and self.stride_in == "1x1", f"antialias={self.antialias} stride_in=1x1: it smooths the 3x3 that strides"),
-            (antialiased and spatial != "conv", f"antialias={self.antialias} spatial={word(self.spatial)}: that part strides by itself"),
-            (antialiased and (self.stem == "cifar" or self.stem_pool == "zero"),
-             f"antialias={self.antialias} needs a stem that pools: stem=imagenet, deep or tiered with stem_pool=max or conv"),
-            (self.stem == "cifar" and self.stem_pool != "max", f"stem_pool={self.stem_pool}: the stem for small pictures does not pool"),
-            (self.stride_in == "1x1" and spatial != "conv", f"stride_in=1x1 spatial={word(self.spatial)}: that part strides by itself"),
-            (self.reduce_first != 1 and spatial == "res2", "reduce_first with spatial=res2: its pieces need equal channels in and out"),
-            (self.conv == "standardised" and self.norm == "batch",
-             "conv=standardised needs norm=group: before BatchNorm, standardised weights change nothing"),
-            (not 0 <= self.drop_path < 1, f"drop_path={self.drop_path}; allowed: 0 up to 1"),
-        )  # fmt: skip
-        check_stride(self.output_stride, self.stem)
-        if self.time != ("none",):
-            refuse(
-                (len(self.time) not in (1, len(self.depths)), f"time={word(self.time)}: one word, or one for each stage"),
-                (antialiased or self.conv != "plain" or self.shortcut == "zero_pad" or self.stem_pool == "zero",
-                 f"time={word(self.time)}: antialias, standardised weights and zero padding have no form in three dimensions"),
-            )  # fmt: skip
+        check(self)
+        if len(self.widths) != len(self.depths):
+            raise ValueError(f"depths={word(self.depths)} widths={word(self.widths)}: give both with a number for each stage")
 
 
 @dataclass(frozen=True)
@@ -134,21 +113,17 @@ class DenseNetSetting:
     """
 
     kind: ClassVar[str] = "DenseNet"
+    excludes: ClassVar = (("stem=cifar", "antialias output_stride", "the stem for small pictures does not shrink them"),)
 
-    growth: int = 32
-    depths: tuple[int, ...] = (6, 12, 24, 16)
+    growth: int = number(32)
+    depths: tuple[int, ...] = number((6, 12, 24, 16))
     stem: str = choice("imagenet", "deep", "cifar")
     antialias: str = choice("none", "blur")
-    output_stride: int = 32
+    output_stride: int = choice(32, 16, 8)
 
     def check(self) -> None:
         """See `ResNetSetting.check`."""
-        check_choices(self)
-        refuse(
-            (not self.depths or min(self.growth, *self.depths) < 1, "every block needs a layer at least, and every layer growth"),
-            (self.antialias != "none" and self.stem == "cifar", "antialias=blur: the stem for small pictures does not pool"),
-        )
-        check_stride(self.output_stride, self.stem)
+        check(self)
 
 
 @dataclass(frozen=True)
@@ -159,38 +134,33 @@ class TransformerSetting:
         width: Channels of a token.
         depth: Blocks.
         heads: Of each attention.
-        patch: Side of a patch.
-        size: Side of the pictures whose places are learned.
+        patch: Side of a patch in pixels.
+        size: Side of the pictures whose places are learned; others are interpolated from them.
         order: `pre`, `post`, or `none` for no residual connection at all.
         drop_path: Stochastic depth: the last block's rate.
     """
 
     kind: ClassVar[str] = "Transformer"
+    excludes: ClassVar = (("order=none", "drop_path", "it needs a residual connection; use order=pre or post"),)
 
-    width: int = 384
-    depth: int = 12
-    heads: int = 6
-    patch: int = 16
-    size: int = 224
+    width: int = number(384)
+    depth: int = number(12)
+    heads: int = number(6)
+    patch: int = number(16)
+    size: int = number(224)
     order: str = choice("pre", "post", "none")
-    drop_path: float = 0.0
+    drop_path: float = number(0.0, least=0, below=1)
 
     def check(self) -> None:
         """See `ResNetSetting.check`."""
-        check_choices(self)
-        refuse(
-            (min(self.width, self.depth, self.heads, self.patch, self.size) < 1, "width, depth, heads, patch and size: at least 1"),
-            (self.width % max(1, self.heads) != 0, f"heads={self.heads} must divide width={self.width}"),
-            (self.size % max(1, self.patch) != 0, f"patch={self.patch} must divide size={self.size}"),
-            (not 0 <= self.drop_path < 1, f"drop_path={self.drop_path}; allowed: 0 up to 1"),
-            (self.order == "none" and self.drop_path > 0, "drop_path needs a residual connection: order=pre or post"),
-        )
+        check(self)
+        if self.width % self.heads or self.size % self.patch:
+            raise ValueError(f"heads={self.heads} must divide width={self.width}, patch={self.patch} must divide size={self.size}")
 
 
 Setting = ResNetSetting | DenseNetSetting | TransformerSetting
-SETTINGS: tuple[type[Setting], ...] = (ResNetSetting, DenseNetSetting, TransformerSetting)
 
-# Words that other kinds of networks have, and why this kind has not
+# Why another kind of network does not have a word
 REASONS = {
     DenseNetSetting: "its layers are put side by side, not added: there is no branch, shortcut or block to change",
     TransformerSetting: "it has tokens instead of maps, and no convolutions after the first",
@@ -202,46 +172,45 @@ def check_words(kind: type[Setting], name: str, given: Sequence[str]) -> None:
     """Refuses words that this kind of network does not have, with the reason where another kind has them."""
     own = {one.name for one in fields(kind)}
     for key in given:
-        if key in own:
-            continue
-        if any(key == one.name for other in SETTINGS for one in fields(other)):
+        if key not in own and any(key == one.name for other in REASONS for one in fields(other)):
             raise ValueError(f"{key}: {name} is a {kind.kind}, {REASONS[kind]}; its words: {', '.join(sorted(own))}")
-        raise ValueError(f"unknown setting {key!r}: {nearest(key, own)}")
+        if key not in own:
+            raise ValueError(f"unknown setting {key!r}: {nearest(key, own)}")
 
 
-def check_choices(setting: Setting) -> None:
-    """Refuses a value that its field does not know."""
+def check(setting: Setting) -> None:
+    """Each field by itself, then what they exclude of each other."""
     for one in fields(setting):
         value = getattr(setting, one.name)
-        options = one.metadata.get("options")
-        if options and value not in options:
-            raise ValueError(f"{one.name}={value}: {nearest(str(value), options)}")
+        text, rules = f"{one.name}={word(value)}", one.metadata
+        if "options" in rules and value not in rules["options"]:
+            raise ValueError(f"{text}: {nearest(str(value), map(str, rules['options']))}")
+        numbers = value if isinstance(value, tuple) else () if value is None else (value,)
+        if "least" in rules and (value == () or not all(rules["least"] <= item < rules["below"] for item in numbers)):
+            raise ValueError(f"{text}; allowed: from {rules['least']}{' to below 1' if rules['below'] == 1 else ''}")
+        if "grammar" in rules:
+            _check_part(text, value, rules["grammar"])
+    for one_word, others, reason in setting.excludes:
+        for other in others.split():
+            if (first := _said(setting, one_word)) and (second := _said(setting, other)):
+                raise ValueError(f"{second} with {first}: {reason}")
 
 
-def check_parts(key: str, value: Sequence[str], grammar: dict[str, tuple[Any, ...]]) -> None:
-    """Refuses a part that is unknown, or what follows its name: `se-16` for {"se": (int, int)}."""
+def _said(setting: Setting, text: str) -> str:
+    """`"groups"` or `"stem=cifar"` as the setting has it; nothing where it does not hold."""
+    key, _, wanted = text.partition("=")
+    value = word(getattr(setting, key))
+    default = next(word(one.default) for one in fields(setting) if one.name == key)
+    return f"{key}={value}" if (value.partition("-")[0] == wanted if wanted else value != default) else ""
+
+
+def _check_part(text: str, value: Sequence[str], grammar: dict[str, tuple[Any, ...]]) -> None:
     name, *rest = value or ("",)
     if name not in grammar:
-        raise ValueError(f"{key}={word(tuple(value))}: {nearest(name, grammar)}")
+        raise ValueError(f"{text}: {nearest(name, grammar)}")
     kinds = grammar[name]
-    fits = len(rest) <= len(kinds) and all(
-        text.isdigit() and int(text) > 0 if kind is int else text == kind for text, kind in zip(rest, kinds, strict=False)
-    )
-    if not fits:
+    if len(rest) > len(kinds) or not all(
+        given.isdigit() and int(given) > 0 if kind is int else given == kind for given, kind in zip(rest, kinds, strict=False)
+    ):
         form = "".join(f"[-{'NUMBER' if kind is int else kind}" for kind in kinds) + "]" * len(kinds)
-        raise ValueError(f"{key}={word(tuple(value))}: the form is {name}{form}")
-
-
-def check_stride(output_stride: int, stem: str) -> None:
-    """Refuses an output stride that there is none of."""
-    refuse(
-        (output_stride not in (8, 16, 32), f"output_stride={output_stride}; allowed: 8, 16, 32"),
-        (output_stride != 32 and stem == "cifar", f"output_stride={output_stride}: small pictures end at 4 as it is"),
-    )
-
-
-def refuse(*cases: tuple[bool, str]) -> None:
-    """Raises the first reason that holds."""
-    for holds, reason in cases:
-        if holds:
-            raise ValueError(reason)
+        raise ValueError(f"{text}: the form is {name}{form}")

@@ -10,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resnets.models.parts import make_head
-
-ORDERS = ("pre", "post", "none")
+from resnets.models.parts import check_input, make_head
+from resnets.models.setting import TransformerSetting
 
 
 class Attention(nn.Module):
@@ -79,39 +78,20 @@ class VisionTransformer(nn.Module):
     """A Transformer on the patches of a picture.
 
     Args:
-        width: Channels of a token.
-        depth: Blocks.
-        heads: Of each attention.
-        patch: Side of a patch in pixels.
+        setting: Its width, depth, heads and patches, and where its shortcuts are.
         num_classes: Outputs; 0 gives the features instead.
         in_channels: Channels of the pictures.
-        size: Side of the pictures whose places are learned; others are interpolated from them.
-        order: See `Block`.
     """
 
-    def __init__(
-        self,
-        width: int = 384,
-        depth: int = 12,
-        heads: int = 6,
-        patch: int = 16,
-        num_classes: int = 1000,
-        *,
-        in_channels: int = 3,
-        size: int = 224,
-        order: str = "pre",
-    ) -> None:
+    def __init__(self, setting: TransformerSetting, num_classes: int = 1000, in_channels: int = 3) -> None:
         super().__init__()
-        if width % heads or size % patch or order not in ORDERS:
-            raise ValueError(
-                f"width {width}, {heads} heads, size {size}, patch {patch}, order {order}: heads must divide the width, "
-                f"patches the size; orders are {', '.join(ORDERS)}"
-            )
-        self.side, self.patch, self.num_features = size // patch, patch, width
+        setting.check()
+        width, size, patch, order = setting.width, setting.size, setting.patch, setting.order
+        self.side, self.patch, self.smallest, self.num_features = size // patch, patch, patch, width
         self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(in_channels, width, patch, patch)})
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = nn.Parameter(torch.empty(1, self.side**2 + 1, width))
-        self.blocks = nn.ModuleList(Block(width, heads, order) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(width, setting.heads, order) for _ in range(setting.depth))
         self.norm = nn.Identity() if order == "post" else nn.LayerNorm(width, eps=1e-6)
         self.head = make_head(width, num_classes)
         for name, parameter in self.named_parameters():
@@ -122,9 +102,7 @@ class VisionTransformer(nn.Module):
 
     def forward_tokens(self, x: Tensor) -> list[Tensor]:
         """The tokens after each block, the last normalised: (N, C, H, W) -> (N, 1 + H / 16 * W / 16, 384) each."""
-        if x.ndim != 4 or x.shape[1] != self.patch_embed["proj"].in_channels or min(x.shape[2:]) < self.patch:
-            expected = f"(N, {self.patch_embed['proj'].in_channels}, H, W) with sides of at least {self.patch} px"
-            raise ValueError(f"pictures of shape {tuple(x.shape)}; {expected} expected")
+        check_input(self, x)
         maps = self.patch_embed["proj"](x)  # (N, 384, 14, 14)
         tokens = torch.cat([self.cls_token.expand(len(x), -1, -1), maps.flatten(2).transpose(1, 2)], 1)
         tokens = tokens + self.places(maps.shape[2], maps.shape[3])

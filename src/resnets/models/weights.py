@@ -1,46 +1,125 @@
-"""Weights that go into a network: what fits is loaded, what does not is adapted or left new, and it is said."""
+"""Weights that go into a network: other names become ours, what fits is loaded, what does not is adapted or left new and told.
+
+A scheme of names is a list of replacements, each tried on every key in turn; which schemes apply follows from the network.
+"""
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from resnets.preprocessing import Preprocessing
+from resnets.models.setting import DenseNetSetting, ResNetSetting, Setting, TransformerSetting
+from resnets.models.zoo import Network
 
+Rule = tuple[str, str | Callable[[re.Match[str]], str]]
+
+# What stands before the keys of a network that is part of another: DistributedDataParallel, Lightning, torchvision's detection and
+# segmentation. All without it belongs to that other.
+PREFIXES = ("module.", "model.", "net.", "backbone.body.", "backbone.")
+OTHERS = ("rpn.", "roi_heads.", "aux_classifier.")  # never ours
 FOLDED_VARIANCE = 1 - 1e-5  # with BatchNorm's eps of 1e-5 it divides by exactly one
-DAMAGED = (  # what the readers raise for files that were cut or altered, found by trying
-    *(safetensors.SafetensorError, OSError, EOFError, RuntimeError, ValueError, struct.error),
-    *(AssertionError, AttributeError, LookupError, MemoryError, OverflowError, TypeError),
-)
 
 
-class Offline(Exception):
-    """Weights could not be downloaded."""
+def convert(state: Mapping[str, Any], model: str) -> dict[str, Tensor]:
+    """A state dict in the scheme of another library, with our keys; one that has them already stays as it is.
 
-
-@dataclass(frozen=True)
-class Weights:
-    """A state dict with what it was made for.
+    Read are timm's resnetv2, sknet and res2net, BiT's npz files, the old keys of DenseNet, torchvision's video networks and Vision
+    Transformers, and the backbones inside its detection and segmentation models. A head of 1x1 convolution becomes linear.
 
     Args:
-        state: Our keys.
-        source: Where it is from, in words.
-        preprocessing: What the network expects; None where the file does not say.
-    """
+        state: Names to tensors (or arrays, from an npz file).
+        model: The network in words, `"resnetv2_50x1_bit"`.
 
-    state: dict[str, Tensor]
-    source: str
-    preprocessing: Preprocessing | None = None
+    Raises:
+        ValueError: The network is unknown.
+    """
+    setting = Network.parse(model).setting
+    state = {key: value for key, value in state.items() if not key.startswith(OTHERS)}
+    for prefix in PREFIXES:
+        if any(key.startswith(prefix) for key in state):
+            state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    rules = schemes(setting, state)
+    result: dict[str, Tensor] = {}
+    for key, value in state.items():
+        tensor = value if isinstance(value, Tensor) else _from_array(value)
+        for pattern, new in rules:
+            key = re.sub(pattern, new, key)
+        result[key] = tensor.flatten(1) if key == "fc.weight" else tensor
+    return result
+
+
+def _from_array(value: Any) -> Tensor:
+    """An array of TensorFlow's: kernels are (height, width, in, out) there."""
+    array = np.asarray(value)
+    return torch.from_numpy(np.ascontiguousarray(array.transpose(3, 2, 0, 1) if array.ndim == 4 else array))
+
+
+def schemes(setting: Setting, state: Mapping[str, Any]) -> list[Rule]:
+    """The replacements for a network; what a state dict looks like decides where one network has several schemes."""
+    if isinstance(setting, DenseNetSetting):
+        return [(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.", r"\1\2.")]
+    if isinstance(setting, TransformerSetting):
+        return list(TORCHVISION_TRANSFORMER)
+    if any(key.startswith("resnet/") for key in state):
+        return list(BIT)
+    rules: list[Rule] = []
+    if setting.order == "pre":
+        rules += _resnetv2(setting)
+    if setting.spatial[0] == "sk":
+        rules += [(r"^(layer\d+\.\d+)\.conv(\d)\.conv\.", r"\1.conv\2."), (r"^(layer\d+\.\d+)\.conv(\d)\.bn\.", r"\1.bn\2.")]
+    if setting.spatial[0] == "res2":
+        rules += [(r"^(layer\d+\.\d+)\.(convs|bns)\.", r"\1.conv2.\2.")]
+    if setting.time != ("none",) and any(key.startswith("stem.") for key in state):
+        rules += _clips(setting)
+    return rules
+
+
+TORCHVISION_TRANSFORMER: tuple[Rule, ...] = (
+    (r"^conv_proj\.", "patch_embed.proj."), (r"^class_token$", "cls_token"), (r"^encoder\.pos_embedding$", "pos_embed"),
+    (r"^encoder\.layers\.encoder_layer_(\d+)\.", r"blocks.\1."), (r"^encoder\.ln\.", "norm."), (r"^heads\.head\.", "head."),
+    (r"\.ln_(\d)\.", r".norm\1."), (r"\.self_attention\.in_proj_", ".attn.qkv."), (r"\.self_attention\.out_proj\.", ".attn.proj."),
+    (r"\.mlp\.(?:linear_1|0)\.", ".mlp.fc1."), (r"\.mlp\.(?:linear_2|3)\.", ".mlp.fc2."),
+)  # fmt: skip
+
+BIT: tuple[Rule, ...] = (  # the npz files of Big Transfer, which name their layers a, b and c
+    (r"^resnet/root_block/standardized_conv2d/", "conv1/"),
+    (r"^resnet/block(\d+)/unit(\d+)/", lambda found: f"layer{found[1]}.{int(found[2]) - 1}/"),
+    (r"/a/proj/standardized_conv2d/", ".downsample/"),
+    (r"/([abc])/standardized_conv2d/", lambda found: f".conv{' abc'.index(found[1])}/"),
+    (r"/([abc])/group_norm/", lambda found: f".bn{' abc'.index(found[1])}/"),
+    (r"^resnet/group_norm/", "norm/"), (r"^resnet/head/conv2d/", "fc/"), (r"/(kernel|gamma)$", ".weight"),
+    (r"/(bias|beta)$", ".bias"),
+)  # fmt: skip
+
+
+def _resnetv2(setting: ResNetSetting) -> list[Rule]:
+    """timm's pre-activation networks."""
+    deep = {"conv1": "conv1.0", "norm1": "conv1.1", "conv2": "conv1.3", "norm2": "conv1.4", "conv3": "conv1.6", "conv": "conv1"}
+    shortcut = "downsample.1" if setting.shortcut == "average" else "downsample"
+    return [
+        *((rf"^stem\.{old}\.", f"{new}.") for old, new in deep.items()),
+        (r"^stages\.(\d+)\.blocks\.", lambda found: f"layer{int(found[1]) + 1}."),
+        (r"^(layer\d+\.\d+)\.norm(\d)\.", r"\1.bn\2."),
+        (r"^(layer\d+\.\d+)\.downsample\.conv\.", rf"\1.{shortcut}."),
+        (r"^head\.fc\.", "fc."),
+    ]
+
+
+def _clips(setting: ResNetSetting) -> list[Rule]:
+    """torchvision's video networks, which nest convolution and norm."""
+    split = setting.time[0] == "2plus1"
+    stem = {"0": "conv1.0", "1": "conv1.1", "3": "conv1.3", "4": "bn1"} if split else {"0": "conv1", "1": "bn1"}
+    return [
+        *((rf"^stem\.{old}\.", f"{new}.") for old, new in stem.items()),
+        (r"^(layer\d+\.\d+)\.conv(\d)\.1\.", r"\1.bn\2."),
+        (r"^(layer\d+\.\d+)\.conv(\d)\.0\.", r"\1.conv\2."),
+    ]
 
 
 @dataclass(frozen=True)
@@ -60,45 +139,6 @@ class Loaded:
         return "; ".join(parts)
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """The state dict of a `.safetensors`, `.npz` or `.pt`/`.pth` file; the last is read without executing any of it.
-
-    Raises:
-        ValueError: No such file, or not a state dict.
-    """
-    if not path.is_file():
-        raise ValueError(f"no such weights file: {path}")
-    try:
-        if path.suffix == ".safetensors":
-            state: Any = safetensors.torch.load_file(path)
-        elif path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                state = {name: torch.from_numpy(file[name]) for name in file.files}
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError:
-        raise ValueError(
-            f"{path}: not a state dict, or one with more in it than tensors; running code from a file is refused. "
-            "Save net.state_dict() and nothing else"
-        ) from None
-    except DAMAGED as error:
-        raise ValueError(
-            f"{path}: truncated, or not a state dict ({(str(error).splitlines() or [type(error).__name__])[0]})"
-        ) from None
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]
-    named = isinstance(state, Mapping) and all(isinstance(key, str) and isinstance(state[key], Tensor) for key in state)
-    if not named or not state:
-        raise ValueError(f"{path}: not a state dict (names to tensors)")
-    return {key: value for key, value in state.items() if path.suffix == ".npz" or "/" not in key}
-
-
-def head_name(net: Any) -> str:
-    """Where the classifier stands: `fc`, `classifier`, `head`."""
-    head = net.get_classifier() if hasattr(net, "get_classifier") else None
-    return next((name for name, module in net.named_modules() if module is head), "fc")
-
-
 def load_weights(net: nn.Module, state: Mapping[str, Tensor]) -> Loaded:
     """Loads a state dict; the head is left new where the classes differ, the first convolution adapted to the channels.
 
@@ -106,7 +146,7 @@ def load_weights(net: nn.Module, state: Mapping[str, Tensor]) -> Loaded:
 
     Args:
         net: Changed in place.
-        state: Our keys; `schemes.convert` makes them of others.
+        state: Our keys; `convert` makes them of others.
 
     Raises:
         ValueError: Weights of another network; the message names keys that differ.
@@ -122,25 +162,30 @@ def load_weights(net: nn.Module, state: Mapping[str, Tensor]) -> Loaded:
     if first in result and first in own and result[first].shape[1] == 3 and own[first].shape[1] == 1:
         result[first] = result[first].float().sum(1, keepdim=True)
         adapted.append(f"{first} (3 channels to 1)")
-    missing = [key for key in own if key not in result and not key.endswith("num_batches_tracked")]
-    extra = [key for key in result if key not in own]
-    shapes = [
-        f"{key} {tuple(result[key].shape)} for {tuple(own[key].shape)}"
-        for key in own
-        if key in result and result[key].shape != own[key].shape
-    ]
-    if missing or extra or shapes:
-        raise ValueError(
-            "weights of another network: "
-            + "; ".join(
-                f"{words} {', '.join(keys[:4])}{f' and {len(keys) - 4} more' if len(keys) > 4 else ''}"
-                for words, keys in (("missing", missing), ("unknown", extra), ("of another shape", shapes))
-                if keys
-            )
-        )
+    both = [key for key in own if key in result]
+    different = {
+        "missing": [key for key in own if key not in result and not key.endswith("num_batches_tracked")],
+        "unknown": [key for key in result if key not in own],
+        "of another shape": [
+            f"{key} {tuple(result[key].shape)} for {tuple(own[key].shape)}" for key in both if result[key].shape != own[key].shape
+        ],
+    }
+    if any(different.values()):
+        told = [
+            f"{words} {', '.join(keys[:4])}{f' and {len(keys) - 4} more' * (len(keys) > 4)}"
+            for words, keys in different.items()
+            if keys
+        ]
+        raise ValueError(f"weights of another network: {'; '.join(told)}")
     net.load_state_dict({**own, **result})
     changed = {*left, first} if adapted else {*left}
     return Loaded(tuple(key for key in result if key not in changed), tuple(adapted), tuple(left), is_folded(state))
+
+
+def head_name(net: Any) -> str:
+    """Where the classifier stands: `fc`, `classifier`, `head`."""
+    head = net.get_classifier() if hasattr(net, "get_classifier") else None
+    return next((name for name, module in net.named_modules() if module is head), "fc")
 
 
 def is_folded(state: Mapping[str, Tensor]) -> bool:
@@ -150,8 +195,5 @@ def is_folded(state: Mapping[str, Tensor]) -> bool:
     """
     means = [value for key, value in state.items() if key.endswith("running_mean")]
     variances = [value for key, value in state.items() if key.endswith("running_var")]
-    return (
-        bool(means)
-        and not any(mean.any() for mean in means)
-        and all(bool((v - FOLDED_VARIANCE).abs().max() < 1e-7) for v in variances)
-    )
+    folded = all(bool((variance - FOLDED_VARIANCE).abs().max() < 1e-7) for variance in variances)
+    return bool(means) and not any(mean.any() for mean in means) and folded

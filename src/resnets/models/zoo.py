@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from resnets.models import layers
-from resnets.models.attention import EfficientChannelAttention, Res2, SelectiveKernel, SplitAttention, SqueezeExcitation
+from resnets.models.attention import EfficientChannelAttention, Res2, SelectiveKernel, SplitAttention, squeeze_excitation
 from resnets.models.densenet import DenseNet
 from resnets.models.features import Features
 from resnets.models.inflate import inflate
@@ -42,25 +42,20 @@ STEMS: dict[str, Any] = {
 }
 STEM_POOLS = {"conv": layers.conv_pool, "zero": layers.zero_padded_pool, "none": layers.no_pool}
 SHORTCUTS = {
-    ("post", "projection"): projection,
-    ("pre", "projection"): layers.bare_projection,
-    ("post", "projection_everywhere"): layers.projection_everywhere,
-    ("pre", "projection_everywhere"): layers.bare_projection_everywhere,
-    ("post", "average"): layers.average,
-    ("pre", "average"): layers.bare_average,
-    ("post", "wide"): layers.wide_projection,
-    ("post", "zero_pad"): layers.zero_pad,
-    ("pre", "zero_pad"): layers.zero_pad,
-    ("post", "none"): layers.no_shortcut,
-    ("pre", "none"): layers.no_shortcut,
+    "projection": projection,
+    "projection_everywhere": layers.projection_everywhere,
+    "average": layers.average,
+    "wide": layers.wide_projection,
+    "zero_pad": layers.zero_pad,
+    "none": layers.no_shortcut,
 }
 SPATIAL: dict[str, Any] = {"sk": SelectiveKernel, "res2": Res2, "split": SplitAttention}
-ATTENTIONS: dict[str, Any] = {"se": SqueezeExcitation, "eca": EfficientChannelAttention}
+ATTENTIONS: dict[str, Any] = {"se": squeeze_excitation, "eca": EfficientChannelAttention}
 
 
 def build_resnet(setting: ResNetSetting, num_classes: int, in_channels: int) -> nn.Module:
     """A residual network: a plain one, and then what is different about it, one thing after the other."""
-    stem = STEMS[setting.stem]
+    stem, shortcut = STEMS[setting.stem], SHORTCUTS[setting.shortcut]
     net = ResNet(
         _block(setting),
         setting.depths,
@@ -68,7 +63,7 @@ def build_resnet(setting: ResNetSetting, num_classes: int, in_channels: int) -> 
         in_channels=in_channels,
         widths=setting.widths,
         stem=lambda channels, width: stem(channels, setting.stem_width or width),
-        shortcut=SHORTCUTS[setting.order, setting.shortcut],
+        shortcut=layers.bare(shortcut) if setting.order == "pre" else shortcut,
     )
     if setting.stem_pool != "max":
         net.maxpool = STEM_POOLS[setting.stem_pool](setting.stem_width or setting.widths[0])
@@ -126,7 +121,7 @@ def build_densenet(setting: DenseNetSetting, num_classes: int, in_channels: int)
     stem = layers.bare_stem if setting.stem == "cifar" else STEMS[setting.stem]
     net = DenseNet(setting.growth, setting.depths, num_classes, in_channels=in_channels, stem=stem)
     if setting.antialias == "blur":
-        net.features.pool0 = nn.Sequential(nn.MaxPool2d(3, 1, padding=1), BlurPool())
+        net.features.pool0, net.smallest = nn.Sequential(nn.MaxPool2d(3, 1, padding=1), BlurPool()), max(3, net.smallest)
     if setting.output_stride < 32:
         dilate(net.stages(), 4, setting.output_stride)
     return net
@@ -134,10 +129,7 @@ def build_densenet(setting: DenseNetSetting, num_classes: int, in_channels: int)
 
 def build_transformer(setting: TransformerSetting, num_classes: int, in_channels: int) -> nn.Module:
     """A residual Transformer."""
-    net = VisionTransformer(
-        *(setting.width, setting.depth, setting.heads, setting.patch, num_classes),
-        in_channels=in_channels, size=setting.size, order=setting.order,
-    )  # fmt: skip
+    net = VisionTransformer(setting, num_classes, in_channels)
     if setting.drop_path:
         drop_paths(net, setting.drop_path)
     return net
@@ -147,6 +139,19 @@ BUILDERS: dict[type[Setting], Any] = {
     ResNetSetting: build_resnet,
     DenseNetSetting: build_densenet,
     TransformerSetting: build_transformer,
+}
+
+
+# Published under these names, but each needs a word that no other network needs: the stop rule of the grammar
+REFUSED = {
+    "legacy_*": "its stem pools without padding and its weights are named in another way",
+    "*_pruned": "every convolution has a width of its own",
+    "*_evos": "its norm, EvoNorm, is in no other network",
+    "*_frn": "its norm, FRN with TLU, is in no other network",
+    "quantized_*": "its integer form belongs to one version of PyTorch; export and quantise resnet18 or resnet50 instead",
+    "test_resnet": "it mixes kinds of blocks, for tests of timm",
+    "ig_resnext101_32x*": "in timm this name builds resnext101_32x8d whatever it says; take that, or resnext101_32x16d, 32x32d",
+    "resnext101_32x48d": "timm names weights for it but no network",
 }
 
 
@@ -261,19 +266,6 @@ def ResNet101(num_classes: int = 1000) -> ResNet:
 def ResNet152(num_classes: int = 1000) -> ResNet:
     """60.2 M parameters, 11.5 G multiply-adds at 224 px."""
     return ResNet(Bottleneck, [3, 8, 36, 3], num_classes)
-
-
-# Published under these names, but each needs a word that no other network needs: the stop rule of the grammar
-REFUSED = {
-    "legacy_*": "its stem pools without padding and its weights are named in another way",
-    "*_pruned": "every convolution has a width of its own",
-    "*_evos": "its norm, EvoNorm, is in no other network",
-    "*_frn": "its norm, FRN with TLU, is in no other network",
-    "quantized_*": "its integer form belongs to one version of PyTorch; export and quantise resnet18 or resnet50 instead",
-    "test_resnet": "it mixes kinds of blocks, for tests of timm",
-    "ig_resnext101_32x*": "in timm this name builds resnext101_32x8d whatever it says; take that, or resnext101_32x16d, 32x32d",
-    "resnext101_32x48d": "timm names weights for it but no network",
-}
 
 
 def _why_not(name: str) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from resnets.downloads import Offline
 from resnets.modelfile import best_weights, read_model
 from resnets.models import Network
-from resnets.models.pretrained import hub_weights, torchvision_weights
-from resnets.models.schemes import convert
-from resnets.models.weights import Offline, Weights, read_state
+from resnets.models.weights import convert
 from resnets.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from resnets.pretrained import Weights, hub_weights, read_state, torchvision_weights
 from resnets.screen import Screen
 from resnets.training.recipe import TrainSettings
 

@@ -1,25 +1,80 @@
-"""Trained weights by name, from torchvision and from the hub of timm's: taken from the cache, else downloaded, which is said."""
+"""Trained weights: from a file, from torchvision or from timm's place on the Hugging Face hub, with what they were made for."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import http.client
 import json
 import re
-import urllib.request
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
+import numpy as np
+import safetensors
+import safetensors.torch
 import torch
+from torch import Tensor
 
-from resnets.models.schemes import convert
-from resnets.models.weights import Offline, Weights, read_state
+from resnets.downloads import Offline, download, sha256
+from resnets.models.weights import convert
 from resnets.preprocessing import Preprocessing
 from resnets.settings import nearest
 
 Say = Callable[[str], None]
+DAMAGED = (  # what the readers raise for files that were cut or altered, found by trying
+    *(safetensors.SafetensorError, OSError, EOFError, RuntimeError, ValueError, struct.error),
+    *(AssertionError, AttributeError, LookupError, MemoryError, OverflowError, TypeError),
+)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A state dict with what it was made for.
+
+    Args:
+        state: Our keys.
+        source: Where it is from, in words.
+        preprocessing: What the network expects; None where the file does not say.
+    """
+
+    state: dict[str, Tensor]
+    source: str
+    preprocessing: Preprocessing | None = None
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The state dict of a `.safetensors`, `.npz` or `.pt`/`.pth` file; the last is read without executing any of it.
+
+    Raises:
+        ValueError: No such file, or not a state dict.
+    """
+    if not path.is_file():
+        raise ValueError(f"no such weights file: {path}")
+    try:
+        if path.suffix == ".safetensors":
+            state: Any = safetensors.torch.load_file(path)
+        elif path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                state = {name: torch.from_numpy(file[name]) for name in file.files}
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError:
+        raise ValueError(
+            f"{path}: not a state dict, or one with more in it than tensors; running code from a file is refused. "
+            "Save net.state_dict() and nothing else"
+        ) from None
+    except DAMAGED as error:
+        raise ValueError(
+            f"{path}: truncated, or not a state dict ({(str(error).splitlines() or [type(error).__name__])[0]})"
+        ) from None
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
+    named = isinstance(state, Mapping) and all(isinstance(key, str) and isinstance(state[key], Tensor) for key in state)
+    if not named or not state:
+        raise ValueError(f"{path}: not a state dict (names to tensors)")
+    return {key: value for key, value in state.items() if path.suffix == ".npz" or "/" not in key}
 
 
 def published_accuracy(network: str) -> dict[str, float]:
@@ -29,7 +84,7 @@ def published_accuracy(network: str) -> dict[str, float]:
     models = [torchvision.models, torchvision.models.video]
     if not any(network in torchvision.models.list_models(module=module) for module in models):
         return {}
-    metrics = {tag.name: list(tag.meta["_metrics"].values())[0] for tag in torchvision.models.get_model_weights(network)}
+    metrics = {tag.name: next(iter(tag.meta["_metrics"].values())) for tag in torchvision.models.get_model_weights(network)}
     return {tag: float(values["acc@1"]) for tag, values in metrics.items()}
 
 
@@ -125,48 +180,3 @@ def _timm_preprocessing(config: dict[str, Any]) -> Preprocessing:
         (side, side), (resize, resize), mean=tuple(config["mean"]), std=tuple(config["std"]),
         interpolation=config.get("interpolation", "bicubic"),
     )  # fmt: skip
-
-
-def sha256(path: Path) -> str:
-    """Digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def download(url: str, target: Path, timeout: float = 15.0) -> str:
-    """Fetches a file, checks the digest that its name carries (NAME-f37072fd.pth), and puts it in place in one piece. What came
-    before an interruption stays beside it, and the next call goes on from there.
-
-    Returns:
-        Its sha256.
-
-    Raises:
-        Offline: Nothing answers, or what came is not the file; the message says which file to bring and where to.
-    """
-    by_hand = f"bring {url} to {target} by hand"
-    partial = target.with_name(f"{target.name}.partial")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        have = partial.stat().st_size if partial.is_file() else 0
-        request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-        with urllib.request.urlopen(request, timeout=timeout) as answer:
-            have = have if answer.status == http.HTTPStatus.PARTIAL_CONTENT else 0
-            expected = answer.headers.get("Content-Length")
-            with partial.open("ab" if have else "wb") as file:
-                while block := answer.read(1 << 20):
-                    file.write(block)
-                size = file.tell()
-        if expected is not None and size != have + int(expected):
-            raise Offline(f"the download broke off at {size:,} of {have + int(expected):,} bytes; try again to go on, or {by_hand}")
-        digest = sha256(partial)
-        named = re.search(r"-([0-9a-f]{8,})\.", target.name)
-        if named and not digest.startswith(named[1]):
-            partial.unlink()
-            raise Offline(f"sha256 of what came is {digest}, {named[1]}... was expected; {by_hand}")
-        partial.replace(target)
-    except (OSError, http.client.HTTPException) as error:  # URLError and time-outs are kinds of OSError
-        if getattr(error, "code", None) == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            with contextlib.suppress(OSError):
-                partial.unlink()
-        raise Offline(f"{getattr(error, 'reason', error)}; {by_hand}") from None
-    return digest

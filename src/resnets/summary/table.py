@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from resnets.models.attention import Res2, SelectiveKernel
+from resnets.models.attention import Res2
+from resnets.models.rewrite import BlurPool
+from resnets.models.vit import Attention
 
 
 @dataclass(frozen=True)
@@ -50,29 +52,33 @@ def summarise(net: nn.Module, size: int | Sequence[int], in_channels: int = 3, l
         in_channels: Channels of the input.
         leaves: Every single layer instead of the stages.
     """
-    net, x = _hollow(net.eval(), size, in_channels)
+    net, x = _hollow(net, size, in_channels)
     outputs: dict[str, tuple[int, ...]] = {}
     fields: dict[str, int] = {}
     field, jump = 1, 1
 
-    def look(module: nn.Module, args: Any, out: Any, name: str) -> None:
+    def look(name: str, module: nn.Module, out: Any) -> None:
         nonlocal field, jump
         if isinstance(module, SEEING) and _on_the_way(net, name):
             size, stride, dilation = (_side(getattr(module, key, 1)) for key in ("kernel_size", "stride", "dilation"))
             field, jump = field + (size - 1) * dilation * jump, jump * stride
+        if isinstance(module, Attention):
+            field = x.shape[-1]
         if isinstance(out, Tensor):
             outputs.setdefault(name, tuple(out.shape[1:]))
             fields[name] = field
 
-    hooks = [module.register_forward_hook(lambda *args, name=name: look(*args, name=name)) for name, module in net.named_modules()]
+    for name, module in net.named_modules():
+        module.register_forward_hook(lambda module, args, out, name=name: look(name, module, out))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         net(x)
-    for hook in hooks:
-        hook.remove()
     flops = counter.get_flop_counts()
-    root = type(net).__name__
+    for name, module in net.named_modules():
+        if isinstance(module, nn.ModuleList) and f"{name}.{len(module) - 1}" in outputs:  # is not called itself, its blocks are
+            outputs[name], fields[name] = outputs[f"{name}.{len(module) - 1}"], fields[f"{name}.{len(module) - 1}"]
+            flops[f"{type(net).__name__}.{name}"] = {"all": sum(_flops(flops, net, f"{name}.{i}") for i in range(len(module)))}
     return [
-        Stage(name, _words(part), outputs[name], count_parameters(part), _macs(flops, f"{root}.{name}"), fields[name])
+        Stage(name, _words(part), outputs[name], count_parameters(part), _flops(flops, net, name) // 2, fields[name])
         for name, part in (_leaves(net) if leaves else _parts(net, "", outputs))
         if name in outputs and not isinstance(part, nn.Identity | nn.ReLU)
     ]
@@ -80,7 +86,8 @@ def summarise(net: nn.Module, size: int | Sequence[int], in_channels: int = 3, l
 
 def activation_bytes(net: nn.Module, size: int | Sequence[int], batch: int, in_channels: int = 3) -> int:
     """Memory that a training step keeps for the way back, without weights and without its own scratch space."""
-    net, x = _hollow(net.train(), size, in_channels, batch)
+    net, x = _hollow(net, size, in_channels, batch)
+    net.train()
     weights = {value.untyped_storage()._cdata for value in (*net.parameters(), *net.buffers())}
     kept: dict[int, Any] = {}
 
@@ -97,13 +104,12 @@ def activation_bytes(net: nn.Module, size: int | Sequence[int], batch: int, in_c
     return result
 
 
-SEEING = (nn.Conv2d, nn.Conv3d, nn.MaxPool2d, nn.AvgPool2d, nn.MaxPool3d, nn.AvgPool3d)
+SEEING = (nn.Conv2d, nn.Conv3d, nn.MaxPool2d, nn.AvgPool2d, nn.MaxPool3d, nn.AvgPool3d, BlurPool)
 
 
 def _hollow(net: nn.Module, size: int | Sequence[int], channels: int, batch: int = 1) -> tuple[Any, Tensor]:
-    """A copy without memory, and an input for it."""
-    training = net.training
-    copied = copy.deepcopy(net).to("meta").train(training)
+    """A copy without memory, in eval mode, and an input for it."""
+    copied = copy.deepcopy(net).to("meta").eval()
     sides = (size, size) if isinstance(size, int) else tuple(size)
     return copied, torch.zeros(batch, channels, *sides, device="meta")
 
@@ -122,8 +128,8 @@ def _side(value: int | Sequence[int]) -> int:
     return value if isinstance(value, int) else value[-1]
 
 
-def _macs(flops: Any, name: str) -> int:
-    return sum(flops.get(name, {}).values()) // 2
+def _flops(flops: Any, net: nn.Module, name: str) -> int:
+    return sum(flops.get(f"{type(net).__name__}.{name}", {}).values())
 
 
 def _parts(net: nn.Module, prefix: str, outputs: dict[str, Any]) -> Iterator[tuple[str, nn.Module]]:
@@ -139,27 +145,40 @@ def _leaves(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     return ((name, module) for name, module in net.named_modules() if not any(True for _ in module.children()))
 
 
+def is_stage(module: nn.Module) -> bool:
+    """Whether it is a row of blocks."""
+    first = next(module.children(), None)
+    stacks = nn.Sequential | nn.ModuleDict | nn.ModuleList
+    return isinstance(module, stacks) and first is not None and any(True for _ in first.children())
+
+
 def _words(module: nn.Module) -> str:
     """A module in a few words: `7x7 64, /2`, or its blocks and how often they stand in a row."""
-    children = list(module.children())
-    if len(children) > 0 and any(True for _ in children[0].children()):
-        convs = [conv for name, conv in children[-1].named_modules() if _named_conv(name, conv)]
-        return f"[{', '.join(conv_words(conv) for conv in convs)}] x {len(children)}"
-    if children:
-        convs = [conv for name, conv in module.named_modules() if _named_conv(name, conv)]
-        return ", ".join(conv_words(conv) for conv in convs) or _class_words(module)
-    if isinstance(module, nn.Conv2d | nn.Conv3d):
+    if is_stage(module):
+        *_, last = module.children()
+        convs = [conv_words(conv) for name, conv in last.named_modules() if _named_conv(name, conv)]
+        return f"[{', '.join(convs)}] x {len(list(module.children()))}"
+    leaves = [part for name, part in _leaves(module) if not re.search("downsample|se\\.", name)]
+    told = [_leaf_words(part) for part in leaves if len(leaves) == 1 or isinstance(part, (*SEEING, nn.Linear))]
+    return "; ".join(told)
+
+
+def _leaf_words(module: nn.Module) -> str:
+    if isinstance(module, nn.Conv2d | nn.Conv3d | nn.Linear):
         return conv_words(module)
-    if isinstance(module, nn.MaxPool2d | nn.AvgPool2d):
-        kind = "max" if isinstance(module, nn.MaxPool2d) else "average"
-        return f"{kind} pool {_side(module.kernel_size)}x{_side(module.kernel_size)}, /{_side(module.stride)}"
-    if isinstance(module, nn.Linear):
-        return f"linear {module.out_features}"
-    return _class_words(module)
+    if isinstance(module, nn.AdaptiveAvgPool2d | nn.AdaptiveAvgPool3d):
+        return "global average"
+    if isinstance(module, SEEING):
+        kind = "blur" if isinstance(module, BlurPool) else "max" if isinstance(module, nn.MaxPool2d | nn.MaxPool3d) else "average"
+        size = _side(module.kernel_size)
+        return f"{kind} {size}x{size}" + (f", /{_side(module.stride)}" if _side(module.stride) > 1 else "")
+    return "norm" if "norm" in type(module).__name__.lower() else type(module).__name__
 
 
 def _named_conv(name: str, module: nn.Module) -> bool:
-    return isinstance(module, nn.Conv2d | nn.Conv3d | nn.Linear) and not re.search(r"downsample|\.se\.|^se\.|\.attn\.fc|fc\d", name)
+    """Whether a layer is on the main way through its block."""
+    is_conv = isinstance(module, nn.Conv2d | nn.Conv3d | nn.Linear)
+    return is_conv and not re.search(r"downsample|se\.|\.attn\.fc|conv\d\.fc\d", name)
 
 
 def conv_words(conv: Any) -> str:
@@ -170,7 +189,3 @@ def conv_words(conv: Any) -> str:
     stride = f", /{_side(conv.stride)}" if _side(conv.stride) > 1 else ""
     dilation = f", dilation {_side(conv.dilation)}" if _side(conv.dilation) > 1 else ""
     return f"{'x'.join(map(str, conv.kernel_size))} {conv.out_channels}{groups}{stride}{dilation}"
-
-
-def _class_words(module: nn.Module) -> str:
-    return re.sub(r"(?<!^)(?=[A-Z][a-z])", " ", type(module).__name__).lower().replace("_ ", "")

@@ -1,0 +1,1 @@
+"""A network looked at: in numbers, layer by layer, and as a picture."""

@@ -1,0 +1,104 @@
+"""What `show` tells: a list of networks, one network as table 1 of the paper has it, or what two differ in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from resnets.files import write_file
+from resnets.models import Network, list_models
+from resnets.models.rows import ROWS
+from resnets.pretrained import published_accuracy
+from resnets.screen import Screen
+from resnets.settings import nearest, word
+from resnets.summary.diagram import draw
+from resnets.summary.table import Stage, activation_bytes, count_parameters, summarise
+
+FRAMES = 16  # of a clip
+SORTS = ("name", "parameters", "macs", "top1")
+
+
+def built(network: Network, size: int | None = None, layers: bool = False) -> tuple[nn.Module, int, list[Stage]]:
+    """The network without memory for its weights, the side of its input (by default its row's), and its parts."""
+    with torch.device("meta"):
+        net = network.build()
+    side = size or ROWS[network.name].size
+    return net, side, summarise(net, (FRAMES, side, side) if network.is_clip else side, network.in_channels, layers)
+
+
+def show_list(pattern: str, size: int | None, sort: str | None, screen: Screen) -> dict[str, Any]:
+    """All networks whose names match.
+
+    Raises:
+        ValueError: None matches, or there is no such order.
+    """
+    names = list_models(pattern)
+    if not names:
+        raise ValueError(f"no network matches {pattern!r}: {nearest(pattern.strip('*?'), ROWS)}")
+    if sort and sort not in SORTS:
+        raise ValueError(f"sort={sort}: {nearest(sort, SORTS)}")
+    networks: list[dict[str, Any]] = []
+    for name in names:
+        row, tags = ROWS[name], published_accuracy(name)
+        macs = sum(stage.macs for stage in built(Network.parse(name), size)[2]) if size else row.macs
+        counts = {"parameters": row.parameters, "macs": macs, "size": size or row.size, "classes": row.classes}
+        networks.append({"name": name, **counts, "published": tags, "top1": max(tags.values(), default=None)})
+    if sort:
+        networks.sort(key=lambda one: -(one["top1"] or 0) if sort == "top1" else one[sort])
+    lines = [
+        (
+            *(one["name"], f"{one['parameters']:,}", f"{one['macs'] / 1e9:.3f}", str(one["size"]), str(one["classes"])),
+            ", ".join(f"{tag} {value:.2f}" for tag, value in one["published"].items()),
+        )
+        for one in networks
+    ]
+    screen.table(("network", "parameters", "MACs, G", "input", "classes", "published top-1, %"), lines, right=(1, 2, 3, 4))
+    return {"networks": networks}
+
+
+def show_one(network: Network, size: int | None, batch: int, layers: bool, svg: Path | None, screen: Screen) -> dict[str, Any]:
+    """One network, stage by stage or layer by layer."""
+    net, side, stages = built(network, size, layers)
+    memory = activation_bytes(net, (FRAMES, side, side) if network.is_clip else side, batch, network.in_channels)
+    parameters, macs = count_parameters(net), sum(stage.macs for stage in stages)
+    tags = published_accuracy(network.name) if str(network) == network.name else {}
+    lines = [
+        (
+            *(stage.name.removeprefix("features."), stage.layers, " x ".join(map(str, stage.output)), str(stage.field)),
+            *(f"{stage.parameters:,}", f"{stage.macs / 1e6:,.1f}" if stage.macs else ""),
+        )
+        for stage in stages
+    ]
+    screen.say(f"{network} at {side} x {side}")
+    header = ("layer" if layers else "stage", "layers", "output", "sees, px", "parameters", "MACs, M")
+    screen.table(header, [*lines, ("all", "", "", "", f"{parameters:,}", f"{macs / 1e6:,.1f}")], right=(3, 4, 5))
+    screen.say(f"a training step of {batch} keeps {memory / 1e9:.2f} GB for the way back, in float32")
+    if tags:
+        screen.say("published top-1: " + ", ".join(f"{tag} {value:.2f} %" for tag, value in tags.items()))
+    if svg:
+        write_file(svg, draw(network, size))
+        screen.say(f"drawn: {svg}")
+    counts = {"parameters": parameters, "macs": macs, "size": side, "classes": network.num_classes}
+    listed = [{**vars(stage), "output": list(stage.output)} for stage in stages]
+    return {"network": str(network), **counts, "batch": batch, "activation_bytes": memory, "published": tags, "stages": listed}
+
+
+def show_difference(networks: list[Network], size: int | None, screen: Screen) -> dict[str, Any]:
+    """What two networks differ in: words of their settings, then sums."""
+    settings = [{"kind": one.setting.kind, **vars(one.setting)} for one in networks]
+    keys = [key for key in settings[0] | settings[1] if settings[0].get(key) != settings[1].get(key)]
+    different = {key: [word(setting[key]) if key in setting else "-" for setting in settings] for key in keys}
+    nets = [built(one, size) for one in networks]
+    totals = {
+        "classes": [one.num_classes for one in networks],
+        "size": [side for _, side, _ in nets],
+        "parameters": [count_parameters(net) for net, _, _ in nets],
+        "macs": [sum(stage.macs for stage in stages) for _, _, stages in nets],
+    }
+    lines = [(key, *values) for key, values in different.items()]
+    lines += [(key, *(f"{value:,}" for value in values)) for key, values in totals.items() if len(set(values)) > 1]
+    screen.table(("", *map(str, networks)), lines or [("no difference", "", "")])
+    return {"networks": [str(one) for one in networks], "different": different, **totals}
