@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from resnets.models.rows import ROWS
 from resnets.models.setting import DenseNetSetting, ResNetSetting, Setting, TransformerSetting
 from resnets.models.zoo import Network
 
@@ -23,6 +24,8 @@ Rule = tuple[str, str | Callable[[re.Match[str]], str]]
 # segmentation. All without it belongs to that other.
 PREFIXES = ("module.", "model.", "net.", "backbone.body.", "backbone.")
 OTHERS = ("rpn.", "roi_heads.", "aux_classifier.")  # never ours
+UNSEEN = ("stride_in", "antialias", "stem_pool", "conv", "output_stride", "order")  # change neither names nor shapes of weights
+IDLE = ("drop_path", "zero_init")  # nor what a trained network answers
 FOLDED_VARIANCE = 1 - 1e-5  # with BatchNorm's eps of 1e-5 it divides by exactly one
 
 
@@ -120,6 +123,23 @@ def _clips(setting: ResNetSetting) -> list[Rule]:
         (r"^(layer\d+\.\d+)\.conv(\d)\.1\.", r"\1.bn\2."),
         (r"^(layer\d+\.\d+)\.conv(\d)\.0\.", r"\1.conv\2."),
     ]
+
+
+def unseen_differences(one: Setting, two: Setting) -> list[str]:
+    """What two networks differ in although their weights have the same names and shapes: a file alone does not tell them apart."""
+    if type(one) is not type(two):
+        return []
+    different = [field.name for field in fields(one) if getattr(one, field.name) != getattr(two, field.name)]
+    visible = "conv" in (getattr(one, "stem_pool", ""), getattr(two, "stem_pool", "")) and "stem_pool" in different
+    order = "order" in different and not (isinstance(one, TransformerSetting) and "post" not in (one.order, vars(two)["order"]))
+    if visible or order or not {*different} <= {*UNSEEN, *IDLE}:
+        return []
+    return [name for name in different if name in UNSEEN]
+
+
+def look_alikes(network: Network) -> list[str]:
+    """Rows whose weights fit into a network that computes something else: resnet50, resnetaa50 and resnetblur50 are such."""
+    return [name for name, row in ROWS.items() if unseen_differences(network.setting, row.setting)]
 
 
 @dataclass(frozen=True)
