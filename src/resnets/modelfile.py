@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from resnets.files import write_file
+from resnets.foreign import build_foreign, is_foreign
 from resnets.models import Network
 from resnets.preprocessing import Preprocessing
 from resnets.runtime.engines import Answer
@@ -74,25 +75,39 @@ class Model:
         return Answer(probabilities, *more)
 
 
-def describe_network(network: Network | None, net: nn.Module, num_classes: int, in_channels: int) -> dict[str, Any]:
-    """How a network is built again: by our words, or only by whoever made the object."""
+def describe_network(
+    network: Network | None, net: nn.Module, num_classes: int, in_channels: int, words: str | None = None
+) -> dict[str, Any]:
+    """How a network is built again: by our words, or only by whoever made the object or named it (`timm:NAME`)."""
     if network is not None:
         return {"kind": "family", "name": str(network), "classes": network.num_classes, "channels": network.in_channels}
-    origin = type(net)
-    return {"kind": "object", "name": f"{origin.__module__}.{origin.__qualname__}", "classes": num_classes, "channels": in_channels}
+    name = words or f"{type(net).__module__}.{type(net).__qualname__}"
+    return {"kind": "object", "name": name, "classes": num_classes, "channels": in_channels}
 
 
-def build_network(description: Mapping[str, Any]) -> nn.Module:
-    """The network that a description names; no code outside this package is ever imported for it.
+def build_network(description: Mapping[str, Any], given: str | nn.Module | None = None) -> nn.Module:
+    """The network that a description names; no code outside this package is ever imported for it, unless it is named again.
+
+    Args:
+        description: What a file says.
+        given: The network itself, or its words, for one that was made outside this package.
 
     Raises:
-        ValueError: It was made outside this package.
+        ValueError: It was made outside this package and is not given, or something else is given.
     """
+    name = description["name"]
+    if isinstance(given, nn.Module):
+        return given
+    if given is not None and given != name:
+        raise ValueError(f"this file is of {name}, not of {given}")
     if description["kind"] == "family":
-        return Network.parse(description["name"], description["classes"], description["channels"]).build()
+        return Network.parse(name, description["classes"], description["channels"]).build()
+    if given is not None and is_foreign(given):
+        return build_foreign(given, description["classes"], description["channels"])
+    again = f"name it again (--model {name})"
+    cure = again if is_foreign(name) else "pass the network itself (resnets.modelfile.load_model(path, net))"
     raise ValueError(
-        f"this file holds weights of {description['name']}, which is not a network of this package: "
-        "pass the network itself (resnets.modelfile.load_model(path, net)), or use the exported .onnx"
+        f"this file holds weights of {name}, which is not a network of this package: {cure}, or use the exported .onnx"
     )
 
 
@@ -144,20 +159,33 @@ def read_model(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, metadata
 
 
-def load_model(path: Path, net: nn.Module | None = None) -> Model:
+def is_model_file(path: Path) -> bool:
+    """Whether a path leads to a model file of ours, or to a run folder with one; not so a bare state dict."""
+    if path.is_dir():
+        return True
+    if path.suffix != ".safetensors" or not path.is_file():
+        return False
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            return KEY in (file.metadata() or {})
+    except (safetensors.SafetensorError, OSError):
+        return False
+
+
+def load_model(path: Path, given: str | nn.Module | None = None) -> Model:
     """The model of a model file, or of a run folder (its best weights), ready to use.
 
     Args:
         path: NAME.safetensors, or a folder that `train` made.
-        net: The network, where it was made outside this package.
+        given: The network, or its words (`timm:NAME`), where it was made outside this package.
 
     Raises:
-        ValueError: The file is refused, or needs `net`, or `net` is another network.
+        ValueError: The file is refused, or needs `given`, or that is another network.
     """
     path = best_weights(path)
     tensors, metadata = read_model(path)
     network = metadata["network"]
-    net = build_network(network) if net is None else net
+    net = build_network(network, given)
     try:
         net.load_state_dict({name: tensor for name, tensor in tensors.items() if "/" not in name})
     except RuntimeError as error:

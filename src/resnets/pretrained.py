@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -18,11 +19,13 @@ import torch
 from torch import Tensor
 
 from resnets.downloads import Offline, download, sha256
+from resnets.imagenet import names_by_wnid
 from resnets.models.weights import convert
 from resnets.preprocessing import Preprocessing
 from resnets.settings import nearest
 
 Say = Callable[[str], None]
+TORCHVISION_NAMES = {"vit_base_patch16_224": "vit_b_16"}  # where they differ from ours
 DAMAGED = (  # what the readers raise for files that were cut or altered, found by trying
     *(safetensors.SafetensorError, OSError, EOFError, RuntimeError, ValueError, struct.error),
     *(AssertionError, AttributeError, LookupError, MemoryError, OverflowError, TypeError),
@@ -31,17 +34,21 @@ DAMAGED = (  # what the readers raise for files that were cut or altered, found 
 
 @dataclass(frozen=True)
 class Weights:
-    """A state dict with what it was made for.
+    """A state dict with what it was made for, as far as that is known.
 
     Args:
         state: Our keys.
         source: Where it is from, in words.
-        preprocessing: What the network expects; None where the file does not say.
+        preprocessing: What the network expects.
+        classes: Names of its outputs.
+        network: Which network it is of, in words.
     """
 
     state: dict[str, Tensor]
     source: str
     preprocessing: Preprocessing | None = None
+    classes: tuple[str, ...] | None = None
+    network: str | None = None
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -77,6 +84,26 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return {key: value for key, value in state.items() if path.suffix == ".npz" or "/" not in key}
 
 
+def published_weights(choice: str, network: str | None, say: Say = lambda text: None) -> Weights:
+    """Weights by a word: `torchvision:TAG` or `timm:NAME.TAG`.
+
+    Args:
+        choice: The word.
+        network: Which network of ours they go into; None for one from elsewhere, whose keys stay as they are.
+        say: Told what is downloaded.
+
+    Raises:
+        ValueError: There are no such weights.
+        Offline: They could not be downloaded.
+    """
+    source, _, tag = choice.partition(":")
+    if source == "timm":
+        return hub_weights(tag, network, say)
+    if network is None:
+        raise ValueError(f"{choice}: these are weights for networks of this package")
+    return torchvision_weights(network, tag, say)
+
+
 def published_accuracy(network: str) -> dict[str, float]:
     """Top-1 in percent by tag, as torchvision publishes it; nothing for other networks."""
     import torchvision
@@ -102,43 +129,52 @@ def torchvision_weights(network: str, tag: str = "DEFAULT", say: Say = lambda te
     """
     import torchvision
 
-    if network not in torchvision.models.list_models(module=torchvision.models):
-        raise ValueError(f"torchvision has no ImageNet weights for {network}")
+    asked, network = network, TORCHVISION_NAMES.get(network, network)
+    if not any(network in torchvision.models.list_models(module=one) for one in (torchvision.models, torchvision.models.video)):
+        raise ValueError(f"torchvision has no weights for {network}")
     tags = torchvision.models.get_model_weights(network)
     if tag != "DEFAULT" and tag not in tags.__members__:
         raise ValueError(f"torchvision has no weights {tag} for {network}: {nearest(tag, tags.__members__)}")
     entry = tags[tag] if tag != "DEFAULT" else tags.DEFAULT
     preset = entry.transforms()
-    size, resize = preset.crop_size[0], preset.resize_size[0]
+    size, resize = preset.crop_size[0], preset.resize_size  # one number, or height and width
     preprocessing = Preprocessing(
-        (size, size), (resize, resize), mean=tuple(preset.mean), std=tuple(preset.std), interpolation=preset.interpolation.value
-    )
+        (size, size), (resize[0], resize[-1]),
+        mean=tuple(preset.mean), std=tuple(preset.std), interpolation=preset.interpolation.value,
+    )  # fmt: skip
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     target = folder / entry.url.rsplit("/", 1)[1]
     if not target.is_file():
         megabytes = entry.meta.get("_file_size", 0)
-        say(f"downloading {entry.url} ({megabytes:.0f} MB, licence BSD-3-Clause, trained on ImageNet-1k) to {target}")
+        say(f"downloading {entry.url} ({megabytes:.0f} MB, licence BSD-3-Clause, see its model card for the data) to {target}")
         digest = download(entry.url, target)
         say(f"sha256 {digest}")
     try:
         state = read_state(target)
     except ValueError as error:
         raise Offline(f"{error}; remove it, and it is downloaded again") from None
-    return Weights(state, f"torchvision {network} {entry.name}", preprocessing)
+    source = f"torchvision {network} {entry.name}"
+    return Weights(convert(state, asked), source, preprocessing, _class_names(entry.meta["categories"]), asked)
 
 
-def hub_weights(tag: str, network: str, say: Say = lambda text: None) -> Weights:
+def _class_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Those of ImageNet as we tell them apart; of others what the source says."""
+    return tuple(names_by_wnid().values()) if len(names) == 1000 else tuple(names)
+
+
+def hub_weights(tag: str, network: str | None, say: Say = lambda text: None) -> Weights:
     """Weights of a timm network from the Hugging Face hub, safetensors first; its cache and its resumption are the hub's own.
 
     Args:
         tag: `resnet50.a1_in1k`.
-        network: Ours that they go into, in words.
+        network: Ours that they go into, in words; None leaves the keys as they are.
         say: Told what is downloaded.
 
     Raises:
         ValueError: huggingface_hub is not installed, or there is no such tag.
         Offline: It could not be downloaded, or what came is not what was announced.
     """
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
@@ -167,7 +203,13 @@ def hub_weights(tag: str, network: str, say: Say = lambda text: None) -> Weights
     if re.fullmatch("[0-9a-f]{64}", announced) and announced != digest:
         raise Offline(f"{path}: its sha256 is {digest}, the hub announced {announced}; remove it, and it is downloaded again")
     say(f"sha256 {digest}")
-    return Weights(convert(read_state(path), network), f"timm {tag}", _timm_preprocessing(config.get("pretrained_cfg", config)))
+    state = read_state(path)
+    labels = tuple(config["label_names"]) if config.get("label_names") else None
+    classes = _class_names(labels or [""] * 1000) if config.get("num_classes") in (1000, len(labels or ())) else None
+    preprocessing = _timm_preprocessing(config.get("pretrained_cfg", config))
+    return Weights(
+        state if network is None else convert(state, network), f"timm {tag}", preprocessing, classes, tag.partition(".")[0]
+    )
 
 
 def _timm_preprocessing(config: dict[str, Any]) -> Preprocessing:

@@ -11,26 +11,27 @@ from resnets.cli.output import print_json
 
 
 def export(
-    model: Annotated[Path, Argument(help="A run folder, a model file, or a state dict with --model.")],
+    model: Annotated[str, Argument(help="A run folder, a model file, a state dict, torchvision:TAG or timm:NAME.TAG.")],
     output: Annotated[Path | None, Option("--output", "-o", help="NAME.onnx; by default beside the model.")] = None,
-    network: Annotated[str | None, Option("--model", "-m", help="The network of a bare state dict.")] = None,
+    network: Annotated[str | None, Option("--model", "-m", help="The network of a bare state dict, or timm:NAME.")] = None,
     classes: Annotated[str | None, Option(help="Its classes: FILE, or imagenet.")] = None,
     json: Annotated[bool, Option("--json", help="One JSON object as the last line of stdout.")] = False,
 ) -> None:
     """Write NAME.onnx, proven to answer as the model does; nothing is written otherwise."""
-    from resnets.cli.output import open_model
     from resnets.data.splits import read_split
+    from resnets.run.opening import open_model
     from resnets.run.outcome import export_outcome
     from resnets.screen import Screen
 
-    opened = open_model(model, network, classes)
-    split = model / "split.csv"
+    screen, path = Screen(), Path(model)
+    opened = open_model(model, network, classes, screen)
+    split = path / "split.csv"
     held_out = [sample for sample in read_split(split) if sample.split != "train"] if split.is_file() else []
     there = [sample for sample in held_out if sample.path.is_file()]
-    screen = Screen()
     if not there:
         screen.say("proven on the sample pictures of this package" + ("; the run's own are gone" if held_out else ""))
-    target = output or (model / f"{model.resolve().name}.onnx" if model.is_dir() else model.with_suffix(".onnx"))
+    beside = path / f"{path.resolve().name}.onnx" if path.is_dir() else path.with_suffix(".onnx")
+    target = output or (beside if path.exists() else Path(f"{opened.network_name.replace(':', '-')}.onnx"))
     proven = export_outcome(opened, target, there)
     screen.say(str(proven))
     if json:

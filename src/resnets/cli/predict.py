@@ -11,17 +11,18 @@ from typer import Argument, Option
 if TYPE_CHECKING:
     from resnets.results import Prediction
     from resnets.runtime import Predictor
+    from resnets.screen import Screen
 
 
 def predict(
-    model: Annotated[Path, Argument(help="NAME.onnx (needs no torch), a run folder, or a model file.")],
+    model: Annotated[str, Argument(help="NAME.onnx (needs no torch), a run folder, a model file, or timm:NAME.TAG.")],
     inputs: Annotated[list[Path], Argument(help="Pictures and folders.")],
     output: Annotated[Path | None, Option("--output", "-o", help="FILE.csv, .jsonl or .parquet; goes on where it stopped.")] = None,
     probabilities: Annotated[bool, Option("--probs", help="A column for every class.")] = False,
     heat: Annotated[Path | None, Option(help="Folder for class activation maps as pictures.")] = None,
     engine: Annotated[str, Option(help="onnxruntime | openvino")] = "onnxruntime",
     threads: Annotated[int, Option(help="0: all cores.")] = 0,
-    network: Annotated[str | None, Option("--model", "-m", help="The network of a bare state dict.")] = None,
+    network: Annotated[str | None, Option("--model", "-m", help="The network of a bare state dict, or timm:NAME.")] = None,
     classes: Annotated[str | None, Option(help="Its classes: FILE, or imagenet.")] = None,
     quiet: Annotated[bool, Option("--quiet", "-q")] = False,
 ) -> None:
@@ -30,9 +31,9 @@ def predict(
     from resnets.runtime.writers import done, write_predictions
     from resnets.screen import Screen
 
-    predictor = _open(model, engine, threads, network, classes)
-    finished = done(output) if output else set()
     screen = Screen(quiet)
+    predictor = _open(model, engine, threads, network, classes, screen)
+    finished = done(output) if output else set()
     if finished:
         screen.say(f"{output}: {len(finished):,} files are answered already")
     total = max(0, count_pictures(inputs) - len(finished))
@@ -46,18 +47,19 @@ def predict(
         screen.say(f"{written:,} rows written to {output}")
 
 
-def _open(model: Path, engine: str, threads: int, network: str | None, classes: str | None) -> Predictor:
+def _open(model: str, engine: str, threads: int, network: str | None, classes: str | None, screen: Screen) -> Predictor:
     from resnets.runtime import Predictor, load
 
-    if model.suffix == ".onnx":
-        return load(model, engine, threads)
+    path = Path(model)
+    if path.suffix == ".onnx":
+        return load(path, engine, threads)
     try:
         import torch  # noqa: F401
     except ModuleNotFoundError:
-        return load(model, engine, threads)  # which refuses it, with the cure
-    from resnets.cli.output import open_model
+        return load(path, engine, threads)  # which refuses it, with the cure
+    from resnets.run.opening import open_model
 
-    opened = open_model(model, network, classes)
+    opened = open_model(model, network, classes, screen)
     return Predictor(opened, opened.classes, opened.preprocessing, opened.metadata)
 
 

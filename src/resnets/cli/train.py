@@ -14,9 +14,9 @@ from resnets.cli.output import print_json
 def train(
     data: Annotated[str | None, Argument(help="CLASS/* folders, train|val|test/CLASS/*, a CSV, or a torchvision data set.")] = None,
     model: Annotated[
-        str | None, Option("--model", "-m", help='A network: "resnet50", or with changes "resnet50 shortcut=none".')
+        str | None, Option("--model", "-m", help='"resnet50", "resnet50 shortcut=none", timm:NAME or FILE.py:FUNCTION.')
     ] = None,
-    weights: Annotated[str | None, Option(help="auto | none | FILE | torchvision:TAG")] = None,
+    weights: Annotated[str | None, Option(help="auto | none | FILE | torchvision:TAG | timm:NAME.TAG")] = None,
     epochs: Annotated[float | None, Option("--epochs", "-e", help="Passes over the training pictures.")] = None,
     minutes: Annotated[float | None, Option(help="End within this time instead, all included.")] = None,
     size: Annotated[int | None, Option("--size", "--img-size", help="Side of the input in pixels.")] = None,
@@ -56,9 +56,9 @@ def train(
     from resnets.screen import Screen
 
     if resume is not None:
-        if others := sorted(set(given) - {"resume"}):
+        if others := sorted(set(given) - {"resume", "model"}):
             raise ValueError(f"--resume takes no other flag, the run knows its settings; leave out: {', '.join(others)}")
-        done = run.resume(resume, quiet=quiet)
+        done = run.resume(resume, model, quiet=quiet)
     else:
         given.pop("config", None)
         settings = {**(_read_config(config) if config else {}), **given}

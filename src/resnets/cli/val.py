@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def val(
-    model: Annotated[Path, Argument(help="NAME.onnx (needs no torch), a run folder, a model file, or a state dict with --model.")],
+    model: Annotated[str, Argument(help="NAME.onnx (needs no torch), a run folder, a model file, a state dict, timm:NAME.TAG.")],
     data: Annotated[str | None, Argument(help="What to measure on; a run knows its own, NAME.onnx proves itself without.")] = None,
     split: Annotated[str | None, Option(help="train | val | test; by default test, else val.")] = None,
     report: Annotated[Path | None, Option(help="Write report.html there.")] = None,
     engine: Annotated[str, Option(help="For NAME.onnx: onnxruntime | openvino")] = "onnxruntime",
-    network: Annotated[str | None, Option("--model", "-m", help="The network of a bare state dict.")] = None,
+    network: Annotated[str | None, Option("--model", "-m", help="The network of a bare state dict, or timm:NAME.")] = None,
     classes: Annotated[str | None, Option(help="Its classes: FILE, or imagenet.")] = None,
     json: Annotated[bool, Option("--json", help="One JSON object as the last line of stdout.")] = False,
 ) -> None:
@@ -28,19 +28,20 @@ def val(
     from resnets.screen import Screen
 
     screen = Screen()
-    values: dict[str, Any] = {"model": str(model)}
+    path = Path(model)
+    values: dict[str, Any] = {"model": model}
     metrics = None
-    if model.suffix == ".onnx":
-        values |= _prove(model, engine, screen)
+    if path.suffix == ".onnx":
+        values |= _prove(path, engine, screen)
         if data:
             from resnets.run.measure import measure_file
 
-            metrics = measure_file(model, engine, data, split, screen)
+            metrics = measure_file(path, engine, data, split, screen)
     else:
-        from resnets.cli.output import open_model
         from resnets.run.measure import measure_and_report
+        from resnets.run.opening import open_model
 
-        metrics = measure_and_report(open_model(model, network, classes), model, data, split, report, screen)
+        metrics = measure_and_report(open_model(model, network, classes, screen), path, data, split, report, screen)
     if metrics is not None:
         _show(metrics, screen)
         values["metrics"] = metrics.to_dict()

@@ -1,9 +1,9 @@
 """Every named network as one row of data: name, parameters, multiply-adds, side of the input they are counted at, and what is
 different from the first of its kind, or from the row that is named first. A new network is a new line.
 
-Parameters and multiply-adds are those of torchvision 0.29.1 and timm 1.0.31, counted without classes being changed; for CIFAR those
-of the papers where they print them (He et al. 2015, table 6; 2016, table 4; Zagoruyko 2016; Xie 2017; Huang 2017), else they follow
-from the text. Tests compare all of them with the networks.
+Parameters and multiply-adds are those of torchvision 0.29.1 and timm 1.0.31, with their own number of classes; parameters of
+networks for CIFAR those of the papers where they print them (He et al. 2015, table 6; 2016, table 4; Zagoruyko 2016; Xie 2017;
+Huang 2017), else they follow from the text; their multiply-adds, and those of Transformers, are counted here. Tests compare all.
 """
 
 from __future__ import annotations
@@ -144,29 +144,29 @@ r2plus1d_18              31505325  40519080960 112  time=2plus1
 
 # CIFAR-10: as section 4.2 of He et al. 2015, unless it says otherwise
 CIFAR = """
-resnet20                   269722            0  32  depths=3-3-3
-resnet32                   464154            0  32  depths=5-5-5
-resnet44                   658586            0  32  depths=7-7-7
-resnet56                   853018            0  32  depths=9-9-9
-resnet110                 1727962            0  32  depths=18-18-18
-resnet1202               19421274            0  32  depths=200-200-200
-preresnet110              1730522            0  32  resnet110 order=pre shortcut=projection
-preresnet164              1703258            0  32  preresnet110 block=bottleneck
-preresnet1001            10327706            0  32  preresnet164 depths=111-111-111
-seresnet20                 274847            0  32  resnet20 shortcut=projection attention=se-16-1
-seresnet56                 862889            0  32  seresnet20 depths=9-9-9
-seresnet110               1744952            0  32  seresnet20 depths=18-18-18
-seresnet164               1906258            0  32  seresnet110 block=bottleneck
-wrn16_4                   2748890            0  32  preresnet110 depths=2-2-2 widths=64-128-256 stem_width=16
-wrn16_8                  10961370            0  32  wrn16_4 widths=128-256-512
-wrn40_2                   2243546            0  32  wrn16_4 depths=6-6-6 widths=32-64-128
-wrn40_4                   8949210            0  32  wrn16_4 depths=6-6-6
-wrn16_10                 17116634            0  32  wrn16_4 widths=160-320-640
-wrn28_10                 36479194            0  32  wrn16_10 depths=4-4-4
-wrn40_8                  35748314            0  32  wrn16_8 depths=6-6-6
-wrn40_10                 55841754            0  32  wrn16_10 depths=6-6-6
-resnext29_8x64d          34426698            0  32  resnet20 block=bottleneck widths=64-128-256 shortcut=projection groups=8
-resnext29_16x64d         68155210            0  32  resnext29_8x64d groups=16
+resnet20                   269722     40551040  32  depths=3-3-3
+resnet32                   464154     68862592  32  depths=5-5-5
+resnet44                   658586     97174144  32  depths=7-7-7
+resnet56                   853018    125485696  32  depths=9-9-9
+resnet110                 1727962    252887680  32  depths=18-18-18
+resnet1202               19421274   2829238912  32  depths=200-200-200
+preresnet110              1730522    253149824  32  resnet110 order=pre shortcut=projection
+preresnet164              1703258    247646720  32  preresnet110 block=bottleneck
+preresnet1001            10327706   1490995712  32  preresnet164 depths=111-111-111
+seresnet20                 274847     40815200  32  resnet20 shortcut=projection attention=se-16-1
+seresnet56                 862889    125753888  32  seresnet20 depths=9-9-9
+seresnet110               1744952    253161920  32  seresnet20 depths=18-18-18
+seresnet164               1906258    247840256  32  seresnet110 block=bottleneck
+wrn16_4                   2748890    392612352  32  preresnet110 depths=2-2-2 widths=64-128-256 stem_width=16
+wrn16_8                  10961370   1548145664  32  wrn16_4 widths=128-256-512
+wrn40_2                   2243546    327599360  32  wrn16_4 depths=6-6-6 widths=32-64-128
+wrn40_4                   8949210   1298582016  32  wrn16_4 depths=6-6-6
+wrn16_10                 17116634   2412173568  32  wrn16_4 widths=160-320-640
+wrn28_10                 36479194   5243328768  32  wrn16_10 depths=4-4-4
+wrn40_8                  35748314   5172024320  32  wrn16_8 depths=6-6-6
+wrn40_10                 55841754   8074483968  32  wrn16_10 depths=6-6-6
+resnext29_8x64d          34426698   5387266048  32  resnet20 block=bottleneck widths=64-128-256 shortcut=projection groups=8
+resnext29_16x64d         68155210  10688866304  32  resnext29_8x64d groups=16
 """
 
 DENSENETS = """
@@ -179,15 +179,15 @@ densenetblur121d          7998088   3075608576 224  stem=deep antialias=blur
 """
 
 CIFAR_DENSENETS = """
-densenet_bc_100_12         769162            0  32  depths=16-16-16
-densenet_bc_250_24       15324406            0  32  growth=24 depths=41-41-41
-densenet_bc_190_40       25624430            0  32  growth=40 depths=31-31-31
+densenet_bc_100_12         769162    287929692  32  depths=16-16-16
+densenet_bc_250_24       15324406   5418785724  32  growth=24 depths=41-41-41
+densenet_bc_190_40       25624430   9301945740  32  growth=40 depths=31-31-31
 """
 
 TRANSFORMERS = """
-vit_tiny_patch16_224      5717416            0 224  width=192 heads=3
-vit_small_patch16_224    22050664            0 224
-vit_base_patch16_224     86567656            0 224  width=768 heads=12
+vit_tiny_patch16_224      5717416   1253683200 224  width=192 heads=3
+vit_small_patch16_224    22050664   4598882304 224
+vit_base_patch16_224     86567656  17563828224 224  width=768 heads=12
 """
 
 

@@ -73,12 +73,14 @@ def train(
         return finish(job, carry_out(job))
 
 
-def resume(folder: str | Path, net: nn.Module | None = None, callbacks: Sequence[Callback] = (), quiet: bool = False) -> Run:
+def resume(
+    folder: str | Path, model: str | nn.Module | None = None, callbacks: Sequence[Callback] = (), quiet: bool = False
+) -> Run:
     """Goes on with a run that was interrupted, from its last checkpoint; on the CPU it ends in the same bits.
 
     Args:
         folder: The run's folder.
-        net: The network, where it was made outside this package.
+        model: The network, or its words (`timm:NAME`), where it was made outside this package.
         callbacks: As for `train`.
         quiet: Say nothing but warnings.
 
@@ -97,6 +99,6 @@ def resume(folder: str | Path, net: nn.Module | None = None, callbacks: Sequence
         )
     spec = Spec.read(files.args)
     tensors, metadata = read_model(files.last)
-    net = net or build_network(spec.network)
+    net = build_network(spec.network, model)
     job = read_pictures(spec, files, net, read_split(files.split), screen, callbacks, started)
     return finish(job, carry_out(job, tensors, metadata["checkpoint"]))

@@ -16,6 +16,7 @@ from resnets.data.check import Check, check_pictures
 from resnets.data.sources import Sample, find_data
 from resnets.data.splits import class_indices, complete_splits
 from resnets.export import rehearse
+from resnets.foreign import build_foreign, is_foreign
 from resnets.modelfile import Model, describe_network
 from resnets.models import Network
 from resnets.models.weights import is_folded, load_weights
@@ -53,13 +54,18 @@ def prepare(settings: TrainSettings, given: nn.Module | None, screen: Screen) ->
     classes = _classes(settings, samples)
     sizes = _sizes(check, training)
     median = (int(np.median(sizes[:, 0])), int(np.median(sizes[:, 1])))
-    network, reason = None, "given as a module"
-    if given is None:
-        name, reason = (settings.model, "") if settings.model else choose_model(median)
-        network = Network.parse(name, len(classes), settings.channels)
+    name, reason = settings.model, "given as a module" if given is not None else ""
+    if given is None and name is None:
+        name, reason = choose_model(median)
+    network = Network.parse(name, len(classes), settings.channels) if name and not is_foreign(name) else None
     torch.manual_seed(settings.seed)
-    net = given if network is None else network.build()
-    assert net is not None
+    if given is not None:
+        net = given
+    elif network is not None:
+        net = network.build()
+    else:
+        assert name is not None
+        net = build_foreign(name, len(classes), settings.channels)
     weights, words = first_weights(settings, network, screen)
     seen = Circumstances(
         pretrained=weights is not None or settings.weights == "given",
@@ -69,16 +75,16 @@ def prepare(settings: TrainSettings, given: nn.Module | None, screen: Screen) ->
         elongated=float((sizes.max(1) > LONG * sizes.min(1)).mean()),
         count=len(training),
     )
-    decided, reasons = decide(replace(settings, model=str(network) if network else None), seen)
+    decided, reasons = decide(replace(settings, model=str(network) if network else name), seen)
     if weights is not None:
         words = f"{weights.source}: {load_weights(net, weights.state)}"
-    show = {"model": str(network or type(net).__name__), "weights": words}
+    show = {"model": str(network or name or type(net).__name__), "weights": words}
     shown = [*show.items(), *((key, str(getattr(decided, key))) for key in reasons if key != "model")]
     screen.say("")
     screen.pairs([(key, value, {**reasons, "model": reason}.get(key, "")) for key, value in shown])
     spec = Spec(
         decided,
-        describe_network(network, net, len(classes), settings.channels),
+        describe_network(network, net, len(classes), settings.channels, name),
         classes,
         make_preprocessing(decided, weights),
         steps=0,

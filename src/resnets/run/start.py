@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from resnets.downloads import Offline
-from resnets.modelfile import best_weights, read_model
+from resnets.modelfile import best_weights, is_model_file, read_model
 from resnets.models import Network
-from resnets.models.weights import convert
+from resnets.models.weights import convert, look_alikes, unseen_differences
 from resnets.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
-from resnets.pretrained import Weights, hub_weights, read_state, torchvision_weights
+from resnets.pretrained import Weights, published_weights, read_state, torchvision_weights
 from resnets.screen import Screen
 from resnets.training.recipe import TrainSettings
 
@@ -32,38 +32,46 @@ def first_weights(settings: TrainSettings, network: Network | None, screen: Scre
         except Offline as error:
             screen.warn(f"FROM SCRATCH, without ImageNet weights: they could not be downloaded ({error})")
             return None, "from scratch: offline"
-    source, colon, tag = choice.partition(":")
-    if colon and source in ("torchvision", "timm"):
-        if network is None:
-            raise ValueError(f"weights={choice}: name the network, or load them into the module and say weights=given")
+    weights = _chosen_weights(choice, network, screen)
+    if network is not None:
+        warn_of_look_alikes(network, weights, screen)
+    return weights, ""
+
+
+def _chosen_weights(choice: str, network: Network | None, screen: Screen) -> Weights:
+    path, words = Path(choice), None if network is None else str(network)
+    if choice.startswith(("torchvision:", "timm:")):
         try:
-            if source == "timm":
-                return hub_weights(tag, str(network), screen.say), ""
-            return torchvision_weights(network.name, tag, screen.say), ""
+            return published_weights(choice, words, screen.say)
         except Offline as error:
             raise ValueError(f"weights={choice}: {error}") from None
-    path = Path(choice)
     if not path.exists():
         raise ValueError(f"weights={choice}: no such file; allowed: auto, none, given, torchvision:TAG, timm:NAME.TAG, or a file")
-    if path.is_dir() or path.suffix == ".safetensors":
-        model = _own_weights(path)
-        if model is not None:
-            return model, ""
+    if is_model_file(path):
+        tensors, metadata = read_model(best_weights(path))
+        state = {name: tensor for name, tensor in tensors.items() if "/" not in name}
+        preprocessing = Preprocessing.from_dict(metadata["preprocessing"])
+        return Weights(state, best_weights(path).name, preprocessing, network=metadata["network"]["name"])
     state = read_state(path)
-    return Weights(state if network is None else convert(state, str(network)), path.name), ""
+    return Weights(state if words is None else convert(state, words), path.name)
 
 
-def _own_weights(path: Path) -> Weights | None:
-    """Weights of a model file of ours; None for bare safetensors."""
-    path = best_weights(path)
+def warn_of_look_alikes(network: Network, weights: Weights, screen: Screen) -> None:
+    """Says so where weights fit into a network that computes something else with them (`unseen_differences`)."""
+    if weights.network is None:
+        if names := look_alikes(network):
+            screen.warn(
+                f"these weights fit {network} and {', '.join(names)} alike, and the file does not say which: {network} is taken"
+            )
+        return
     try:
-        tensors, metadata = read_model(path)
-    except ValueError as error:
-        if "without resnets' metadata" in str(error):
-            return None
-        raise
-    state = {name: tensor for name, tensor in tensors.items() if "/" not in name}
-    return Weights(state, path.name, Preprocessing.from_dict(metadata["preprocessing"]))
+        other = Network.parse(weights.network)
+    except ValueError:  # a network from elsewhere
+        return
+    if different := unseen_differences(network.setting, other.setting):
+        screen.warn(
+            f"these weights are of {other}; {network} differs in {', '.join(different)}: they fit, but answers will not be the same"
+        )
 
 
 def make_preprocessing(settings: TrainSettings, weights: Weights | None) -> Preprocessing:

@@ -1,0 +1,68 @@
+"""The door for networks from elsewhere, `timm:NAME` or `FILE.py:FUNCTION`: naming one is asking for its code to run."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from resnets.settings import nearest
+
+
+def is_foreign(words: str) -> bool:
+    """Whether the words name a network from elsewhere."""
+    return words.startswith("timm:") or ".py:" in words
+
+
+def build_foreign(words: str, num_classes: int, in_channels: int = 3) -> nn.Module:
+    """A network from elsewhere, with fresh weights.
+
+    Args:
+        words: `timm:NAME`, or `FILE.py:FUNCTION`; the function gets `num_classes`, and `in_channels` where it takes it, and
+            returns a module (N, C, H, W) -> (N, classes).
+        num_classes: Outputs.
+        in_channels: Channels of the pictures.
+
+    Raises:
+        ValueError: There is none of that name, or what comes is not a module.
+    """
+    if words.startswith("timm:"):
+        return _from_timm(words.removeprefix("timm:"), num_classes, in_channels)
+    file, _, name = words.rpartition(":")
+    function = _function(Path(file), name)
+    known = inspect.signature(function).parameters
+    takes_all = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in known.values())
+    wanted = {"num_classes": num_classes, "in_channels": in_channels}
+    net = function(**{key: value for key, value in wanted.items() if key in known or takes_all})
+    if not isinstance(net, nn.Module):
+        raise ValueError(f"{words} returned {type(net).__name__}; a torch.nn.Module was expected")
+    return net
+
+
+def _from_timm(name: str, num_classes: int, in_channels: int) -> nn.Module:
+    try:
+        import timm
+    except ModuleNotFoundError:
+        raise ValueError(f"timm:{name} needs timm; run: pip install timm") from None
+    architecture = name.partition(".")[0]  # what follows is a tag of weights, see --weights timm:NAME.TAG
+    if architecture not in timm.list_models():
+        raise ValueError(f"timm {timm.__version__} has no network {architecture!r}: {nearest(architecture, timm.list_models())}")
+    net: nn.Module = timm.create_model(architecture, pretrained=False, num_classes=num_classes, in_chans=in_channels)
+    return net
+
+
+def _function(file: Path, name: str) -> Any:
+    if not file.is_file():
+        raise ValueError(f"no such file: {file}; a network is named as FILE.py:FUNCTION")
+    found = importlib.util.spec_from_file_location(file.stem, file)
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    if not callable(function := getattr(module, name, None)):
+        functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise ValueError(f"{file} has no function {name!r}: {nearest(name, functions)}")
+    return function
