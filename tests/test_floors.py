@@ -10,10 +10,11 @@ HOUSE = Path(__file__).parents[1] / "src" / "resnets"
 
 # From the floor that everybody may use to the one that uses all others. Rooms of one floor are strangers to one another.
 FLOORS = (
-    ("files", "settings", "imagenet", "results", "preprocessing", "screen"),
-    ("runtime",),
+    ("files", "downloads", "settings", "imagenet", "results", "preprocessing", "screen"),
+    ("runtime", "foreign"),
     ("models", "data", "training", "evaluation"),
-    ("tasks",),
+    ("tasks", "pretrained"),
+    ("summary",),
     ("modelfile",),
     ("export",),
     ("run",),
@@ -25,7 +26,7 @@ ONLY = {"evaluation": ("preprocessing", "results")}  # what a room may use, wher
 # Modules that never import torch, nor anything that does
 WITHOUT_TORCH = (
     *FLOORS[0],
-    *FLOORS[1],
+    "runtime",
     "evaluation",
     "data.sources",
     "data.splits",

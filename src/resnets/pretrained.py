@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -104,15 +107,41 @@ def published_weights(choice: str, network: str | None, say: Say = lambda text: 
     return torchvision_weights(network, tag, say)
 
 
-def published_accuracy(network: str) -> dict[str, float]:
-    """Top-1 in percent by tag, as torchvision publishes it; nothing for other networks."""
+@dataclass(frozen=True)
+class Published:
+    """What somebody published for weights: top-1 in percent on ImageNet's validation pictures (or Kinetics-400's clips).
+
+    Args:
+        weights: As `--weights` takes them.
+        size: Side of the input in pixels.
+        top1: In percent.
+    """
+
+    weights: str
+    size: int
+    top1: float
+
+
+def published_accuracy(network: str) -> list[Published]:
+    """What torchvision says of its own weights, and timm's table of results of those on the hub; the best first."""
     import torchvision
 
-    models = [torchvision.models, torchvision.models.video]
-    if not any(network in torchvision.models.list_models(module=module) for module in models):
-        return {}
-    metrics = {tag.name: next(iter(tag.meta["_metrics"].values())) for tag in torchvision.models.get_model_weights(network)}
-    return {tag: float(values["acc@1"]) for tag, values in metrics.items()}
+    found = []
+    name = TORCHVISION_NAMES.get(network, network)
+    if any(name in torchvision.models.list_models(module=one) for one in (torchvision.models, torchvision.models.video)):
+        for tag in torchvision.models.get_model_weights(name):
+            values = next(iter(tag.meta["_metrics"].values()))
+            found.append(Published(f"torchvision:{tag.name}", tag.transforms().crop_size[0], float(values["acc@1"])))
+    for row in _timm_results():
+        if row["network"] == network:
+            found.append(Published(f"timm:{network}.{row['tag']}", int(row["size"]), float(row["top1"])))
+    return sorted(found, key=lambda one: -one.top1)
+
+
+@cache
+def _timm_results() -> list[dict[str, str]]:
+    lines = files("resnets.models").joinpath("published.tsv").read_text(encoding="utf-8").splitlines()
+    return list(csv.DictReader((line for line in lines if not line.startswith("#")), delimiter="\t"))
 
 
 def torchvision_weights(network: str, tag: str = "DEFAULT", say: Say = lambda text: None) -> Weights:

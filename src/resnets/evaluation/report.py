@@ -58,6 +58,7 @@ class Report:
         cases: Pictures worth a look, those of `choose_cases`.
         findings: What the check of the data found: (`error`, `warning` or `note`; text).
         notes: What else a reader must know.
+        diagram: The network as SVG.
     """
 
     title: str
@@ -68,6 +69,7 @@ class Report:
     cases: tuple[Case, ...]
     findings: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    diagram: str = ""
 
     def __post_init__(self) -> None:
         known = set(self.metrics.classes)
@@ -128,7 +130,7 @@ def _render(report: Report) -> str:
         return files(__package__).joinpath(f"report.{suffix}").read_text("utf-8")
 
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.filters |= {"percent": _percent, "between": _between, "jpeg": _jpeg}
+    environment.filters |= {"percent": _percent, "between": _between, "jpeg": _jpeg, "svg": _svg}
     script = text("js")
     # Only this very script may run, so that not even a hole in the escaping would let a file name run its own.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -180,6 +182,11 @@ def _percent(value: float | Estimate | None) -> str:
 
 def _between(estimate: Estimate) -> str:
     return f"{100 * estimate.low:.1f} to {100 * estimate.high:.1f}"
+
+
+def _svg(text: str) -> str:
+    """As a picture of its own, so that its style stays inside."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(text.encode()).decode()}"
 
 
 def _jpeg(content: bytes) -> str:

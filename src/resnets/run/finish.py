@@ -86,7 +86,7 @@ def finish(job: Job, state: TrainingState) -> Run:
     notes = ["the best weights were chosen on these same pictures"] if job.measured is job.held_out else []
     notes += [f"stopped at step {state.step:,} of {spec.steps:,}"] if job.stopped else []
     outcome.write_outcome_report(
-        folder.report, answers, job.measured, title=f"{model.network_name} on {name}", command=spec.command, facts=facts,
+        folder.report, model, answers, job.measured, title=f"{model.network_name} on {name}", command=spec.command, facts=facts,
         rows=state.rows, findings=spec.findings, notes=notes,
     )  # fmt: skip
     proven = outcome.export_outcome(model, folder.path / f"{name}.onnx", job.measured.samples)

@@ -82,6 +82,6 @@ def measure_and_report(
     if report:
         facts = [("model", str(path)), ("data", f"{part} of {data}")]
         title, command = f"{model.network_name} on {Path(data).name}", f"resnets val {path} {data}"
-        write_outcome_report(report, answers, pictures, title=title, command=command, facts=facts)
+        write_outcome_report(report, model, answers, pictures, title=title, command=command, facts=facts)
         screen.say(f"report: {report}")
     return answers.metrics

@@ -22,8 +22,10 @@ from resnets.evaluation.report import Case, Report, choose_cases, write_report
 from resnets.export import Proven, export_model
 from resnets.files import write_file
 from resnets.modelfile import Model
+from resnets.models import Network
 from resnets.preprocessing import Preprocessing
 from resnets.runtime.engines import Answer
+from resnets.summary.diagram import draw
 
 PROOF_PICTURES = 16  # whole pictures of the data that an export is compared on
 
@@ -99,6 +101,7 @@ def show_cases(answers: Answers, pictures: Pictures) -> tuple[Case, ...]:
 
 def write_outcome_report(
     path: Path,
+    model: Model,
     answers: Answers,
     pictures: Pictures,
     *,
@@ -111,7 +114,12 @@ def write_outcome_report(
 ) -> None:
     """report.html of some answers."""
     cases = show_cases(answers, pictures)
-    write_report(path, Report(title, command, tuple(facts), answers.metrics, list(rows), cases, tuple(findings), tuple(notes)))
+    diagram = ""
+    if model.network["kind"] == "family":
+        network = Network.parse(model.network["name"], model.network["classes"], model.network["channels"])
+        diagram = draw(network, model.preprocessing.size[0])
+    report = Report(title, command, tuple(facts), answers.metrics, list(rows), cases, tuple(findings), tuple(notes), diagram)
+    write_report(path, report)
 
 
 def proof_pictures(preprocessing: Preprocessing, samples: Sequence[Sample] = ()) -> list[Image.Image]:

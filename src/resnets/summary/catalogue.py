@@ -42,21 +42,24 @@ def show_list(pattern: str, size: int | None, sort: str | None, screen: Screen) 
         raise ValueError(f"sort={sort}: {nearest(sort, SORTS)}")
     networks: list[dict[str, Any]] = []
     for name in names:
-        row, tags = ROWS[name], published_accuracy(name)
+        row, published = ROWS[name], [vars(one) for one in published_accuracy(name)]
         macs = sum(stage.macs for stage in built(Network.parse(name), size)[2]) if size else row.macs
         counts = {"parameters": row.parameters, "macs": macs, "size": size or row.size, "classes": row.classes}
-        networks.append({"name": name, **counts, "published": tags, "top1": max(tags.values(), default=None)})
+        networks.append({"name": name, **counts, "published": published, "top1": published[0]["top1"] if published else None})
     if sort:
         networks.sort(key=lambda one: -(one["top1"] or 0) if sort == "top1" else one[sort])
-    lines = [
-        (
-            *(one["name"], f"{one['parameters']:,}", f"{one['macs'] / 1e9:.3f}", str(one["size"]), str(one["classes"])),
-            ", ".join(f"{tag} {value:.2f}" for tag, value in one["published"].items()),
-        )
-        for one in networks
-    ]
-    screen.table(("network", "parameters", "MACs, G", "input", "classes", "published top-1, %"), lines, right=(1, 2, 3, 4))
+    header = ("network", "parameters", "MACs, G", "input", "top-1, %", "published for")
+    screen.table(header, [_line(one) for one in networks], right=(1, 2, 3, 4))
     return {"networks": networks}
+
+
+def _line(one: dict[str, Any]) -> tuple[str, ...]:
+    counts = (f"{one['parameters']:,}", f"{one['macs'] / 1e9:.3f}", str(one["size"]))
+    if not one["published"]:
+        return (one["name"], *counts)
+    best = one["published"][0]
+    tag = best["weights"].replace(f":{one['name']}.", " ").replace(":", " ")
+    return (one["name"], *counts, f"{best['top1']:.2f}", f"{tag}, {best['size']} px")
 
 
 def show_one(network: Network, size: int | None, batch: int, layers: bool, svg: Path | None, screen: Screen) -> dict[str, Any]:
@@ -64,7 +67,7 @@ def show_one(network: Network, size: int | None, batch: int, layers: bool, svg: 
     net, side, stages = built(network, size, layers)
     memory = activation_bytes(net, (FRAMES, side, side) if network.is_clip else side, batch, network.in_channels)
     parameters, macs = count_parameters(net), sum(stage.macs for stage in stages)
-    tags = published_accuracy(network.name) if str(network) == network.name else {}
+    published = published_accuracy(network.name) if str(network) == network.name else []
     lines = [
         (
             *(stage.name.removeprefix("features."), stage.layers, " x ".join(map(str, stage.output)), str(stage.field)),
@@ -76,14 +79,17 @@ def show_one(network: Network, size: int | None, batch: int, layers: bool, svg: 
     header = ("layer" if layers else "stage", "layers", "output", "sees, px", "parameters", "MACs, M")
     screen.table(header, [*lines, ("all", "", "", "", f"{parameters:,}", f"{macs / 1e6:,.1f}")], right=(3, 4, 5))
     screen.say(f"a training step of {batch} keeps {memory / 1e9:.2f} GB for the way back, in float32")
-    if tags:
-        screen.say("published top-1: " + ", ".join(f"{tag} {value:.2f} %" for tag, value in tags.items()))
+    if published:
+        tags = [(one.weights, str(one.size), f"{one.top1:.2f}") for one in published]
+        screen.table(("published for", "at, px", "top-1, %"), tags, right=(1, 2))
     if svg:
         write_file(svg, draw(network, size))
         screen.say(f"drawn: {svg}")
-    counts = {"parameters": parameters, "macs": macs, "size": side, "classes": network.num_classes}
-    listed = [{**vars(stage), "output": list(stage.output)} for stage in stages]
-    return {"network": str(network), **counts, "batch": batch, "activation_bytes": memory, "published": tags, "stages": listed}
+    return {
+        **{"network": str(network), "parameters": parameters, "macs": macs, "size": side, "classes": network.num_classes},
+        **{"batch": batch, "activation_bytes": memory, "published": [vars(one) for one in published]},
+        "stages": [{**vars(stage), "output": list(stage.output)} for stage in stages],
+    }
 
 
 def show_difference(networks: list[Network], size: int | None, screen: Screen) -> dict[str, Any]:
