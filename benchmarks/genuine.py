@@ -1,0 +1,56 @@
+"""A network with genuine weights beside torchvision's own model and transforms, on the same files.
+
+    python benchmarks/genuine.py resnet50 resnet50.safetensors photos/
+
+The state dict is torchvision's; `photos/` is any folder of pictures. Prints how many top-1 answers are the same, and the largest
+difference of a probability and of an input pixel; where there is a folder for each WordNet id, also how often each is right.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+import torchvision
+from PIL import Image
+
+from resnets.imagenet import names_by_wnid
+from resnets.run.opening import open_model
+from resnets.runtime.folders import find_pictures
+from resnets.screen import Screen
+
+
+@torch.inference_mode()
+def main() -> None:
+    """Compares and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("network")
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("photos", type=Path)
+    given = parser.parse_args()
+    theirs = torchvision.models.get_model(given.network, weights=None).eval()
+    theirs.load_state_dict(safetensors.torch.load_file(given.weights))
+    transform = torchvision.models.get_model_weights(given.network)["IMAGENET1K_V1"].transforms()
+    ours = open_model(str(given.weights), given.network, None, Screen())
+    places = {wnid: number for number, wnid in enumerate(names_by_wnid())}
+    rows = []
+    for file in find_pictures([given.photos]):
+        picture = Image.open(file).convert("RGB")
+        inputs = transform(picture)[None]
+        expected = theirs(inputs).softmax(1)[0].numpy()
+        pixels = ours.preprocessing.pixels(ours.preprocessing.open(file))[None]
+        answer = ours.answer(pixels).probabilities[0]
+        pixel = float((torch.from_numpy(ours.preprocessing.normalise(pixels)) - inputs).abs().max())
+        label = places.get(Path(file).parent.name, -1)
+        rows.append((expected.argmax() == answer.argmax(), abs(expected - answer).max(), pixel,
+                     expected.argmax() == label, answer.argmax() == label))  # fmt: skip
+    same, probability, pixel, their_right, our_right = map(np.array, zip(*rows, strict=True))
+    print(f"{given.network}: same answer for {same.sum()} of {len(rows)} pictures; largest difference of a probability "
+          f"{probability.max():.2e}, of a normalised input {pixel.max():.2e}; right: {our_right.sum()}, torchvision {their_right.sum()}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
