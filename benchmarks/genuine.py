@@ -48,8 +48,10 @@ def main() -> None:
         rows.append((expected.argmax() == answer.argmax(), abs(expected - answer).max(), pixel,
                      expected.argmax() == label, answer.argmax() == label))  # fmt: skip
     same, probability, pixel, their_right, our_right = map(np.array, zip(*rows, strict=True))
-    print(f"{given.network}: same answer for {same.sum()} of {len(rows)} pictures; largest difference of a probability "
-          f"{probability.max():.2e}, of a normalised input {pixel.max():.2e}; right: {our_right.sum()}, torchvision {their_right.sum()}")  # fmt: skip
+    print(
+        f"{given.network}: same answer for {same.sum()} of {len(rows)} pictures; right: {our_right.sum()}, torchvision "
+        f"{their_right.sum()}; largest difference of a probability {probability.max():.1e}, of a normalised input {pixel.max():.1e}"
+    )
 
 
 if __name__ == "__main__":

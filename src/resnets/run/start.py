@@ -70,7 +70,7 @@ def warn_of_look_alikes(network: Network, weights: Weights, screen: Screen) -> N
         return
     if different := unseen_differences(network.setting, other.setting):
         screen.warn(
-            f"these weights are of {other}; {network} differs in {', '.join(different)}: they fit, but answers will not be the same"
+            f"these weights are of {other}; {network} differs in {', '.join(different)}: they fit, but it will answer differently"
         )
 
 
