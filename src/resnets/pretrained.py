@@ -7,6 +7,8 @@ import json
 import os
 import re
 import struct
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -24,14 +26,14 @@ from torch import Tensor
 from resnets.downloads import Offline, download, sha256
 from resnets.imagenet import names_by_wnid
 from resnets.models.weights import convert
-from resnets.preprocessing import Preprocessing
+from resnets.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from resnets.settings import nearest
 
 Say = Callable[[str], None]
 TORCHVISION_NAMES = {"vit_base_patch16_224": "vit_b_16"}  # where they differ from ours
 DAMAGED = (  # what the readers raise for files that were cut or altered, found by trying
     *(safetensors.SafetensorError, OSError, EOFError, RuntimeError, ValueError, struct.error),
-    *(AssertionError, AttributeError, LookupError, MemoryError, OverflowError, TypeError),
+    *(AssertionError, AttributeError, LookupError, MemoryError, OverflowError, TypeError, zipfile.BadZipFile, zlib.error),
 )
 
 
@@ -205,36 +207,42 @@ def hub_weights(tag: str, network: str | None, say: Say = lambda text: None) -> 
     """
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+        from huggingface_hub import hf_hub_download, try_to_load_from_cache
+        from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
     except ModuleNotFoundError:
         raise ValueError('weights from the hub need huggingface_hub; run: pip install "resnets[hub]"') from None
     repository = f"timm/{tag}"
     say(f"looking for {tag} in the cache of huggingface_hub, else at the hub (licence: see its model card)")
+    failures: Any = (*HfHubHTTPError.__bases__, OSError, RuntimeError, ValueError)  # of its HTTP client, the disk, its storage
     try:
-        config = json.loads(Path(hf_hub_download(repository, "config.json")).read_text(encoding="utf-8"))
+        described = Path(hf_hub_download(repository, "config.json"))
         try:
             path = Path(hf_hub_download(repository, "model.safetensors"))
-        except EntryNotFoundError as error:
-            if isinstance(error, LocalEntryNotFoundError):
-                raise
-            path = Path(hf_hub_download(repository, "pytorch_model.bin"))
-    except RepositoryNotFoundError:
+        except EntryNotFoundError:  # or nothing answers
+            kept = try_to_load_from_cache(repository, "pytorch_model.bin")
+            path = Path(kept if isinstance(kept, str) else hf_hub_download(repository, "pytorch_model.bin"))
+    except (RepositoryNotFoundError, HFValidationError):
         raise ValueError(f"the hub has no {repository}; look for the tags of {tag.partition('.')[0]} there") from None
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except failures as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise Offline(
             f"{reason}; bring https://huggingface.co/{repository}/resolve/main/model.safetensors by hand, to any place, "
             "and name that file: --weights FILE"
         ) from None
-    announced = path.resolve().name  # the hub's cache names large files by their digest
+    try:
+        config = json.loads(described.read_text(encoding="utf-8"))
+    except ValueError:
+        raise Offline(f"{described.resolve()}: not JSON; remove it, and it is downloaded again") from None
+    announced = path.readlink().name if path.is_symlink() else ""  # the hub's cache names large files by their digest
     digest = sha256(path)
     if re.fullmatch("[0-9a-f]{64}", announced) and announced != digest:
-        raise Offline(f"{path}: its sha256 is {digest}, the hub announced {announced}; remove it, and it is downloaded again")
+        raise Offline(
+            f"{path.resolve()}: its sha256 is {digest}, the hub announced {announced}; remove it, and it is downloaded again"
+        )
     say(f"sha256 {digest}")
     state = read_state(path)
-    labels = tuple(config["label_names"]) if config.get("label_names") else None
-    classes = _class_names(labels or [""] * 1000) if config.get("num_classes") in (1000, len(labels or ())) else None
+    count, labels = config.get("num_classes"), config.get("label_names") or ()
+    classes = _class_names(labels or [""] * count) if count and count in (1000, len(labels)) else None
     preprocessing = _timm_preprocessing(config.get("pretrained_cfg", config))
     return Weights(
         state if network is None else convert(state, network), f"timm {tag}", preprocessing, classes, tag.partition(".")[0]
@@ -248,6 +256,6 @@ def _timm_preprocessing(config: dict[str, Any]) -> Preprocessing:
     side = size[-1]
     resize = int(side / crop)
     return Preprocessing(
-        (side, side), (resize, resize), mean=tuple(config["mean"]), std=tuple(config["std"]),
+        (side, side), (resize, resize), mean=tuple(config.get("mean", IMAGENET_MEAN)), std=tuple(config.get("std", IMAGENET_STD)),
         interpolation=config.get("interpolation", "bicubic"),
     )  # fmt: skip

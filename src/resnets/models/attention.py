@@ -45,6 +45,10 @@ class EfficientChannelAttention(nn.Module):
         return x * self.conv(means.flatten(1)[:, None]).sigmoid().view_as(means)
 
 
+class PooledNorm(nn.BatchNorm2d):
+    """The norm of pooled maps. It stays BatchNorm where others become GroupNorm: of one place, a group says little or nothing."""
+
+
 class SelectiveKernel(nn.Module):
     """Two 3x3 convolutions, one dilated, and a soft choice between them for each channel (Li et al. 2019, arXiv:1903.06586).
 
@@ -82,7 +86,7 @@ class SelectiveKernelChoice(nn.Module):
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
         self.fc_reduce = nn.Conv2d(channels, hidden, 1, bias=False)
-        self.bn = nn.BatchNorm2d(hidden)
+        self.bn = PooledNorm(hidden)
         self.fc_select = nn.Conv2d(hidden, 2 * channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -127,7 +131,7 @@ class SplitAttention(nn.Module):
         self.conv = nn.Conv2d(conv.in_channels, channels * radix, 3, padding=1, groups=groups * radix, bias=False)
         self.bn0 = nn.BatchNorm2d(channels * radix)
         self.fc1 = nn.Conv2d(channels, hidden, 1, groups=groups)
-        self.bn1 = nn.BatchNorm2d(hidden)
+        self.bn1 = PooledNorm(hidden)
         self.fc2 = nn.Conv2d(hidden, channels * radix, 1, groups=groups)
 
     def forward(self, x: Tensor) -> Tensor:

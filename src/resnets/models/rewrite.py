@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.ops import StochasticDepth
 
+from resnets.models.attention import PooledNorm
 from resnets.models.densenet import DenseLayer
 from resnets.models.parts import blocks_of, replace
 
@@ -23,7 +24,8 @@ GROUPS = 32
 
 
 def group_norms(net: nn.Module) -> None:
-    """Every BatchNorm becomes a GroupNorm of 32 groups (Wu and He 2018, arXiv:1803.08494): no statistics of a batch.
+    """Every BatchNorm becomes a GroupNorm of 32 groups (Wu and He 2018, arXiv:1803.08494): no statistics of a batch. Only those of
+    pooled maps stay as they are.
 
     Raises:
         ValueError: A norm whose channels do not divide into 32 groups.
@@ -31,7 +33,9 @@ def group_norms(net: nn.Module) -> None:
     replace(net, nn.BatchNorm2d, _group_norm)
 
 
-def _group_norm(norm: nn.BatchNorm2d) -> nn.GroupNorm:
+def _group_norm(norm: nn.BatchNorm2d) -> nn.Module:
+    if isinstance(norm, PooledNorm):
+        return norm
     if norm.num_features % GROUPS:
         raise ValueError(f"norm=group needs multiples of {GROUPS} channels, a layer has {norm.num_features}: choose other widths")
     new = nn.GroupNorm(GROUPS, norm.num_features, device=norm.weight.device)
@@ -85,15 +89,16 @@ def antialias(net: Any, kind: str) -> None:
         net: A ResNet.
         kind: `blur`: binomial. `average`: 2x2 means, which also take the place of the stem's max pooling.
     """
-    pool = BlurPool if kind == "blur" else lambda: nn.AvgPool2d(2, 2, ceil_mode=True)
-    if kind == "blur":  # at its border it needs a second pixel, also before the last stage
-        net.smallest = 2 ** len(net.stage_names) + 1
+    pool = BlurPool if kind == "blur" else lambda: nn.AvgPool2d(2, 2, ceil_mode=True)  # rounds up, as the shortcut does
+    in_stem = BlurPool() if kind == "blur" else nn.AvgPool2d(2, 2)  # rounds down, as in timm
+    # At its border a blur needs a second pixel, also before the last stage
+    net.smallest = 2 ** len(net.stage_names) + 1 if kind == "blur" else 3
     if isinstance(net.maxpool, nn.MaxPool2d):
-        net.maxpool = nn.Sequential(nn.MaxPool2d(3, 1, padding=1), pool()) if kind == "blur" else pool()
+        net.maxpool = nn.Sequential(nn.MaxPool2d(3, 1, padding=1), in_stem) if kind == "blur" else in_stem
     elif isinstance(net.maxpool, nn.Sequential):
         conv, *rest = net.maxpool
         conv.stride = (1, 1)  # type: ignore[assignment]
-        net.maxpool = nn.Sequential(conv, pool(), *rest)
+        net.maxpool = nn.Sequential(conv, in_stem, *rest)
     for block in blocks_of(net):
         conv = getattr(block, block.spatial)
         if conv.stride != (1, 1):
@@ -168,11 +173,13 @@ def _contexts(block: nn.Module) -> tuple[Any, Any]:
 
 @contextmanager
 def _statistics_kept(block: nn.Module) -> Iterator[None]:
-    norms = [module for module in block.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training]
-    for norm in norms:
-        norm.track_running_stats = False
+    """What the second pass adds to the statistics goes into copies, which are thrown away."""
+    norms = [module for module in block.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    kept = [dict(norm._buffers) for norm in norms]
+    for norm, buffers in zip(norms, kept, strict=True):
+        norm._buffers.update({name: value if value is None else value.clone() for name, value in buffers.items()})
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, buffers in zip(norms, kept, strict=True):
+            norm._buffers.update(buffers)

@@ -104,7 +104,7 @@ class VisionTransformer(nn.Module):
         """The tokens after each block, the last normalised: (N, C, H, W) -> (N, 1 + H / 16 * W / 16, 384) each."""
         check_input(self, x)
         maps = self.patch_embed["proj"](x)  # (N, 384, 14, 14)
-        tokens = torch.cat([self.cls_token.expand(len(x), -1, -1), maps.flatten(2).transpose(1, 2)], 1)
+        tokens = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), maps.flatten(2).transpose(1, 2)], 1)
         tokens = tokens + self.places(maps.shape[2], maps.shape[3])
         after = []
         for block in self.blocks:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -24,7 +24,9 @@ Rule = tuple[str, str | Callable[[re.Match[str]], str]]
 # segmentation. All without it belongs to that other.
 PREFIXES = ("module.", "model.", "net.", "backbone.body.", "backbone.")
 OTHERS = ("rpn.", "roi_heads.", "aux_classifier.")  # never ours
-UNSEEN = ("stride_in", "antialias", "stem_pool", "conv", "output_stride", "order")  # change neither names nor shapes of weights
+UNSEEN = (  # may change neither names nor shapes of weights
+    *("stride_in", "antialias", "stem_pool", "conv", "output_stride", "order", "shortcut", "spatial", "heads"),
+)
 IDLE = ("drop_path", "zero_init")  # nor what a trained network answers
 FOLDED_VARIANCE = 1 - 1e-5  # with BatchNorm's eps of 1e-5 it divides by exactly one
 
@@ -50,17 +52,13 @@ def convert(state: Mapping[str, Any], model: str) -> dict[str, Tensor]:
     rules = schemes(setting, state)
     result: dict[str, Tensor] = {}
     for key, value in state.items():
-        tensor = value if isinstance(value, Tensor) else _from_array(value)
+        tensor = torch.as_tensor(value)
+        if key.endswith("/kernel") and tensor.ndim == 4:  # TensorFlow's: (height, width, in, out)
+            tensor = tensor.permute(3, 2, 0, 1).contiguous()
         for pattern, new in rules:
             key = re.sub(pattern, new, key)
         result[key] = tensor.flatten(1) if key == "fc.weight" else tensor
     return result
-
-
-def _from_array(value: Any) -> Tensor:
-    """An array of TensorFlow's: kernels are (height, width, in, out) there."""
-    array = np.asarray(value)
-    return torch.from_numpy(np.ascontiguousarray(array.transpose(3, 2, 0, 1) if array.ndim == 4 else array))
 
 
 def schemes(setting: Setting, state: Mapping[str, Any]) -> list[Rule]:
@@ -130,11 +128,15 @@ def unseen_differences(one: Setting, two: Setting) -> list[str]:
     if type(one) is not type(two):
         return []
     different = [field.name for field in fields(one) if getattr(one, field.name) != getattr(two, field.name)]
-    visible = "conv" in (getattr(one, "stem_pool", ""), getattr(two, "stem_pool", "")) and "stem_pool" in different
-    order = "order" in different and not (isinstance(one, TransformerSetting) and "post" not in (one.order, vars(two)["order"]))
-    if visible or order or not {*different} <= {*UNSEEN, *IDLE}:
-        return []
-    return [name for name in different if name in UNSEEN]
+    unseen = [name for name in different if name in UNSEEN]
+    alike = unseen and {*different} <= {*UNSEEN, *IDLE} and _shapes(one) == _shapes(two)
+    return unseen if alike else []
+
+
+@cache
+def _shapes(setting: Setting) -> dict[str, torch.Size]:
+    with torch.device("meta"):
+        return {key: value.shape for key, value in Network("", setting, 1).build().state_dict().items()}
 
 
 def look_alikes(network: Network) -> list[str]:
@@ -175,7 +177,9 @@ def load_weights(net: nn.Module, state: Mapping[str, Tensor]) -> Loaded:
     result = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked") or key in own}
     adapted, left, head = [], [], head_name(net)
     for key in [f"{head}.weight", f"{head}.bias"]:
-        if key in own and (key not in result or result[key].shape != own[key].shape):
+        if key not in own:  # a network without classes needs no classifier
+            result.pop(key, None)
+        elif key not in result or result[key].shape != own[key].shape:
             result[key] = own[key]
             left.append(key)
     first = next((name for name, module in net.named_modules() if isinstance(module, nn.Conv2d | nn.Conv3d)), "") + ".weight"

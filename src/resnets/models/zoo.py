@@ -82,7 +82,9 @@ def build_resnet(setting: ResNetSetting, num_classes: int, in_channels: int) -> 
     if setting.zero_init:
         zero_branches(net)
     if setting.output_stride < 32:
-        dilate([list(getattr(net, name)) for name in net.stage_names], 4, setting.output_stride)
+        dilate(
+            [list(getattr(net, name)) for name in net.stage_names], 2 if setting.stem_pool == "none" else 4, setting.output_stride
+        )
     if setting.time != ("none",):
         inflate(net, setting.time if len(setting.time) > 1 else setting.time[0], published=True)
     return net
@@ -153,6 +155,7 @@ REFUSED = {
     "ig_resnext101_32x*": "in timm this name builds resnext101_32x8d whatever it says; take that, or resnext101_32x16d, 32x32d",
     "resnext101_32x48d": "timm names weights for it but no network",
 }
+NOWHERE = ("quantized_*", "ig_resnext101_32x*", "resnext101_32x48d")  # not in timm either
 
 
 @dataclass(frozen=True)
@@ -271,5 +274,5 @@ def ResNet152(num_classes: int = 1000) -> ResNet:
 def _why_not(name: str) -> str:
     for pattern, reason in REFUSED.items():
         if fnmatch.fnmatch(name, pattern):
-            return f"{reason}. As it is, it can be had as timm:{name}"
+            return reason if pattern in NOWHERE else f"{reason}. As it is, it can be had as timm:{name}"
     return nearest(name, ROWS)
