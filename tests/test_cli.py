@@ -231,6 +231,24 @@ def test_show_says_json():
     assert "no network matches 'resnot*'" in refused("show", "resnot*")
 
 
+def test_show_takes_changes_with_and_without_quotes(tmp_path):
+    for words in (("resnet20 attention=se",), ("resnet20", "attention=se")):
+        assert only_json(resnets("show", *words, "--json"))["network"] == "resnet20 attention=se"
+    values = only_json(resnets("show", "resnet20", "resnet20", "shortcut=none", "--json"))
+    assert values["different"] == {"shortcut": ["zero_pad", "none"]}
+    assert only_json(resnets("show", "resnet20", "--svg", tmp_path / "net.svg", "--json"))["classes"] == 10
+    assert (tmp_path / "net.svg").read_text("utf-8").startswith("<svg")
+    for words, message in {
+        ("resnet20", "resnet32", "resnet44"): "one network is shown, two are compared, one pattern lists many",
+        ("resnet*", "resnet20"): "one pattern lists many",
+        ("resnet*", "--layers"): "--svg and --layers show one network",
+        ("resnet20", "--sort", "macs"): "--sort orders a list",
+        ("resnet20", "attention=sse"): "attention=sse: did you mean se",
+        ("legacy_seresnet50",): "timm:legacy_seresnet50",
+    }.items():
+        assert message in refused("show", *words)
+
+
 def test_export_says_json(trained, tmp_path):
     values = only_json(resnets("export", trained.folder, "-o", tmp_path / "x.onnx", "--json"))
     assert values["path"] == str(tmp_path / "x.onnx")

@@ -18,15 +18,14 @@ from resnets.summary import catalogue
 from resnets.summary.diagram import draw
 from resnets.summary.table import activation_bytes, count_parameters, summarise
 
-KINDS = [
-    words.strip()
-    for words in """
-    resnet18, resnet50d, resnet20 shortcut=none, seresnext50_32x4d, resnetblur50, resnetaa50, senet154, resnetrs50, ecaresnet50t,
-    preresnet110, resnet34 shortcut=projection_everywhere, resnetv2_50x1_bit, skresnet50, res2net50_26w_4s, resnest50d, densenet121,
-    densenet_bc_100_12, wrn28_10, vit_tiny_patch16_224, vit_tiny_patch16_224 order=none, vit_tiny_patch16_224 order=post, r3d_18,
-    r2plus1d_18, resnet50 output_stride=8, densenet121 output_stride=8
-    """.split(",")
-]
+KINDS = re.split(
+    r",\s+",
+    "resnet18, resnet50d, resnet20 shortcut=none, seresnext50_32x4d, resnetblur50, resnetaa50, senet154, resnetrs50, ecaresnet50t, "
+    "preresnet110, resnet34 shortcut=projection_everywhere, resnetv2_50x1_bit, skresnet50, res2net50_26w_4s, resnest50d, "
+    "densenet121, densenet_bc_100_12, wrn28_10, vit_tiny_patch16_224, vit_tiny_patch16_224 order=none, "
+    "vit_tiny_patch16_224 order=post, r3d_18, "
+    "r2plus1d_18, resnet50 output_stride=8, densenet121 output_stride=8",
+)
 SVG = "{http://www.w3.org/2000/svg}"
 quiet = Screen(quiet=True)
 

@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+MOST = 40  # names in a hint
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """A hint for an unknown name: "did you mean ...?", or all that is allowed where nothing is near."""
+    """A hint for an unknown name: "did you mean ...?", or what is allowed where nothing is near."""
     names = sorted(names)
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
-    return f"did you mean {' or '.join(close)}?" if close else f"allowed: {', '.join(names)}"
+    if close := difflib.get_close_matches(name, names, n=3, cutoff=0.6):
+        return f"did you mean {' or '.join(close)}?"
+    more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
+    return f"allowed: {', '.join(names[:MOST])}{more}"
 
 
 def change(setting: T, changes: Mapping[str, Any]) -> T:

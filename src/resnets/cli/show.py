@@ -13,7 +13,7 @@ from resnets.cli.output import print_json
 def show(
     networks: Annotated[
         list[str] | None,
-        Argument(metavar="[NETWORK]...", help='"se*" lists; "resnet50 attention=eca" shows one; two are compared.'),
+        Argument(metavar="[NETWORK]...", help="'se*' lists; resnet50 attention=eca shows one; two are compared."),
     ] = None,
     size: Annotated[int | None, Option("--size", min=1, help="Side of the input in pixels; by default the network's own.")] = None,
     sort: Annotated[str | None, Option(help="Of a list: name | parameters | macs | top1; by default as the rows stand.")] = None,
@@ -27,10 +27,15 @@ def show(
     from resnets.screen import Screen
     from resnets.summary import catalogue
 
-    words = networks or ["*"]
+    words: list[str] = []
+    for word in networks or ["*"]:  # changes may follow a network without quotes
+        if "=" in word and " " not in word and words:
+            words[-1] += f" {word}"
+        else:
+            words.append(word)
     many = any(mark in words[0] for mark in "*?[")
     if len(words) > 2 or (many and len(words) > 1):
-        raise ValueError(f"{words}: one network is shown, two are compared, one pattern lists many; quote a network with changes")
+        raise ValueError(f"{words}: one network is shown, two are compared, one pattern lists many")
     if (svg or layers) and (many or len(words) > 1):
         raise ValueError("--svg and --layers show one network")
     if sort and not many:

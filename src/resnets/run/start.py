@@ -9,7 +9,7 @@ from resnets.modelfile import best_weights, is_model_file, read_model
 from resnets.models import Network
 from resnets.models.weights import convert, look_alikes, unseen_differences
 from resnets.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
-from resnets.pretrained import Weights, published_weights, read_state, torchvision_weights
+from resnets.pretrained import Weights, published_accuracy, published_weights, read_state, torchvision_weights
 from resnets.screen import Screen
 from resnets.training.recipe import TrainSettings
 
@@ -28,7 +28,8 @@ def first_weights(settings: TrainSettings, network: Network | None, screen: Scre
                 raise ValueError("ImageNet weights exist for the networks of the papers, not for changed ones")
             return torchvision_weights(network.name, say=screen.say), ""
         except ValueError as error:
-            return None, f"from scratch: {error}"
+            known = [one.weights for one in published_accuracy(network.name) if str(network) == network.name]
+            return None, f"from scratch: {error}" + (f"; there are others: --weights {known[0]}" if known else "")
         except Offline as error:
             screen.warn(f"FROM SCRATCH, without ImageNet weights: they could not be downloaded ({error})")
             return None, "from scratch: offline"
