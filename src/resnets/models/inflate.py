@@ -103,13 +103,13 @@ def _two_plus_one(conv: nn.Conv2d, time_stride: int, width: int) -> nn.Sequentia
     else:
         initialise(over_picture)
         initialise(over_time)
-    return nn.Sequential(over_picture, norm, nn.ReLU(inplace=True), over_time)
+    return nn.Sequential(over_picture, norm, nn.ReLU(inplace=True), over_time).train(conv.training)
 
 
 def _norm(norm: nn.BatchNorm2d) -> nn.BatchNorm3d:
     new = nn.BatchNorm3d(norm.num_features, norm.eps, norm.momentum, device=norm.weight.device)
     new.load_state_dict(norm.state_dict(), assign=True)
-    return new
+    return new.train(norm.training)
 
 
 def _pool(pool: nn.MaxPool2d | nn.AvgPool2d, strides: bool) -> nn.Module:

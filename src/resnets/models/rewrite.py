@@ -23,7 +23,7 @@ from resnets.models.parts import blocks_of, replace
 GROUPS = 32
 
 
-def group_norms(net: nn.Module) -> None:
+def group_norms(net: Any) -> None:
     """Every BatchNorm becomes a GroupNorm of 32 groups (Wu and He 2018, arXiv:1803.08494): no statistics of a batch. Only those of
     pooled maps stay as they are.
 
@@ -31,6 +31,10 @@ def group_norms(net: nn.Module) -> None:
         ValueError: A norm whose channels do not divide into 32 groups.
     """
     replace(net, nn.BatchNorm2d, _group_norm)
+    alone = [name for name, module in net.named_modules() if isinstance(module, nn.GroupNorm) and module.num_channels == GROUPS]
+    if alone:  # a group of one channel needs a second pixel, in the stem or in the last stage
+        halvings = len(net.stage_names) + 1 if any(name.startswith("layer") for name in alone) else 1
+        net.smallest = max(getattr(net, "smallest", 1), 2**halvings + 1)
 
 
 def _group_norm(norm: nn.BatchNorm2d) -> nn.Module:
@@ -123,8 +127,9 @@ def dilate(stages: list[list[nn.Module]], stride: int, output_stride: int) -> No
             continue
         before, dilation = dilation, dilation * step
         for index, block in enumerate(blocks):
+            strides = "conv1" if getattr(block, "stride_in", "3x3") == "1x1" else getattr(block, "spatial", " ")
             for name, module in list(block.named_modules()):
-                first = index == 0 and name.startswith((getattr(block, "spatial", " "), "downsample"))
+                first = index == 0 and name.startswith((strides, "downsample"))
                 if isinstance(module, nn.Conv2d):
                     _widen(module, before if first else dilation)
                 elif isinstance(module, nn.AvgPool2d | BlurPool) and module.stride == 2:

@@ -38,7 +38,9 @@ def draw(network: Network, size: int | None = None) -> str:
         single_norm = isinstance(net.get_submodule(stage.name), NORMS)
         if not (single_norm and parts[-1].blocks == 0):  # the norm of a stem is part of its convolution
             parts.append(_part(net, stage))
-    totals = f"{count_parameters(net) / 1e6:.2f} M parameters, {sum(stage.macs for stage in stages) / 1e9:.2f} G multiply-adds"
+    macs = sum(stage.macs for stage in stages)
+    work = f"{macs / 1e9:.2f} G" if macs >= 1e8 else f"{macs / 1e6:.1f} M"
+    totals = f"{count_parameters(net) / 1e6:.2f} M parameters, {work} multiply-adds"
     return draw_network(f"{network}: {totals}", parts, _opened(net))
 
 
