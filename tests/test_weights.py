@@ -1,13 +1,18 @@
 """Weights that go into a network: what is loaded, adapted, refused, downloaded; and that nothing else touches the network."""
 
+import contextlib
 import hashlib
 import http.server
 import os
 import pickle
 import random
+import re
+import socket
+import struct
 import subprocess
 import sys
 import threading
+import time
 import types
 import zipfile
 from pathlib import Path
@@ -17,13 +22,19 @@ import pytest
 import safetensors.torch
 import torch
 import torchvision
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
-from resnets import create_model
-from resnets.models import weights
-from resnets.models.weights import Offline, is_folded, load_weights, read_state, torchvision_weights
+from resnets import create_model, list_models, pretrained
+from resnets.downloads import Offline, download
+from resnets.imagenet import names_by_wnid
+from resnets.models import Network
+from resnets.models.rows import ROWS
+from resnets.models.weights import convert, is_folded, load_weights, look_alikes, unseen_differences
 from resnets.preprocessing import Preprocessing
+from resnets.pretrained import Published, published_accuracy, read_state, torchvision_weights
 
 SMALL = "resnet18 widths=4-4-8-8 depths=1-1-1-1"
 
@@ -63,6 +74,13 @@ def test_counters_may_be_missing_and_half_precision_is_widened():
     torch.testing.assert_close(target(images()), source(images()), atol=0.02, rtol=0.02)
 
 
+def test_counters_may_be_left_over():
+    frozen = torchvision.models.resnet18(num_classes=5, norm_layer=torchvision.ops.FrozenBatchNorm2d)
+    source = create_model("resnet18", 5)
+    assert set(load_weights(frozen, source.state_dict()).loaded) == set(frozen.state_dict())
+    assert torch.equal(frozen.bn1.running_var, source.bn1.running_var)
+
+
 @torch.no_grad()
 def test_the_head_stays_new_where_classes_differ():
     source, target = trained(classes=5), trained(classes=3, seed=1)
@@ -75,6 +93,18 @@ def test_the_head_stays_new_where_classes_differ():
     torch.testing.assert_close(target.forward_features(images()), source.forward_features(images()), atol=0, rtol=0)
     backbone = {key: value for key, value in source.state_dict().items() if not key.startswith("fc.")}
     assert load_weights(trained(seed=1), backbone).left == ("fc.weight", "fc.bias")
+
+
+@pytest.mark.parametrize("words", [SMALL, "densenet121 depths=1-1-1-1 growth=8", "vit_tiny_patch16_224 width=24 depth=1 size=32"])
+@torch.no_grad()
+def test_a_network_without_classes_takes_the_weights_of_one_with(words):
+    source, target = trained(words), trained(words, classes=0, seed=1)
+    loaded = load_weights(target, source.state_dict())
+    assert set(loaded.loaded) == set(target.state_dict())
+    assert not loaded.left
+    pictures = images()[..., :32, :32]
+    source.reset_classifier(0)
+    torch.testing.assert_close(target(pictures), source(pictures), atol=0, rtol=0)
 
 
 @torch.no_grad()
@@ -121,6 +151,90 @@ def test_folded_statistics_are_recognised():
     assert not is_folded({"fc.weight": torch.zeros(1)})
 
 
+# ---------------------------------------------------------------------------------------------------- look-alikes
+
+
+def shapes(network: Network) -> list[tuple[str, tuple[int, ...]]]:
+    with torch.device("meta"):
+        return [(key, tuple(value.shape)) for key, value in network.build().state_dict().items()]
+
+
+def test_look_alikes_are_the_rows_whose_weights_have_the_same_names_and_shapes():
+    same_count: dict[int, list[str]] = {}
+    for name in list_models():  # only these can have the same shapes
+        same_count.setdefault(ROWS[name].parameters, []).append(name)
+    crowded = [names for names in same_count.values() if len(names) > 1]
+    known = {name: shapes(Network.parse(name)) for names in crowded for name in names}
+    found = {name: look_alikes(Network.parse(name)) for name in list_models()}
+    expected = {
+        name: [other for other in same_count[ROWS[name].parameters] if other != name and known[other] == known[name]]
+        if name in known
+        else []
+        for name in list_models()
+    }
+    assert found == expected
+    assert found["resnetaa50"] == ["resnet50", "resnetblur50"]
+
+
+CHANGES = {  # words that change what is computed, and some that do not (the last two)
+    "stride_in": ["3x3", "1x1"],
+    "antialias": ["none", "blur", "average"],
+    "stem_pool": ["max", "conv", "zero", "none"],
+    "norm": ["batch", "group"],
+    "conv": ["plain", "standardised"],
+    "output_stride": ["32", "16", "8"],
+    "order": ["post", "pre"],
+    "shortcut": ["projection", "average", "none", "zero_pad", "wide"],
+    "spatial": ["conv", "split-2", "split-2-before", "split-4"],
+    "attention": ["none", "se", "eca"],
+    "drop_path": ["0.0", "0.1"],
+    "zero_init": ["false", "true"],
+}
+
+
+@given(st.data())
+@settings(max_examples=80, deadline=None)
+def test_what_weights_do_not_show_is_told_exactly_where_their_names_and_shapes_are_the_same(data):
+    chosen = st.lists(st.sampled_from(sorted(CHANGES)), max_size=2, unique=True)
+    first = {key: data.draw(st.sampled_from(CHANGES[key])) for key in data.draw(chosen)}
+    second = first | {key: data.draw(st.sampled_from(CHANGES[key])) for key in data.draw(chosen)}
+    try:
+        one, two = (Network.parse("resnet50 depths=1-1-1-1", 5, **changes) for changes in (first, second))
+    except ValueError:
+        assume(False)
+    different = {key for key in CHANGES if getattr(one.setting, key) != getattr(two.setting, key)} - {"drop_path", "zero_init"}
+    same = shapes(one) == shapes(two)
+    assert set(unseen_differences(one.setting, two.setting)) == (different if same else set())
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "words"),
+    [
+        ("resnet20", "resnet20 shortcut=none", ["shortcut"]),
+        ("resnet20 shortcut=none", "resnet20 shortcut=projection", []),
+        ("resnet50", "resnetaa50 output_stride=8", ["antialias", "output_stride"]),
+        ("resnet50", "resnetaa50 drop_path=0.1", ["antialias"]),
+        ("resnet50", "resnetaa50 zero_init=true", ["antialias"]),
+        ("resnet50_gn", "resnet50_gn conv=standardised", ["conv"]),
+        ("resnetrs50", "resnetrs50 antialias=blur", []),
+        ("resnetrs50 antialias=average", "resnetrs50 antialias=blur", ["antialias"]),
+        ("resnest50d_4s2x40d", "resnest50d_4s2x40d spatial=split-4", ["spatial"]),
+        ("densenet121 stem=deep", "densenetblur121d", ["antialias"]),
+        ("vit_tiny_patch16_224", "vit_tiny_patch16_224 heads=6", ["heads"]),
+        ("vit_tiny_patch16_224", "vit_tiny_patch16_224 order=none", ["order"]),
+        ("vit_tiny_patch16_224", "vit_tiny_patch16_224 order=post", []),
+        ("resnet50", "resnet50 drop_path=0.1 zero_init=true", []),
+        ("resnet50", "resnet50 time=spatial", []),
+        ("resnet50", "densenet121", []),
+        ("resnet50", "resnet50", []),
+    ],
+)
+def test_what_weights_do_not_show_is_told_by_its_words(one, two, words):
+    settings_of = [Network.parse(text).setting for text in (one, two)]
+    assert sorted(unseen_differences(*settings_of)) == words
+    assert sorted(unseen_differences(*settings_of[::-1])) == words
+
+
 # ---------------------------------------------------------------------------------------------------- files
 
 
@@ -139,9 +253,18 @@ def test_files_of_every_kind_are_read(tmp_path, state):
     torch.save(state, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     torch.save({"state_dict": state, "epoch": 3}, tmp_path / "wrapped.pt")
     torch.save({f"module.{key}": value for key, value in state.items()}, tmp_path / "parallel.pth")
-    for name in ("a.pt", "old.pth", "wrapped.pt", "parallel.pth"):
-        assert same(read_state(tmp_path / name), state), name
+    np.savez(tmp_path / "a.npz", **{key: value.numpy() for key, value in state.items()})
+    for name in ("a.pt", "old.pth", "wrapped.pt", "parallel.pth", "a.npz"):
+        assert same(convert(read_state(tmp_path / name), SMALL), state), name
     assert same(dict(sorted(read_state(tmp_path / "a.safetensors").items())), dict(sorted(state.items())))
+
+
+def test_names_with_slashes_are_kept_in_npz_files_only(tmp_path):
+    array = np.ones((1, 2), np.float32)
+    np.savez(tmp_path / "a.npz", **{"resnet/head/bias": array})
+    torch.save({"resnet/head/bias": torch.ones(1), "fc.bias": torch.ones(1)}, tmp_path / "a.pt")
+    assert list(read_state(tmp_path / "a.npz")) == ["resnet/head/bias"]
+    assert list(read_state(tmp_path / "a.pt")) == ["fc.bias"]
 
 
 def test_what_belongs_to_training_is_left_out(tmp_path, state):
@@ -165,10 +288,14 @@ def test_what_is_no_state_dict_is_refused(tmp_path, content, name):
         read_state(tmp_path / name)
 
 
-@pytest.mark.parametrize("name", ["a.safetensors", "a.pt", "old.pth"])
+@pytest.mark.parametrize("name", ["a.safetensors", "a.pt", "old.pth", "a.npz", "compressed.npz"])
 def test_damaged_files_are_refused(tmp_path, state, name):
     if name == "a.safetensors":
         whole = safetensors.torch.save(state)
+    elif name.endswith(".npz"):
+        save = np.savez if name == "a.npz" else np.savez_compressed
+        save(tmp_path / name, **{key: value.numpy() for key, value in state.items()})
+        whole = (tmp_path / name).read_bytes()
     else:
         torch.save(state, tmp_path / name, _use_new_zipfile_serialization=name != "old.pth")
         whole = (tmp_path / name).read_bytes()
@@ -203,6 +330,9 @@ def test_code_in_a_pickle_is_refused_and_never_executed(tmp_path, state):
     trap = tmp_path / "executed"
     plain, zipped, hidden = tmp_path / "plain.pt", tmp_path / "zipped.pt", tmp_path / "hidden.pth"
     plain.write_bytes(pickle.dumps(Touch(trap), protocol=2))
+    np.savez(tmp_path / "arrays.npz", odd=np.array([Touch(trap)], dtype=object))
+    with pytest.raises(ValueError, match=r"arrays.npz: truncated, or not a state dict \(Object arrays cannot be loaded"):
+        read_state(tmp_path / "arrays.npz")
     torch.save({**state, "extra": Touch(trap)}, zipped)
     torch.save({"state_dict": state, "args": Touch(trap)}, hidden, _use_new_zipfile_serialization=False)
     for path in (plain, zipped, hidden):
@@ -229,46 +359,73 @@ def test_text_and_pictures_are_no_weights(tmp_path):
 
 
 class Server(http.server.BaseHTTPRequestHandler):
-    """Answers with `content`; `mode` is how it misbehaves."""
+    """Answers with `content`, or from where it is asked to go on; `mode` is how it misbehaves."""
 
     content = b""
     mode = "well"
-    asked = 0
+    asked: list[str | None] = []  # noqa: RUF012
+    sent = 0
 
     def do_GET(self):
-        type(self).asked += 1
+        self.asked.append(self.headers["Range"])
+        start = int(re.fullmatch(r"bytes=(\d+)-", self.headers["Range"])[1]) if self.headers["Range"] else 0
         if self.mode == "missing":
-            self.send_error(404)
-            return
+            return self.send_error(404)
         if self.mode == "rubbish":
-            self.wfile.write(b"this is not HTTP\r\n\r\n")
-            return
-        self.send_response(200)
+            return self.wfile.write(b"this is not HTTP\r\n\r\n")
+        if self.mode == "deaf":
+            start = 0
+        elif start >= len(self.content):
+            return self.send_error(416)
+        self.send_response(206 if start else 200)
         if self.mode == "chunked":
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
-            self.wfile.write(b"1000\r\n" + self.content[:100])
-            return
-        self.send_header("Content-Length", str(len(self.content)))
+            return self.wfile.write(b"1000\r\n" + self.content[:100])
+        rest = self.content[start:]
+        self.send_header("Content-Length", str(len(rest)))
+        self.send_header("Content-Range", f"bytes {start}-{len(self.content) - 1}/{len(self.content)}")
         self.end_headers()
-        self.wfile.write(self.content[: len(self.content) // 2] if self.mode == "broken" else self.content)
+        part = rest if self.mode in ("well", "deaf") else rest[: len(rest) // 2]
+        type(self).sent += len(part)
+        self.wfile.write(part)
+        if self.mode == "stalls":
+            time.sleep(1)
+        elif self.mode == "resets":  # to close at once makes the other end see a reset, not an end
+            time.sleep(0.2)
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
 
     def log_message(self, *arguments):
         pass
 
 
+@contextlib.contextmanager
+def serve(content: bytes):
+    """A server of `content`, under a name that carries its digest."""
+    digest = hashlib.sha256(content).hexdigest()
+    handler = type("Handler", (Server,), {"content": content, "asked": []})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        running.handle_error = lambda *arguments: None
+        threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
+        url = f"http://127.0.0.1:{running.server_port}/models/resnet18-{digest[:8]}.pth"
+        yield types.SimpleNamespace(handler=handler, url=url, digest=digest, stop=running.shutdown)
+        running.shutdown()
+
+
 @pytest.fixture
-def server(tmp_path, monkeypatch, state):
+def direct(monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch, state, direct):
     """torchvision's weights of ResNet-18 at a server of our own, and an empty cache for them."""
     torch.save(state, tmp_path / "served.pt")
-    content = (tmp_path / "served.pt").read_bytes()
-    digest = hashlib.sha256(content).hexdigest()
-    handler = type("Handler", (Server,), {"content": content})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{running.server_port}/models/resnet18-{digest[:8]}.pth"
+    with serve((tmp_path / "served.pt").read_bytes()) as running:
         real = torchvision.models.ResNet18_Weights.IMAGENET1K_V1
-        entry = types.SimpleNamespace(url=url, transforms=real.transforms, meta=real.meta, name=real.name)
+        entry = types.SimpleNamespace(url=running.url, transforms=real.transforms, meta=real.meta, name=real.name)
         members = {"IMAGENET1K_V1": entry}
 
         class Tags(dict):
@@ -277,54 +434,119 @@ def server(tmp_path, monkeypatch, state):
 
         monkeypatch.setattr(torchvision.models, "get_model_weights", lambda name: Tags(members))
         monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-        for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-            monkeypatch.delenv(name, raising=False)
-        yield types.SimpleNamespace(
-            handler=handler, url=url, digest=digest, state=state, entry=entry,
-            stop=running.shutdown, target=tmp_path / "torch/hub/checkpoints" / url.rpartition("/")[2],
-        )  # fmt: skip
-        running.shutdown()
+        target = tmp_path / "torch/hub/checkpoints" / running.url.rpartition("/")[2]
+        yield types.SimpleNamespace(**vars(running), state=state, entry=entry, target=target)
+
+
+def beside(server) -> list[str]:
+    """What stands where the file should be, without the digest in its name."""
+    return [path.name.replace(server.digest[:8], "DIGEST") for path in server.target.parent.iterdir()]
 
 
 def test_a_download_is_announced_checked_and_kept(server):
     said: list[str] = []
     found = torchvision_weights("resnet18", say=said.append)
     assert same(found.state, server.state)
-    assert found.source == "torchvision resnet18 IMAGENET1K_V1"
+    assert (found.source, found.network) == ("torchvision resnet18 IMAGENET1K_V1", "resnet18")
     assert found.preprocessing == Preprocessing((224, 224), (256, 256))
+    assert found.classes == tuple(names_by_wnid().values())
     text = "\n".join(said)
     for part in (server.url, "45 MB", "licence BSD-3-Clause", server.digest, str(server.target)):
         assert part in text
-    assert server.handler.asked == 1
+    assert server.handler.asked == [None]
     server.stop()
     again = torchvision_weights("resnet18", "IMAGENET1K_V1", said.append)
     assert same(again.state, server.state)
     assert len(said) == 2  # nothing was said the second time
-    assert os.listdir(server.target.parent) == [server.target.name]  # noqa: PTH208
+    assert beside(server) == ["resnet18-DIGEST.pth"]
 
 
 @pytest.mark.parametrize(
-    ("mode", "message"),
+    ("mode", "message", "left"),
     [
-        ("broken", "broke off at .* of .* bytes"),
-        ("chunked", "IncompleteRead"),
-        ("missing", "Not Found"),
-        ("rubbish", "not HTTP"),
+        ("broken", "broke off at .* of .* bytes; try again to go on, or bring", ["resnet18-DIGEST.pth.partial"]),
+        ("chunked", "IncompleteRead", ["resnet18-DIGEST.pth.partial"]),
+        ("resets", "reset by peer", ["resnet18-DIGEST.pth.partial"]),
+        ("missing", "Not Found", []),
+        ("rubbish", "not HTTP", []),
     ],
 )
-def test_a_bad_answer_is_refused_and_nothing_is_left(server, mode, message):
+def test_a_bad_answer_is_refused_and_never_taken_for_the_file(server, mode, message, left):
     server.handler.mode = mode
     with pytest.raises(Offline, match=message) as refused:
         torchvision_weights("resnet18")
     assert f"bring {server.url} to {server.target} by hand" in str(refused.value)
-    assert not list(server.target.parent.iterdir())
+    assert beside(server) == left
+    server.handler.mode = "well"
+    assert same(torchvision_weights("resnet18").state, server.state)
+    assert beside(server) == ["resnet18-DIGEST.pth"]
+
+
+def test_a_download_goes_on_where_it_broke_off_and_fetches_nothing_twice(server):
+    server.handler.mode, size = "broken", len(server.handler.content)
+    starts = [0]
+    for _ in range(3):  # half of what is left each time
+        with pytest.raises(Offline, match="broke off"):
+            torchvision_weights("resnet18")
+        starts.append(starts[-1] + (size - starts[-1]) // 2)
+    server.handler.mode = "well"
+    assert same(torchvision_weights("resnet18").state, server.state)
+    assert server.handler.asked == [None, *(f"bytes={start}-" for start in starts[1:])]
+    assert server.handler.sent == size
+
+
+@pytest.mark.parametrize("mode", ["stalls", "resets"])
+def test_what_came_before_a_connection_was_lost_is_kept(tmp_path, direct, mode):
+    content = random.Random(0).randbytes(5 << 20)
+    with serve(content) as running:
+        target = tmp_path / "weights" / running.url.rpartition("/")[2]
+        running.handler.mode = mode
+        with pytest.raises(Offline, match=r"timed out|reset by peer"):
+            download(running.url, target, timeout=0.5)
+        running.handler.mode = "well"
+        assert download(running.url, target) == running.digest
+        assert target.read_bytes() == content
+        assert running.handler.asked[1] is not None
+        assert running.handler.sent <= len(content) + (1 << 20)
+
+
+def test_a_server_that_cannot_go_on_starts_anew(server):
+    server.handler.mode = "broken"
+    with pytest.raises(Offline, match="broke off"):
+        torchvision_weights("resnet18")
+    server.handler.mode = "deaf"
+    assert same(torchvision_weights("resnet18").state, server.state)
+    assert server.handler.asked[1] is not None
+    assert beside(server) == ["resnet18-DIGEST.pth"]
+
+
+def test_a_part_as_long_as_the_file_or_longer_is_removed(server):
+    server.target.parent.mkdir(parents=True)
+    partial = server.target.with_name(f"{server.target.name}.partial")
+    for content in (server.handler.content, server.handler.content + b"more"):
+        partial.write_bytes(content)
+        with pytest.raises(Offline, match=r"Range Not Satisfiable; bring .* by hand"):
+            torchvision_weights("resnet18")
+        assert not partial.exists()
+    assert same(torchvision_weights("resnet18").state, server.state)
+
+
+def test_a_part_of_another_file_is_found_out_and_removed(server):
+    server.target.parent.mkdir(parents=True)
+    server.target.with_name(f"{server.target.name}.partial").write_bytes(b"of another file")
+    with pytest.raises(Offline, match="sha256 of what came"):
+        torchvision_weights("resnet18")
+    assert beside(server) == []
+    assert same(torchvision_weights("resnet18").state, server.state)
 
 
 def test_another_digest_is_refused_and_nothing_is_left(server):
     server.handler.content = server.handler.content + b"\0"
-    with pytest.raises(Offline, match=f"sha256 of what came is [0-9a-f]{{64}}, {server.digest[:8]}... was expected"):
+    came = hashlib.sha256(server.handler.content).hexdigest()
+    with pytest.raises(Offline, match=f"sha256 of what came is {came}, {server.digest[:8]}... was expected") as refused:
         torchvision_weights("resnet18")
-    assert not list(server.target.parent.iterdir())
+    assert f"bring {server.url} to {server.target} by hand" in str(refused.value)
+    assert beside(server) == []
 
 
 def test_no_server_says_what_to_bring_and_where_to(server):
@@ -347,24 +569,75 @@ def test_a_damaged_file_in_the_cache_is_not_taken_for_a_network_without_weights(
 
 
 def test_networks_and_tags_that_are_not_there():
-    with pytest.raises(ValueError, match="torchvision has no ImageNet weights for resnet20"):
+    with pytest.raises(ValueError, match="torchvision has no weights for resnet20"):
         torchvision_weights("resnet20")
     with pytest.raises(ValueError, match="no weights IMAGENET1K_V3 for resnet50: did you mean IMAGENET1K_V"):
         torchvision_weights("resnet50", "IMAGENET1K_V3")
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"])
+THEIRS = [
+    *torchvision.models.list_models(module=torchvision.models),
+    *torchvision.models.list_models(module=torchvision.models.video),
+]
+PUBLISHED = {name: name for name in list_models() if name in THEIRS} | {"vit_base_patch16_224": "vit_b_16"}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_every_entry_of_torchvision_has_what_is_said_of_it(name, monkeypatch):
     """Address, size, digest in the name and preprocessing, of the newest and of every other tag; nothing is fetched."""
     said: list[str] = []
-    monkeypatch.setattr(weights, "download", lambda url, target: hashlib.sha256().hexdigest())
-    monkeypatch.setattr(weights, "read_state", lambda path: {})
+    monkeypatch.setattr(pretrained, "download", lambda url, target: hashlib.sha256().hexdigest())
+    monkeypatch.setattr(pretrained, "read_state", lambda path: {})
     monkeypatch.setenv("TORCH_HOME", "nowhere")
-    for tag in ("DEFAULT", *torchvision.models.get_model_weights(name).__members__):
-        found = torchvision_weights(name, tag, said.append)
-        assert found.preprocessing.size == (224, 224)
-        assert found.preprocessing.mean == (0.485, 0.456, 0.406)
-    assert all(f"{name}-" in text and " MB, licence" in text and "(0 MB" not in text for text in said[::2])
+    tags = torchvision.models.get_model_weights(PUBLISHED[name])
+    for tag, entry in [("DEFAULT", tags.DEFAULT), *tags.__members__.items()]:
+        found, theirs = torchvision_weights(name, tag, said.append), entry.transforms()
+        expected = (theirs.crop_size[0], tuple(theirs.mean), tuple(theirs.std), theirs.interpolation.value)
+        ours = found.preprocessing
+        assert (ours.size[0], ours.mean, ours.std, ours.interpolation) == expected
+        assert ours.size[0] == ours.size[1]
+        assert ours.resize == (theirs.resize_size[0], theirs.resize_size[-1])
+        assert len(set(found.classes)) == len(entry.meta["categories"])
+        assert (found.network, found.source) == (name, f"torchvision {PUBLISHED[name]} {entry.name}")
+        assert re.search(r"-[0-9a-f]{8}\.pth$", entry.url)  # so that what comes can be checked
+    assert all(f"/{PUBLISHED[name]}" in text and " MB, licence" in text and "(0 MB" not in text for text in said[::2])
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs", "ours"),
+    [
+        ("r2plus1d_18", "stem.3.weight", "conv1.3.weight"),
+        ("vit_base_patch16_224", "class_token", "cls_token"),
+        ("densenet121", "features.denseblock1.denselayer1.norm.1.weight", "features.denseblock1.denselayer1.norm1.weight"),
+    ],
+)
+def test_names_in_files_of_torchvision_become_ours(name, theirs, ours, monkeypatch):
+    monkeypatch.setattr(pretrained, "download", lambda url, target: hashlib.sha256().hexdigest())
+    monkeypatch.setattr(pretrained, "read_state", lambda path: {theirs: torch.ones(1)})
+    monkeypatch.setenv("TORCH_HOME", "nowhere")
+    assert list(torchvision_weights(name).state) == [ours]
+
+
+def test_published_accuracy_is_that_of_torchvision_and_timm_the_best_first():
+    assert published_accuracy("r3d_18") == [Published("torchvision:KINETICS400_V1", 112, 63.2)]
+    found = published_accuracy("resnet50")
+    for expected in [("torchvision:IMAGENET1K_V1", 224, 76.13), ("torchvision:IMAGENET1K_V2", 224, 80.858)]:
+        assert Published(*expected) in found
+    assert Published("timm:resnet50.a1_in1k", 288, 81.24) in found
+    assert [one.top1 for one in found] == sorted((one.top1 for one in found), reverse=True)
+    assert published_accuracy("vit_base_patch16_224")[0] == Published("torchvision:IMAGENET1K_SWAG_E2E_V1", 384, 85.304)
+    for name in ("resnet20", "preresnet110", "nonsense"):
+        assert published_accuracy(name) == []
+
+
+def test_every_published_accuracy_is_of_weights_that_there_are():
+    timm = pytest.importorskip("timm")
+    known = {f"timm:{name}" for name in timm.list_pretrained()}
+    known |= {f"torchvision:{tag}" for name in PUBLISHED.values() for tag in torchvision.models.get_model_weights(name).__members__}
+    found = [one for name in list_models() for one in published_accuracy(name)]
+    assert {one.weights for one in found} <= known
+    assert len(found) > 150
+    assert all(50 < one.top1 < 90 and one.size >= 112 for one in found)
 
 
 # ---------------------------------------------------------------------------------------------------- nothing else

@@ -207,7 +207,7 @@ def hub_weights(tag: str, network: str | None, say: Say = lambda text: None) -> 
     """
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
-        from huggingface_hub import hf_hub_download, try_to_load_from_cache
+        from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
     except ModuleNotFoundError:
         raise ValueError('weights from the hub need huggingface_hub; run: pip install "resnets[hub]"') from None
@@ -219,8 +219,7 @@ def hub_weights(tag: str, network: str | None, say: Say = lambda text: None) -> 
         try:
             path = Path(hf_hub_download(repository, "model.safetensors"))
         except EntryNotFoundError:  # or nothing answers
-            kept = try_to_load_from_cache(repository, "pytorch_model.bin")
-            path = Path(kept if isinstance(kept, str) else hf_hub_download(repository, "pytorch_model.bin"))
+            path = Path(hf_hub_download(repository, "pytorch_model.bin"))
     except (RepositoryNotFoundError, HFValidationError):
         raise ValueError(f"the hub has no {repository}; look for the tags of {tag.partition('.')[0]} there") from None
     except failures as error:

@@ -66,6 +66,8 @@ class SelectiveKernel(nn.Module):
         if split not in ("half", "full"):
             raise ValueError(f"{split!r}; allowed: half, full")
         self.halves = split == "half"
+        if self.halves and conv.in_channels % 2:
+            raise ValueError(f"{conv.in_channels} channels do not divide into two halves; use an even number, or sk-...-full")
         channels = conv.out_channels
         self.paths = nn.ModuleList(
             ConvNorm(conv.in_channels // (2 if self.halves else 1), channels, conv.stride, conv.groups, dilation)

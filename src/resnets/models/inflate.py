@@ -45,7 +45,8 @@ def inflate(net: Any, kinds: str | Sequence[str] = "full", published: bool = Fal
             raise ValueError(f"{type(module).__name__} has no form in three dimensions")
     for name, kind in zip(stages, kinds, strict=False):
         for block in getattr(net, name):
-            _inflate(block, kind, True, _published_width(block.conv1) if published else None)
+            plain = isinstance(block.conv1, nn.Conv2d)  # a selective kernel has no width of the paper's
+            _inflate(block, kind, True, _published_width(block.conv1) if published and plain else None)
     _inflate(net, kinds[0], False, 45 if published else None)  # the stem, and all else that is left
     return net
 
@@ -67,7 +68,8 @@ def _conv(conv: nn.Conv2d, kind: str, strides: bool, width: int | None) -> nn.Mo
     pointwise = conv.kernel_size == (1, 1)
     time_stride = conv.stride[0] if strides else 1
     if kind == "2plus1" and not pointwise:
-        return _two_plus_one(conv, time_stride, width or 2 * conv.out_channels)
+        whole = max(1, (width or 0) // conv.groups) * conv.groups
+        return _two_plus_one(conv, time_stride, whole if width else 2 * conv.out_channels)
     reach = 1 if kind == "full" and not pointwise else 0
     new = nn.Conv3d(
         *(conv.in_channels, conv.out_channels, (2 * reach + 1, *conv.kernel_size), (time_stride, *conv.stride)),  # type: ignore[arg-type]

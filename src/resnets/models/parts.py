@@ -9,9 +9,15 @@ from torch import Tensor, nn
 
 
 def initialise(net: nn.Module, mode: Literal["fan_in", "fan_out"] = "fan_out") -> None:
-    """Draws the weights of all convolutions anew (He et al. 2015, arXiv:1502.01852): keeps the variance through ReLUs."""
+    """Draws the weights of all convolutions anew (He et al. 2015, arXiv:1502.01852): keeps the variance through ReLUs.
+
+    Raises:
+        ValueError: A convolution that was divided until no channel was left.
+    """
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d):
+            if not module.weight.numel():
+                raise ValueError("a layer has no channels: choose larger widths, or divide them less")
             nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")
 
 

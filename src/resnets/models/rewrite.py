@@ -18,6 +18,7 @@ from torchvision.ops import StochasticDepth
 
 from resnets.models.attention import PooledNorm
 from resnets.models.densenet import DenseLayer
+from resnets.models.layers import ZeroPad
 from resnets.models.parts import blocks_of, replace
 
 GROUPS = 32
@@ -132,6 +133,8 @@ def dilate(stages: list[list[nn.Module]], stride: int, output_stride: int) -> No
                 first = index == 0 and name.startswith((strides, "downsample"))
                 if isinstance(module, nn.Conv2d):
                     _widen(module, before if first else dilation)
+                elif isinstance(module, ZeroPad):
+                    module.stride = 1
                 elif isinstance(module, nn.AvgPool2d | BlurPool) and module.stride == 2:
                     parent, _, child = name.rpartition(".")
                     setattr(block.get_submodule(parent), child, _at_stride_one(module, in_shortcut="downsample" in name))
