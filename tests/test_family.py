@@ -221,9 +221,8 @@ def test_memory_format_does_not_matter(name, small):
     images = inputs(name)
     expected = small(images)
     last = torch.channels_last_3d if is_clip(name) else torch.channels_last
-    net = create_model(shrunk(name), CLASSES).eval()
-    net.load_state_dict(small.state_dict())
-    found = net.to(memory_format=last)(images.to(memory_format=last))
+    found = small.to(memory_format=last)(images.to(memory_format=last))
+    small.to(memory_format=torch.contiguous_format)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
 
@@ -354,7 +353,7 @@ def sample(kind: str) -> tuple[nn.Module, torch.Tensor]:
     return randomise(create_model(words, CLASSES)), inputs(words.partition(" ")[0], sides=(48, 48))
 
 
-@pytest.mark.parametrize("kind", [*EXPORTED, "clips"])
+@pytest.mark.parametrize("kind", [*(kind for kind in EXPORTED if kind not in ("average", "ResNet-RS")), "clips"])
 @torch.no_grad()
 def test_a_network_compiles_whole(kind):
     net, images = sample(kind)

@@ -35,7 +35,8 @@ WITHOUT_TORCH = (
 )
 TORCH = ("torch", "torchvision", "torchmetrics", "timm", "onnxscript", "safetensors")
 BUDGETS = {
-    "models": 1300,
+    "models": 1850,  # 1,300 were thought enough: 156 of them are rows, a third of the others docstrings
+    "summary": 550,
     "data": 1000,
     "training": 900,
     "tasks": 900,

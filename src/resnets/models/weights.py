@@ -20,10 +20,9 @@ from resnets.models.zoo import Network
 
 Rule = tuple[str, str | Callable[[re.Match[str]], str]]
 
-# What stands before the keys of a network that is part of another: DistributedDataParallel, Lightning, torchvision's detection and
-# segmentation. All without it belongs to that other.
-PREFIXES = ("module.", "model.", "net.", "backbone.body.", "backbone.")
-OTHERS = ("rpn.", "roi_heads.", "aux_classifier.")  # never ours
+# What stands before the keys of a network that is part of another: torch.compile, DistributedDataParallel, Lightning, torchvision's
+# detection and segmentation. All without it belongs to that other.
+PREFIXES = ("_orig_mod.", "module.", "model.", "net.", "backbone.body.", "backbone.")
 UNSEEN = (  # may change neither names nor shapes of weights
     *("stride_in", "antialias", "stem_pool", "conv", "output_stride", "order", "shortcut", "spatial", "heads"),
 )
@@ -45,7 +44,6 @@ def convert(state: Mapping[str, Any], model: str) -> dict[str, Tensor]:
         ValueError: The network is unknown.
     """
     setting = Network.parse(model).setting
-    state = {key: value for key, value in state.items() if not key.startswith(OTHERS)}
     for prefix in PREFIXES:
         if any(key.startswith(prefix) for key in state):
             state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
