@@ -66,10 +66,10 @@ def words(setting: Any, base: Any) -> str:
 
 
 def word(value: Any) -> str:
-    """One value as a word: tuples with dashes, booleans as true and false."""
+    """One value as a word: tuples with dashes, booleans as true and false, nothing as none."""
     if isinstance(value, tuple):
         return "-".join(map(str, value))
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
 def parse_words(text: str) -> tuple[str, dict[str, str]]:
