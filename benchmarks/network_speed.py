@@ -77,9 +77,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=["resnet50", "resnext50_32x4d", "densenet121"])
     parser.add_argument("--rounds", type=int, default=15)
     given = parser.parse_args()
-    print(
-        f"torch {torch.__version__}, torchvision {torchvision.__version__}, {torch.get_num_threads()} threads, 224 px, channels_last"
-    )
+    print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, {torch.get_num_threads()} threads, 224 px, NHWC")
     for name in given.names:
         for words, make_step, batch in (("forward", forward_step, 8), ("training step", training_step, 8)):
             ratios = compare(name, make_step, batch, given.rounds)
