@@ -96,6 +96,15 @@ def test_both_readmes_have_the_same_parts():
     assert set(re.findall(r"\d[\d.,]*\d", read(READMES[0]))) == set(re.findall(r"\d[\d.,]*\d", read(READMES[1])))
 
 
+def test_the_networks_are_counted():
+    resnets = pytest.importorskip("torch") and importlib.import_module("resnets")
+    count = len(resnets.list_models())
+    assert f"\n{count} by name" in read("README.md")
+    assert f"이름이 있는 신경망은 {count}개" in read("README.ko.md")
+    assert f"names {count} networks" in read("docs/architecture.md")
+    assert f"Networks: {count} by name" in read("CHANGELOG.md")
+
+
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_nothing_is_left_open(name):
     assert not re.findall(r"\{\{.*?\}\}|TODO|FIXME|TBD", read(name))

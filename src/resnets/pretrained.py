@@ -142,7 +142,7 @@ def published_accuracy(network: str) -> list[Published]:
 
 @cache
 def _timm_results() -> list[dict[str, str]]:
-    lines = files("resnets.models").joinpath("published.tsv").read_text(encoding="utf-8").splitlines()
+    lines = files("resnets").joinpath("published.tsv").read_text(encoding="utf-8").splitlines()
     return list(csv.DictReader((line for line in lines if not line.startswith("#")), delimiter="\t"))
 
 

@@ -23,9 +23,8 @@ Rule = tuple[str, str | Callable[[re.Match[str]], str]]
 # What stands before the keys of a network that is part of another: torch.compile, DistributedDataParallel, Lightning, torchvision's
 # detection and segmentation. All without it belongs to that other.
 PREFIXES = ("_orig_mod.", "module.", "model.", "net.", "backbone.body.", "backbone.")
-UNSEEN = (  # may change neither names nor shapes of weights
-    *("stride_in", "antialias", "stem_pool", "conv", "output_stride", "order", "shortcut", "spatial", "heads"),
-)
+# May change neither names nor shapes of weights
+UNSEEN = ("stride_in", "antialias", "stem_pool", "conv", "output_stride", "order", "shortcut", "spatial", "heads")
 IDLE = ("drop_path", "zero_init")  # nor what a trained network answers
 FOLDED_VARIANCE = 1 - 1e-5  # with BatchNorm's eps of 1e-5 it divides by exactly one
 

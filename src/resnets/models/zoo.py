@@ -82,9 +82,8 @@ def build_resnet(setting: ResNetSetting, num_classes: int, in_channels: int) -> 
     if setting.zero_init:
         zero_branches(net)
     if setting.output_stride < 32:
-        dilate(
-            [list(getattr(net, name)) for name in net.stage_names], 2 if setting.stem_pool == "none" else 4, setting.output_stride
-        )
+        stride = 2 if setting.stem_pool == "none" else 4  # of the stem
+        dilate([list(getattr(net, name)) for name in net.stage_names], stride, setting.output_stride)
     if setting.time != ("none",):
         inflate(net, setting.time if len(setting.time) > 1 else setting.time[0], published=True)
     return net

@@ -36,9 +36,7 @@ from resnets.training.recipe import TrainSettings, choose_device, memory_for_pic
 Callback = Callable[[Row], Any]
 ROWS_AN_EPOCH = 5  # lines of results.csv
 VALIDATIONS = 20  # at most about so many in a run
-MANY_ROWS = (
-    200  # results.csv is written whole: beyond so many every second time, then every third, so that cost stays in proportion
-)
+MANY_ROWS = 200  # results.csv is written whole: beyond so many every second time, then every third, so cost stays in proportion
 
 
 @dataclass
