@@ -2,8 +2,9 @@
 
     python benchmarks/genuine.py resnet50 resnet50.safetensors photos/
 
-The state dict is torchvision's; `photos/` is any folder of pictures. Prints how many top-1 answers are the same, and the largest
-difference of a probability and of an input pixel; where there is a folder for each WordNet id, also how often each is right.
+The state dict is torchvision's; `photos/` is any folder of pictures. Prints how many top-1 answers
+are the same, and the largest difference of a probability and of an input pixel; where there is a
+folder for each WordNet id, also how often each is right.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from resnets.screen import Screen
 @torch.inference_mode()
 def main() -> None:
     """Compares and prints."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("network")
     parser.add_argument("weights", type=Path)
     parser.add_argument("photos", type=Path)
@@ -49,8 +52,9 @@ def main() -> None:
                      expected.argmax() == label, answer.argmax() == label))  # fmt: skip
     same, probability, pixel, their_right, our_right = map(np.array, zip(*rows, strict=True))
     print(
-        f"{given.network}: same answer for {same.sum()} of {len(rows)} pictures; right: {our_right.sum()}, torchvision "
-        f"{their_right.sum()}; largest difference of a probability {probability.max():.1e}, of a normalised input {pixel.max():.1e}"
+        f"{given.network}: same answer for {same.sum()} of {len(rows)} pictures; right:"
+        f" {our_right.sum()}, torchvision {their_right.sum()}; largest difference of a probability"
+        f" {probability.max():.1e}, of a normalised input {pixel.max():.1e}"
     )
 
 

@@ -1,9 +1,11 @@
-"""Networks of this package beside torchvision's own of the same name: forward and training step, alternating in one run.
+"""Networks of this package beside torchvision's own of the same name: forward and training step,
+alternating in one run.
 
     python benchmarks/network_speed.py [resnet50 resnext50_32x4d densenet121] [--rounds 15]
 
-Same weights, same input, same memory format; what is timed is the network and nothing else. A ratio above 1 means that ours is
-faster. Each round runs both, in turns first and second; the median of the rounds' ratios is told with its quartiles.
+Same weights, same input, same memory format; what is timed is the network and nothing else. A ratio
+above 1 means that ours is faster. Each round runs both, in turns first and second; the median of
+the rounds' ratios is told with its quartiles.
 """
 
 from __future__ import annotations
@@ -53,7 +55,12 @@ def seconds(step: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def compare(name: str, make_step: Callable[[nn.Module, Tensor], Callable[[], object]], batch: int, rounds: int) -> list[float]:
+def compare(
+    name: str,
+    make_step: Callable[[nn.Module, Tensor], Callable[[], object]],
+    batch: int,
+    rounds: int,
+) -> list[float]:
     """Torchvision's seconds over ours, for each round."""
     torch.manual_seed(0)
     theirs, ours = torchvision.models.get_model(name, weights=None), create_model(name)
@@ -73,17 +80,26 @@ def compare(name: str, make_step: Callable[[nn.Module, Tensor], Callable[[], obj
 
 def main() -> None:
     """Prints a line for each network and step."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*", default=["resnet50", "resnext50_32x4d", "densenet121"])
     parser.add_argument("--rounds", type=int, default=15)
     given = parser.parse_args()
-    print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, {torch.get_num_threads()} threads, 224 px, NHWC")
+    print(
+        f"torch {torch.__version__}, torchvision {torchvision.__version__},"
+        f" {torch.get_num_threads()} threads, 224 px, NHWC"
+    )
     for name in given.names:
-        for words, make_step, batch in (("forward", forward_step, 8), ("training step", training_step, 8)):
+        for words, make_step, batch in (
+            ("forward", forward_step, 8),
+            ("training step", training_step, 8),
+        ):
             ratios = compare(name, make_step, batch, given.rounds)
             low, middle, high = statistics.quantiles(ratios, n=4)
             print(
-                f"{name:18} {words:14} batch {batch}: {middle:.3f} times as fast [{low:.3f}, {high:.3f}], {given.rounds} rounds",
+                f"{name:18} {words:14} batch {batch}: {middle:.3f} times as fast [{low:.3f},"
+                f" {high:.3f}], {given.rounds} rounds",
                 flush=True,
             )
 

@@ -1,12 +1,15 @@
-"""Compares every network of the family with timm's and torchvision's of the same name, number by number.
+"""Compares every network of the family with timm's and torchvision's of the same name, number by
+number.
 
     python benchmarks/parity.py -o docs/parity.md             # all of them, some minutes
     python benchmarks/parity.py 'resnet50*' 'densenet*'       # some
-    python benchmarks/parity.py --reference FILE ...          # and the rows with a list of published numbers
+    python benchmarks/parity.py --reference FILE ...          # and the rows with a list of
+    published numbers
 
-Each network is compared with each of its peers. The state dict goes over, through `convert` where names differ. Parameters and
-multiply-adds of both are the row's. Logits in float32 at a small input are equal; so are, up to 60 M parameters, logits and running
-statistics of a training pass in float64. A fresh network hides its branches: norms and what is zero are drawn anew before.
+Each network is compared with each of its peers. The state dict goes over, through `convert` where
+names differ. Parameters and multiply-adds of both are the row's. Logits in float32 at a small input
+are equal; so are, up to 60 M parameters, logits and running statistics of a training pass in
+float64. A fresh network hides its branches: norms and what is zero are drawn anew before.
 """
 
 from __future__ import annotations
@@ -40,7 +43,9 @@ LOGITS = 1e-4  # allowed in float32, relative to the largest logit
 SPREAD = 1e-3  # by which the logits of two pictures must differ at least, or they show nothing
 TRAINING = 1e-6  # allowed in float64
 LARGEST = 60e6  # parameters up to which a training pass is compared
-PUBLISHED = 127  # names in torchvision 0.29.1 and timm 1.0.31, without those refused; three Transformers are compared besides
+# names in torchvision 0.29.1 and timm 1.0.31, without those refused; three Transformers are
+# compared besides
+PUBLISHED = 127
 MODULES = ("resnet", "resnetv2", "densenet", "sknet", "res2net", "resnest", "senet")  # of timm
 PAGE = """# Equal to timm and torchvision, number by number
 
@@ -58,7 +63,8 @@ allowed 1e-6; networks up to 60 M parameters; empty where not compared).
 
 @dataclass(frozen=True)
 class Result:
-    """One comparison. Differences are relative to the largest value, the worst of all peers; None where none was made."""
+    """One comparison. Differences are relative to the largest value, the worst of all peers; None
+    where none was made."""
 
     name: str
     peers: str
@@ -76,25 +82,43 @@ def names() -> list[str]:
 
 
 def published() -> set[str]:
-    """What timm and torchvision have of the family and is not refused; detection and segmentation put other things behind it."""
-    homes = {name: torchvision.models.get_model_builder(name).__module__ for name in torchvision.models.list_models()}
-    found = [name for name, home in homes.items() if re.fullmatch(r"torchvision\.models\.(\w+\.)?(resnet|densenet)", home)]
+    """What timm and torchvision have of the family and is not refused; detection and segmentation
+    put other things behind it."""
+    homes = {
+        name: torchvision.models.get_model_builder(name).__module__
+        for name in torchvision.models.list_models()
+    }
+    found = [
+        name
+        for name, home in homes.items()
+        if re.fullmatch(r"torchvision\.models\.(\w+\.)?(resnet|densenet)", home)
+    ]
     found += [name for module in MODULES for name in timm.list_models(module=module)]
-    return {name for name in found if not any(fnmatch.fnmatch(name, pattern) for pattern in REFUSED)}
+    return {
+        name for name in found if not any(fnmatch.fnmatch(name, pattern) for pattern in REFUSED)
+    }
 
 
 def miscounted() -> list[str]:
     """What keeps the names compared from being exactly those published; nothing where they are."""
     compared = {name for name in names() if not isinstance(ROWS[name].setting, TransformerSetting)}
     problems = [f"{name}: neither compared nor refused" for name in sorted(published() - compared)]
-    problems += [f"{name}: neither in timm nor in torchvision" for name in sorted(compared - published())]
-    return problems + [f"{len(compared)} names instead of {PUBLISHED}"] * (len(compared) != PUBLISHED)
+    problems += [
+        f"{name}: neither in timm nor in torchvision" for name in sorted(compared - published())
+    ]
+    return problems + [f"{len(compared)} names instead of {PUBLISHED}"] * (
+        len(compared) != PUBLISHED
+    )
 
 
 def differing(reference: Path) -> list[str]:
-    """Where the rows are not what a list of published networks says (name, source, params, macs, input_size each)."""
+    """Where the rows are not what a list of published networks says (name, source, params, macs,
+    input_size each)."""
     entries = json.loads(reference.read_text(encoding="utf-8"))
-    problems = [f"{name}: not in {reference.name}" for name in sorted(published() - {entry["name"] for entry in entries})]
+    problems = [
+        f"{name}: not in {reference.name}"
+        for name in sorted(published() - {entry["name"] for entry in entries})
+    ]
     for entry in entries:
         said = (entry["params"], entry["macs"], entry["input_size"][-1])
         row = ROWS.get(entry["name"])
@@ -113,7 +137,8 @@ def make_peers(name: str) -> Iterator[tuple[str, nn.Module]]:
 
 @torch.no_grad()
 def randomise(net: nn.Module) -> None:
-    """Norms as of a trained network, mild enough that logits stay small, and nothing that is zero."""
+    """Norms as of a trained network, mild enough that logits stay small, and nothing that is
+    zero."""
     generator = torch.Generator().manual_seed(0)
     for module in net.modules():
         statistics = getattr(module, "running_mean", None) is not None
@@ -134,7 +159,8 @@ def sides(row: Row) -> tuple[int, ...]:
 
 
 def pictures(row: Row, count: int) -> torch.Tensor:
-    """Noise, small, with odd sides on the way down, each louder than the one before: equally loud ones give like logits."""
+    """Noise, small, with odd sides on the way down, each louder than the one before: equally loud
+    ones give like logits."""
     shape: tuple[int, ...] = (4, 48, 56) if row.classes == 400 else (72, 56)
     if isinstance(row.setting, TransformerSetting):
         shape = sides(row)  # the only ones that it has learned places for
@@ -157,12 +183,15 @@ def multiply_adds(net: nn.Module, row: Row) -> int:
 
 
 def compare(name: str, thorough: bool = True) -> Result:
-    """All comparisons of one network, or only what takes a second: neither training nor its peers' multiply-adds."""
+    """All comparisons of one network, or only what takes a second: neither training nor its peers'
+    multiply-adds."""
     row = ROWS[name]
     torch.manual_seed(0)
     with torch.device("meta"):  # its weights come from the peers
         ours = create_model(name)
-    counts = {"ours": (count_parameters(ours), sum(stage.macs for stage in summarise(ours, sides(row))))}
+    counts = {
+        "ours": (count_parameters(ours), sum(stage.macs for stage in summarise(ours, sides(row))))
+    }
     ours.to_empty(device="cpu")
     sources, keys, logits, spread, training, statistics = [], [], [], [], [], []
     for source, peer in make_peers(name):
@@ -176,7 +205,11 @@ def compare(name: str, thorough: bool = True) -> Result:
             logits.append(difference(ours(images), theirs))
         spread.append(difference(*theirs))
         if thorough and counts["ours"][0] <= LARGEST:
-            ours, peer, images = ours.double().train(), peer.double().train(), pictures(row, 4).double()
+            ours, peer, images = (
+                ours.double().train(),
+                peer.double().train(),
+                pictures(row, 4).double(),
+            )
             with torch.no_grad():
                 training.append(difference(ours(images), peer(images)))
             own, after = ours.state_dict(), convert(peer.state_dict(), name)
@@ -184,7 +217,9 @@ def compare(name: str, thorough: bool = True) -> Result:
         if thorough:
             counts[source] = (count_parameters(peer), multiply_adds(peer, row))
     worst = (max(values, default=None) for values in (training, statistics))
-    return Result(name, ", ".join(sources), ", ".join(keys), counts, max(logits), min(spread), *worst)
+    return Result(
+        name, ", ".join(sources), ", ".join(keys), counts, max(logits), min(spread), *worst
+    )
 
 
 def judge(result: Result) -> str:
@@ -192,9 +227,14 @@ def judge(result: Result) -> str:
     row = ROWS[result.name]
     problems = []
     for whose, (parameters, macs) in result.counts.items():
-        problems += [f"parameters of {whose} {parameters} for {row.parameters}"] * (parameters != row.parameters)
+        problems += [f"parameters of {whose} {parameters} for {row.parameters}"] * (
+            parameters != row.parameters
+        )
         problems += [f"multiply-adds of {whose} {macs} for {row.macs}"] * (macs != row.macs)
-    training = [("training logits", result.training, TRAINING), ("running statistics", result.statistics, TRAINING)]
+    training = [
+        ("training logits", result.training, TRAINING),
+        ("running statistics", result.statistics, TRAINING),
+    ]
     for what, value, allowed in [("logits", result.logits, LOGITS), *training]:
         if value is not None and not value <= allowed:  # also what is not a number
             problems.append(f"{what} differ by {value:.1e}")
@@ -208,24 +248,45 @@ def page(results: list[tuple[Result, str]], command: str) -> str:
     lines = []
     for result, problem in results:
         parameters, macs = result.counts["ours"]
-        values = ["" if value is None else f"{value:.1e}" for value in (result.logits, result.training, result.statistics)]
-        words = [result.name, result.peers, result.keys, f"{parameters:,}", f"{macs / 1e9:.3f}", *values, problem or "yes"]
+        values = [
+            "" if value is None else f"{value:.1e}"
+            for value in (result.logits, result.training, result.statistics)
+        ]
+        words = [
+            result.name,
+            result.peers,
+            result.keys,
+            f"{parameters:,}",
+            f"{macs / 1e9:.3f}",
+            *values,
+            problem or "yes",
+        ]
         lines.append(f"| {' | '.join(words)} |\n")
-    libraries = f"torch {torch.__version__}, torchvision {torchvision.__version__}, timm {timm.__version__}"
+    libraries = (
+        f"torch {torch.__version__}, torchvision {torchvision.__version__}, timm {timm.__version__}"
+    )
     agree = f"{sum(not problem for _, problem in results)} of {len(results)}"
-    return PAGE.format(command=command, libraries=libraries, agree=agree, published=PUBLISHED) + "".join(lines)
+    return PAGE.format(
+        command=command, libraries=libraries, agree=agree, published=PUBLISHED
+    ) + "".join(lines)
 
 
 def main() -> None:
     """Runs the comparisons and writes the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("patterns", nargs="*")
     parser.add_argument("-o", "--output", type=Path)
     parser.add_argument("--reference", type=Path)
     given = parser.parse_args()
     problems = miscounted() + (differing(given.reference) if given.reference else [])
     print(*problems, sep="\n", end="\n" * bool(problems))
-    wanted = [name for name in names() if any(fnmatch.fnmatch(name, pattern) for pattern in given.patterns or ["*"])]
+    wanted = [
+        name
+        for name in names()
+        if any(fnmatch.fnmatch(name, pattern) for pattern in given.patterns or ["*"])
+    ]
     results = []
     for number, name in enumerate(wanted, 1):
         start = time.monotonic()
@@ -234,7 +295,9 @@ def main() -> None:
         print(f"{told}  {time.monotonic() - start:.1f} s", flush=True)
         gc.collect()  # the largest pair takes 8 GB
     if given.output:
-        command = shlex.join(["python", "benchmarks/parity.py", *given.patterns, "-o", str(given.output)])
+        command = shlex.join(
+            ["python", "benchmarks/parity.py", *given.patterns, "-o", str(given.output)]
+        )
         given.output.write_text(page(results, command), encoding="utf-8")
     raise SystemExit(bool(problems) or not results or any(problem for _, problem in results))
 

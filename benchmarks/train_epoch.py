@@ -1,10 +1,12 @@
-"""Whole training epochs, pictures to updated weights: this package beside a plain PyTorch loop, alternating in one run.
+"""Whole training epochs, pictures to updated weights: this package beside a plain PyTorch loop,
+alternating in one run.
 
     python benchmarks/train_epoch.py FOLDER [--rounds 5] [--pictures 6400]
 
-FOLDER holds `train/CLASS/*` of 32 px pictures (CIFAR-10 as files). Both sides train ResNet-20 with the same optimizer, batch
-size and augmentation (shift by up to 4 px, flip). The plain loop is what a careful user writes: torchvision's ImageFolder and
-transforms, a DataLoader with one worker a core, eager NCHW. Reading into memory is timed apart and reported.
+FOLDER holds `train/CLASS/*` of 32 px pictures (CIFAR-10 as files). Both sides train ResNet-20 with
+the same optimizer, batch size and augmentation (shift by up to 4 px, flip). The plain loop is what
+a careful user writes: torchvision's ImageFolder and transforms, a DataLoader with one worker a
+core, eager NCHW. Reading into memory is timed apart and reported.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ from resnets.training.recipe import TrainSettings
 BATCH = 128
 
 
-def plain_loop(folder: Path, samples: list[Sample]) -> tuple[nn.Module, torch.optim.Optimizer, torch.utils.data.DataLoader]:
+def plain_loop(
+    folder: Path, samples: list[Sample]
+) -> tuple[nn.Module, torch.optim.Optimizer, torch.utils.data.DataLoader]:
     """What a careful user writes."""
     transform = v2.Compose(
         [
@@ -51,13 +55,24 @@ def plain_loop(folder: Path, samples: list[Sample]) -> tuple[nn.Module, torch.op
     place = {path: number for number, (path, _) in enumerate(data.samples)}
     data = torch.utils.data.Subset(data, [place[str(sample.path)] for sample in samples])
     loader = torch.utils.data.DataLoader(
-        data, BATCH, shuffle=True, num_workers=os.cpu_count() or 1, drop_last=True, persistent_workers=True
+        data,
+        BATCH,
+        shuffle=True,
+        num_workers=os.cpu_count() or 1,
+        drop_last=True,
+        persistent_workers=True,
     )
     net = create_model("resnet20")
-    return net, torch.optim.SGD(net.parameters(), 0.1, 0.9, weight_decay=5e-4, nesterov=True), loader
+    return (
+        net,
+        torch.optim.SGD(net.parameters(), 0.1, 0.9, weight_decay=5e-4, nesterov=True),
+        loader,
+    )
 
 
-def plain_epoch(net: nn.Module, optimizer: torch.optim.Optimizer, loader: torch.utils.data.DataLoader) -> int:
+def plain_epoch(
+    net: nn.Module, optimizer: torch.optim.Optimizer, loader: torch.utils.data.DataLoader
+) -> int:
     """One epoch of it; gives the number of pictures."""
     net.train()
     count = 0
@@ -71,7 +86,9 @@ def plain_epoch(net: nn.Module, optimizer: torch.optim.Optimizer, loader: torch.
 
 def main() -> None:
     """Alternates epochs of both and prints medians and ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--pictures", type=int, default=6400)
@@ -85,11 +102,17 @@ def main() -> None:
     for _ in pictures.fill():
         pass
     reading = time.perf_counter() - tick
-    batches = TrainingBatches(pictures, class_indices(samples, found.classes), BATCH, Augmentation("shift"), seed=0)
+    batches = TrainingBatches(
+        pictures, class_indices(samples, found.classes), BATCH, Augmentation("shift"), seed=0
+    )
     per_epoch = batches.steps_per_epoch
     device = torch.device("cpu")
     settings = TrainSettings("", lr=0.1, weight_decay=5e-4)
-    state = make_state(create_model("resnet20").to(memory_format=torch.channels_last), settings, per_epoch * (options.rounds + 1))
+    state = make_state(
+        create_model("resnet20").to(memory_format=torch.channels_last),
+        settings,
+        per_epoch * (options.rounds + 1),
+    )
     hooks = Hooks(lambda state: {"val_accuracy": None}, lambda state: None)
     net, optimizer, loader = plain_loop(options.folder, samples)
 
@@ -97,17 +120,31 @@ def main() -> None:
     for number in range(options.rounds + 1):  # the first round warms up and is not counted
         tick = time.perf_counter()
         plan = Plan(Schedule(0.1, per_epoch * (number + 1), 0), per_epoch, per_epoch, 10**9)
-        train_steps(state, islice(batches.from_step(state.step, device), per_epoch), Classification(), plan, hooks)
+        train_steps(
+            state,
+            islice(batches.from_step(state.step, device), per_epoch),
+            Classification(),
+            plan,
+            hooks,
+        )
         ours.append(per_epoch * BATCH / (time.perf_counter() - tick))
         tick = time.perf_counter()
         count = plain_epoch(net, optimizer, loader)
         theirs.append(count / (time.perf_counter() - tick))
-        print(f"round {number}: {ours[-1]:.0f} against {theirs[-1]:.0f} pictures/s, ratio {ours[-1] / theirs[-1]:.2f}", flush=True)
+        print(
+            f"round {number}: {ours[-1]:.0f} against {theirs[-1]:.0f} pictures/s, ratio"
+            f" {ours[-1] / theirs[-1]:.2f}",
+            flush=True,
+        )
     ratios = [a / b for a, b in zip(ours[1:], theirs[1:], strict=True)]
-    print(f"\n{len(samples):,} pictures read in {reading:.1f} s; {os.cpu_count()} cores, torch {torch.__version__}")
     print(
-        f"median of {options.rounds} epochs: {statistics.median(ours[1:]):.0f} against {statistics.median(theirs[1:]):.0f} "
-        f"pictures/s; ratio {statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}]"
+        f"\n{len(samples):,} pictures read in {reading:.1f} s; {os.cpu_count()} cores, torch"
+        f" {torch.__version__}"
+    )
+    print(
+        f"median of {options.rounds} epochs: {statistics.median(ours[1:]):.0f} against"
+        f" {statistics.median(theirs[1:]):.0f} pictures/s; ratio {statistics.median(ratios):.2f}"
+        f" [{min(ratios):.2f}, {max(ratios):.2f}]"
     )
 
 

@@ -2,8 +2,8 @@
 
 import os
 
-# Before torch is imported, here and in what the tests start: for networks as small as these, threads cost more than they save,
-# and on a busy machine they wait for one another.
+# Before torch is imported, here and in what the tests start: for networks as small as these,
+# threads cost more than they save, and on a busy machine they wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np

@@ -1,4 +1,5 @@
-"""The command line: what is on stdout, what on stderr, which exit code, and what is left on the disk."""
+"""The command line: what is on stdout, what on stderr, which exit code, and what is left on the
+disk."""
 
 import contextlib
 import csv
@@ -35,7 +36,10 @@ class Done(NamedTuple):
 def resnets(*words) -> Done:
     """`resnets WORDS` in this process: no second torch has to be loaded."""
     out, err, before = io.BytesIO(), io.StringIO(), sys.argv
-    text, code = io.TextIOWrapper(out, encoding="utf-8", errors="surrogateescape", write_through=True), 0
+    text, code = (
+        io.TextIOWrapper(out, encoding="utf-8", errors="surrogateescape", write_through=True),
+        0,
+    )
     sys.argv = ["resnets", *map(str, words)]
     try:
         with contextlib.redirect_stdout(text), contextlib.redirect_stderr(err):
@@ -52,7 +56,9 @@ def command(*words, **variables) -> Done:
     program = Path(sys.executable).with_name("resnets")
     if not program.exists():
         pytest.skip("the command is not installed beside this Python")
-    done = subprocess.run([program, *map(str, words)], capture_output=True, text=True, env={**os.environ, **variables})
+    done = subprocess.run(
+        [program, *map(str, words)], capture_output=True, text=True, env={**os.environ, **variables}
+    )
     return Done(done.returncode, done.stdout, done.stderr)
 
 
@@ -74,7 +80,10 @@ def only_json(done: Done) -> dict:
 
 
 def listing(folder):
-    return {str(path): (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"") for path in folder.rglob("*")}
+    return {
+        str(path): (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"")
+        for path in folder.rglob("*")
+    }
 
 
 def write_pictures(folder, classes=COLOURS, count=12):
@@ -82,7 +91,9 @@ def write_pictures(folder, classes=COLOURS, count=12):
     for name in classes:
         (folder / name).mkdir(parents=True)
         for number in range(count):
-            pixels = np.clip(np.array(COLOURS[name]) + rng.normal(0, 40, (32, 32, 3)), 0, 255).astype(np.uint8)
+            pixels = np.clip(
+                np.array(COLOURS[name]) + rng.normal(0, 40, (32, 32, 3)), 0, 255
+            ).astype(np.uint8)
             Image.fromarray(pixels).save(folder / name / f"사진 {number:02d}.png")
     return folder
 
@@ -99,7 +110,20 @@ def trained(tmp_path_factory):
     root = tmp_path_factory.mktemp("cli")
     data = write_pictures(root / "내 사진")
     folder = root / "run"
-    words = ["--model", NETWORK, "--size", 16, "--epochs", 1, "--weights", "none", "--seed", 0, "--flip", "none"]
+    words = [
+        "--model",
+        NETWORK,
+        "--size",
+        16,
+        "--epochs",
+        1,
+        "--weights",
+        "none",
+        "--seed",
+        0,
+        "--flip",
+        "none",
+    ]
     return Trained(data, folder, resnets("train", data, *words, "--output", folder, "--json"))
 
 
@@ -113,13 +137,19 @@ def test_help_answers_at_once():
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = command("--help")
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)  # of this process alone
+        seconds.append(
+            after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        )  # of this process alone
     assert done.code == 0
-    assert all(verb in done.out for verb in ("train", "val", "predict", "check", "export", "show", "demo"))
+    assert all(
+        verb in done.out for verb in ("train", "val", "predict", "check", "export", "show", "demo")
+    )
     assert statistics.median(seconds) < 0.6
 
 
-@pytest.mark.parametrize("words", [["--help"], ["train", "-h"], ["predict", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["train", "-h"], ["predict", "--help"], ["--version"]]
+)
 def test_help_loads_neither_torch_nor_numpy(words):
     code = (
         "import sys; from resnets.cli import main\n"
@@ -135,7 +165,9 @@ def test_the_version():
     import resnets as package
 
     assert command("--version") == Done(0, f"{package.__version__}\n", "")
-    module = subprocess.run([sys.executable, "-m", "resnets", "--version"], capture_output=True, text=True)
+    module = subprocess.run(
+        [sys.executable, "-m", "resnets", "--version"], capture_output=True, text=True
+    )
     assert (module.returncode, module.stdout) == (0, f"{package.__version__}\n")
 
 
@@ -158,9 +190,20 @@ def test_train_says_one_json_object_and_nothing_else_on_stdout(trained):
 
 
 def test_the_run_folder_holds_what_is_promised(trained):
-    names = ["args.yaml", "weights/best.safetensors", "weights/last.safetensors", "results.csv", "results.png", "split.csv"]
+    names = [
+        "args.yaml",
+        "weights/best.safetensors",
+        "weights/last.safetensors",
+        "results.csv",
+        "results.png",
+        "split.csv",
+    ]
     names += ["predictions.csv", "report.html", "model_card.md", "summary.json", "내 사진.onnx"]
-    found = {path.relative_to(trained.folder).as_posix() for path in trained.folder.rglob("*") if path.is_file()}
+    found = {
+        path.relative_to(trained.folder).as_posix()
+        for path in trained.folder.rglob("*")
+        if path.is_file()
+    }
     assert found == set(names)  # and nothing half-written beside it
     assert all((trained.folder / name).stat().st_size for name in names)
 
@@ -169,7 +212,9 @@ def test_letters_of_any_script_are_intact(trained):
     split = list(csv.DictReader((trained.folder / "split.csv").open(encoding="utf-8", newline="")))
     assert {row["label"] for row in split} == set(CLASSES)
     assert "강아지/사진 00.png" in {row["file_name"] for row in split}
-    predictions = list(csv.DictReader((trained.folder / "predictions.csv").open(encoding="utf-8", newline="")))
+    predictions = list(
+        csv.DictReader((trained.folder / "predictions.csv").open(encoding="utf-8", newline=""))
+    )
     assert {row["label"] for row in predictions} == set(CLASSES)
     assert len(predictions) == 4
     for name in ("report.html", "model_card.md", "args.yaml", "summary.json"):
@@ -177,7 +222,10 @@ def test_letters_of_any_script_are_intact(trained):
 
 
 def test_the_folder_of_pictures_is_as_it_was(trained):
-    assert {path.name for path in trained.data.rglob("*")} == {*CLASSES, *(f"사진 {number:02d}.png" for number in range(12))}
+    assert {path.name for path in trained.data.rglob("*")} == {
+        *CLASSES,
+        *(f"사진 {number:02d}.png" for number in range(12)),
+    }
 
 
 def test_val_of_a_run_repeats_its_numbers(trained):
@@ -194,7 +242,9 @@ def test_val_of_a_file_proves_it_and_measures_it(trained):
 
 
 def test_val_of_a_part_that_is_not_there(trained):
-    assert "has no parts; leave out --split" in refused("val", trained.folder, trained.data, "--split", "val")
+    assert "has no parts; leave out --split" in refused(
+        "val", trained.folder, trained.data, "--split", "val"
+    )
 
 
 def test_check_says_json_and_fails_where_training_would(trained, tmp_path):
@@ -223,9 +273,16 @@ def test_json_of_names_that_are_not_utf8(tmp_path):
 
 def test_show_says_json():
     values = only_json(resnets("show", "resnet20", "--json"))
-    assert (values["network"], values["size"], values["parameters"]) == ("resnet20", 32, 269_722)  # He et al. 2015: 0.27 M
+    assert (values["network"], values["size"], values["parameters"]) == (
+        "resnet20",
+        32,
+        269_722,
+    )  # He et al. 2015: 0.27 M
     assert [stage["name"] for stage in values["stages"]][-1] == "fc"
-    assert only_json(resnets("show", "resnet50  shortcut=projection", "--json"))["network"] == "resnet50"  # changes nothing
+    assert (
+        only_json(resnets("show", "resnet50  shortcut=projection", "--json"))["network"]
+        == "resnet50"
+    )  # changes nothing
     values = only_json(resnets("show", "resnet1??", "--json"))
     assert {row["name"] for row in values["networks"]} >= {"resnet101", "resnet110", "resnet152"}
     assert "no network matches 'resnot*'" in refused("show", "resnot*")
@@ -236,10 +293,17 @@ def test_show_takes_changes_with_and_without_quotes(tmp_path):
         assert only_json(resnets("show", *words, "--json"))["network"] == "resnet20 attention=se"
     values = only_json(resnets("show", "resnet20", "resnet20", "shortcut=none", "--json"))
     assert values["different"] == {"shortcut": ["zero_pad", "none"]}
-    assert only_json(resnets("show", "resnet20", "--svg", tmp_path / "net.svg", "--json"))["classes"] == 10
+    assert (
+        only_json(resnets("show", "resnet20", "--svg", tmp_path / "net.svg", "--json"))["classes"]
+        == 10
+    )
     assert (tmp_path / "net.svg").read_text("utf-8").startswith("<svg")
     for words, message in {
-        ("resnet20", "resnet32", "resnet44"): "one network is shown, two are compared, one pattern lists many",
+        (
+            "resnet20",
+            "resnet32",
+            "resnet44",
+        ): "one network is shown, two are compared, one pattern lists many",
         ("resnet*", "resnet20"): "one pattern lists many",
         ("resnet*", "--layers"): "--svg and --layers show one network",
         ("resnet20", "--sort", "macs"): "--sort orders a list",
@@ -258,7 +322,14 @@ def test_export_says_json(trained, tmp_path):
 
 
 def test_quiet_says_nothing(trained, tmp_path):
-    done = resnets("predict", only_json(trained.done)["onnx"], trained.data, "-o", tmp_path / "p.csv", "--quiet")
+    done = resnets(
+        "predict",
+        only_json(trained.done)["onnx"],
+        trained.data,
+        "-o",
+        tmp_path / "p.csv",
+        "--quiet",
+    )
     assert done == Done(0, "", "")
 
 
@@ -278,7 +349,14 @@ def test_predict_gives_a_row_for_every_file_good_or_bad(trained, tmp_path):
         done = resnets("predict", model, mixed, good)
         assert done.code == 0
         rows = {Path(row["file"]).name: row for row in csv.DictReader(io.StringIO(done.out))}
-        assert set(rows) == {"좋은 것.png", "cut.png", "empty.jpg", "text.jpg", "alpha.png", "사진 00.png"}
+        assert set(rows) == {
+            "좋은 것.png",
+            "cut.png",
+            "empty.jpg",
+            "text.jpg",
+            "alpha.png",
+            "사진 00.png",
+        }
         for name in ("좋은 것.png", "alpha.png", "사진 00.png"):
             assert rows[name]["label"] in CLASSES
             assert 0.5 <= float(rows[name]["probability"]) <= 1
@@ -291,9 +369,15 @@ def test_predict_gives_a_row_for_every_file_good_or_bad(trained, tmp_path):
 
 def test_predict_needs_no_torch(trained):
     onnx, picture = only_json(trained.done)["onnx"], trained.data / "강아지" / "사진 00.png"
-    code = f"import sys; sys.modules['torch'] = None; sys.argv = ['resnets', 'predict', {onnx!r}, {str(picture)!r}]\n"
+    code = (
+        f"import sys; sys.modules['torch'] = None; sys.argv = ['resnets', 'predict', {onnx!r},"
+        f" {str(picture)!r}]\n"
+    )
     done = subprocess.run(
-        [sys.executable, "-c", code + "from resnets.cli import main; main()"], capture_output=True, encoding="utf-8", check=True
+        [sys.executable, "-c", code + "from resnets.cli import main; main()"],
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
     )
     assert done.stdout.splitlines()[0] == "file,label,probability,error,notes"
     assert len(done.stdout.splitlines()) == 2
@@ -331,7 +415,13 @@ def data_lacking(root):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (data_empty, ["no class folder with pictures in", "put the pictures of each class into a folder of its own"]),
+        (
+            data_empty,
+            [
+                "no class folder with pictures in",
+                "put the pictures of each class into a folder of its own",
+            ],
+        ),
         (lambda root: None, ["no such folder or file"]),
         (data_unusable, ["no usable picture to train on"]),
         (data_one_class, ["one class only (강아지): at least two are needed"]),
@@ -340,7 +430,16 @@ def data_lacking(root):
 )
 def test_data_that_cannot_be_trained_on(tmp_path, make, words):
     make(tmp_path)
-    message = refused("train", tmp_path / "data", "-m", NETWORK, "--weights", "none", "-o", tmp_path / "deep" / "run")
+    message = refused(
+        "train",
+        tmp_path / "data",
+        "-m",
+        NETWORK,
+        "--weights",
+        "none",
+        "-o",
+        tmp_path / "deep" / "run",
+    )
     assert all(word in message for word in words), message
     assert not (tmp_path / "deep").exists()
 
@@ -349,7 +448,10 @@ def test_data_that_cannot_be_trained_on(tmp_path, make, words):
     ("flags", "words"),
     [
         (["-m", "resnet81"], ["unknown network 'resnet81'", "did you mean resnet18"]),
-        (["-m", "resnet20 shortcuts=none"], ["unknown setting 'shortcuts'", "did you mean shortcut"]),
+        (
+            ["-m", "resnet20 shortcuts=none"],
+            ["unknown setting 'shortcuts'", "did you mean shortcut"],
+        ),
         (["-m", "resnet20 shortcut=nine"], ["shortcut=nine", "none"]),
         (["-m", "resnet20 deep"], ["'deep'", "key=value"]),
         (["--size", "4"], ["size is 4", "8 to 4096"]),
@@ -362,13 +464,18 @@ def test_data_that_cannot_be_trained_on(tmp_path, make, words):
         (["--channels", "2"], ["channels is 2", "1, 3"]),
         (["--bits", "16"], ["bits=16 needs channels=1"]),
         (["--epochs", "1", "--minutes", "1"], ["epochs and minutes are both given"]),
-        (["--weights", "nothing.safetensors"], ["weights=nothing.safetensors: no such file", "auto, none"]),
+        (
+            ["--weights", "nothing.safetensors"],
+            ["weights=nothing.safetensors: no such file", "auto, none"],
+        ),
         (["--weights", "torchvision:NONE", "-m", "resnet18"], ["NONE"]),
         (["--config", "nothing.yaml"], ["nothing.yaml: not readable (No such file"]),
     ],
 )
 def test_settings_that_cannot_be(trained, tmp_path, flags, words):
-    message = refused("train", trained.data, "-m", NETWORK, "--weights", "none", *flags, "-o", tmp_path / "run")
+    message = refused(
+        "train", trained.data, "-m", NETWORK, "--weights", "none", *flags, "-o", tmp_path / "run"
+    )
     assert all(word in message for word in words), message
     assert list(tmp_path.iterdir()) == []
 
@@ -435,7 +542,16 @@ def asked_for(monkeypatch, *words):
 
 
 def test_nought_is_a_value(monkeypatch):
-    flags = ("seed", "workers", "average", "warmup", "smoothing", "weight-decay", "cache-gb", "momentum")
+    flags = (
+        "seed",
+        "workers",
+        "average",
+        "warmup",
+        "smoothing",
+        "weight-decay",
+        "cache-gb",
+        "momentum",
+    )
     settings = asked_for(monkeypatch, "x", *(word for flag in flags for word in (f"--{flag}", "0")))
     assert {flag.replace("-", "_"): 0 for flag in flags}.items() <= settings.items()
 
@@ -445,27 +561,43 @@ def test_the_command_line_wins_over_the_settings_file(monkeypatch, tmp_path):
     config.write_text("data: photos\nmodel: resnet18\nepochs: 3\nseed: 5\nname: mine\n")
     settings = asked_for(monkeypatch, "--config", config, "--seed", "0", "-m", "resnet34")
     settings.pop("started")
-    assert settings == {"data": "photos", "model": "resnet34", "epochs": 3, "seed": 0, "name": "mine", "quiet": False}
+    assert settings == {
+        "data": "photos",
+        "model": "resnet34",
+        "epochs": 3,
+        "seed": 0,
+        "name": "mine",
+        "quiet": False,
+    }
 
 
 def test_nothing_is_overwritten(trained):
     before = listing(trained.folder)
     message = refused("train", trained.data, "-m", NETWORK, "-o", trained.folder)
-    assert "is not empty, and nothing is overwritten: name another folder, or add --exist-ok" in message
+    assert (
+        "is not empty, and nothing is overwritten: name another folder, or add --exist-ok"
+        in message
+    )
     assert listing(trained.folder) == before
 
 
 def test_an_output_that_cannot_be(trained, tmp_path):
     (tmp_path / "file").write_text("mine")
-    assert "is a file; name a folder" in refused("train", trained.data, "-m", NETWORK, "-o", tmp_path / "file")
-    message = refused("train", trained.data, "-m", NETWORK, "-o", tmp_path / "file" / "below" / "run")
+    assert "is a file; name a folder" in refused(
+        "train", trained.data, "-m", NETWORK, "-o", tmp_path / "file"
+    )
+    message = refused(
+        "train", trained.data, "-m", NETWORK, "-o", tmp_path / "file" / "below" / "run"
+    )
     assert "cannot be written to (Not a directory); name another folder with --output" in message
     assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_weights_of_another_network(trained, tmp_path):
     best = only_json(trained.done)["model"]
-    message = refused("train", trained.data, "-m", "resnet20", "--weights", best, "-o", tmp_path / "run")
+    message = refused(
+        "train", trained.data, "-m", "resnet20", "--weights", best, "-o", tmp_path / "run"
+    )
     assert "layer1.1.conv1.weight" in message  # a key that differs
     assert not (tmp_path / "run").exists()
 
@@ -477,7 +609,11 @@ def test_an_altered_model_file_is_refused(trained, tmp_path, verb, place):
     content[place] ^= 1
     file = tmp_path / "altered.safetensors"
     file.write_bytes(content)
-    after = {"val": [trained.data], "predict": [trained.data], "export": ["-o", tmp_path / "x.onnx"]}
+    after = {
+        "val": [trained.data],
+        "predict": [trained.data],
+        "export": ["-o", tmp_path / "x.onnx"],
+    }
     words = ["train", trained.data, "-m", NETWORK, "--weights", file, "-o", tmp_path / "run"]
     message = refused(*(words if verb == "weights" else [verb, file, *after[verb]]))
     assert str(file) in message
@@ -497,7 +633,9 @@ def test_a_damaged_onnx_file_is_refused(trained, tmp_path, verb, change):
     content = bytearray(Path(only_json(trained.done)["onnx"]).read_bytes())
     content[len(content) // 2] ^= 1
     file = tmp_path / "file.onnx"
-    file.write_bytes({"altered": content, "cut": content[:-20], "empty": b"", "text": b"hello"}[change])
+    file.write_bytes(
+        {"altered": content, "cut": content[:-20], "empty": b"", "text": b"hello"}[change]
+    )
     message = refused(verb, file, trained.data)
     assert str(file) in message
     assert "copy" in message  # the cure
@@ -525,13 +663,24 @@ def test_files_that_run_code_are_refused(trained, tmp_path):
             return (open, (str(tmp_path / "sprung"), "w"))
 
     (tmp_path / "trap.pt").write_bytes(pickle.dumps(Trap()))
-    message = refused("train", trained.data, "-m", NETWORK, "--weights", tmp_path / "trap.pt", "-o", tmp_path / "run")
+    message = refused(
+        "train",
+        trained.data,
+        "-m",
+        NETWORK,
+        "--weights",
+        tmp_path / "trap.pt",
+        "-o",
+        tmp_path / "run",
+    )
     assert "trap.pt" in message
     assert not (tmp_path / "sprung").exists()
 
 
 def test_the_installed_command_says_the_same(tmp_path):
-    assert "no such folder or file" in refused("train", tmp_path / "nothing", "-o", tmp_path / "run", program=command)
+    assert "no such folder or file" in refused(
+        "train", tmp_path / "nothing", "-o", tmp_path / "run", program=command
+    )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -563,7 +712,19 @@ def test_a_full_disk_while_exporting_keeps_the_last_good_file(trained, tmp_path)
 def test_a_full_disk_while_training_keeps_the_last_good_weights(trained, tmp_path):
     again = shutil.copytree(trained.folder, tmp_path / "run")
     before = listing(again)
-    words = ["-m", NETWORK, "--size", 16, "--epochs", 1, "--weights", "none", "-o", again, "--exist-ok"]
+    words = [
+        "-m",
+        NETWORK,
+        "--size",
+        16,
+        "--epochs",
+        1,
+        "--weights",
+        "none",
+        "-o",
+        again,
+        "--exist-ok",
+    ]
     with files_up_to(50_000):
         message = refused("train", trained.data, *words, code=1)
     assert "what was saved before is as it was" in message
@@ -584,4 +745,6 @@ def test_no_color_is_respected(tmp_path):
     plain = {"NO_COLOR": "", "FORCE_COLOR": "", "TERM": "xterm-256color"}
     assert "\x1b" not in command("check", tmp_path / "one", **plain).err  # no terminal, no escapes
     assert COLOUR.search(command("check", tmp_path / "one", **{**plain, "FORCE_COLOR": "1"}).err)
-    assert not COLOUR.search(command("check", tmp_path / "one", **{**plain, "FORCE_COLOR": "1", "NO_COLOR": "1"}).err)
+    assert not COLOUR.search(
+        command("check", tmp_path / "one", **{**plain, "FORCE_COLOR": "1", "NO_COLOR": "1"}).err
+    )

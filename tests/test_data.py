@@ -25,18 +25,33 @@ from resnets.data.check import check_pictures
 from resnets.data.downloads import torchvision_folder
 from resnets.data.duplicates import THUMBNAIL, find_pairs
 from resnets.data.sources import Sample, find_data
-from resnets.data.splits import class_indices, complete_splits, hold_out, read_split, samples_to_measure, split_csv
+from resnets.data.splits import (
+    class_indices,
+    complete_splits,
+    hold_out,
+    read_split,
+    samples_to_measure,
+    split_csv,
+)
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="file names that are not UTF-8, and links, as on Linux")
+linux = pytest.mark.skipif(
+    sys.platform != "linux", reason="file names that are not UTF-8, and links, as on Linux"
+)
 
 
 def photo(seed, height=120, width=160, mean=128, contrast=50):
-    """Something like a photograph: smooth random fields, a part of them common to the three colours."""
+    """Something like a photograph: smooth random fields, a part of them common to the three
+    colours."""
     rng = np.random.default_rng(seed)
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(width), np.fft.fftfreq(height)))
     frequency[0, 0] = np.inf
     common = rng.normal(size=(height, width))
-    layers = [np.fft.ifft2(np.fft.fft2(0.8 * common + 0.4 * rng.normal(size=(height, width))) / frequency**1.3).real for _ in "rgb"]
+    layers = [
+        np.fft.ifft2(
+            np.fft.fft2(0.8 * common + 0.4 * rng.normal(size=(height, width))) / frequency**1.3
+        ).real
+        for _ in "rgb"
+    ]
     pixels = mean + contrast * np.stack([layer / layer.std() for layer in layers], 2)
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
@@ -59,14 +74,26 @@ def rows(found):
 
 
 def listing(root):
-    return {str(path): (path.lstat().st_mtime_ns, path.lstat().st_size) for path in sorted(root.rglob("*"))}
+    return {
+        str(path): (path.lstat().st_mtime_ns, path.lstat().st_size)
+        for path in sorted(root.rglob("*"))
+    }
 
 
 # ---- layouts
 
 
 def test_class_folders_flat_and_nested(tmp_path):
-    touch(tmp_path, "dog/b.jpg", "dog/a/z.png", "dog/a/deep/er.webp", "cat/x.JPG", "cat/y.Jpeg", "cat/notes.txt", "cat/z.TIF")
+    touch(
+        tmp_path,
+        "dog/b.jpg",
+        "dog/a/z.png",
+        "dog/a/deep/er.webp",
+        "cat/x.JPG",
+        "cat/y.Jpeg",
+        "cat/notes.txt",
+        "cat/z.TIF",
+    )
     found = find_data(tmp_path)
     assert rows(found) == [
         ("cat/x.JPG", "cat", "", ""),
@@ -78,7 +105,9 @@ def test_class_folders_flat_and_nested(tmp_path):
     ]
     assert found.classes == ("cat", "dog")
     assert found.layout == "CLASS / pictures"
-    assert [sample.path for sample in found.samples] == [tmp_path / sample.name for sample in found.samples]
+    assert [sample.path for sample in found.samples] == [
+        tmp_path / sample.name for sample in found.samples
+    ]
     assert find_data(str(tmp_path)).samples == found.samples
 
 
@@ -139,7 +168,10 @@ def test_empty_class_folders_and_loose_pictures_are_noted(tmp_path):
     touch(tmp_path, "a/1.jpg", "b/1.jpg", "c/readme.txt", "loose.jpg", "list.txt")
     found = find_data(tmp_path)
     assert found.classes == ("a", "b")
-    assert found.notes == (f"left out, in no class folder: 1 of the files in {tmp_path.name}", "no pictures in c")
+    assert found.notes == (
+        f"left out, in no class folder: 1 of the files in {tmp_path.name}",
+        "no pictures in c",
+    )
 
 
 def test_wordnet_ids_get_their_names(tmp_path):
@@ -160,7 +192,13 @@ def test_links_are_followed_and_circles_left(tmp_path):
     (root / "c").symlink_to(elsewhere)
     (root / "b" / "broken.jpg").symlink_to("nowhere.jpg")
     names = [sample.name for sample in find_data(root).samples]
-    assert {"a/linked/1.jpg", "a/linked/more/2.jpg", "c/1.jpg", "c/more/2.jpg", "b/broken.jpg"} <= set(names)
+    assert {
+        "a/linked/1.jpg",
+        "a/linked/more/2.jpg",
+        "c/1.jpg",
+        "c/more/2.jpg",
+        "b/broken.jpg",
+    } <= set(names)
     assert len(names) == len(set(names)) < 30
 
 
@@ -194,33 +232,51 @@ def test_what_is_not_there_is_said_with_the_cure(tmp_path):
 # ---- tables
 
 
-@pytest.mark.parametrize("file", ["file_name", "filename", "file", "path", "image", "Image", " File_Name "])
+@pytest.mark.parametrize(
+    "file", ["file_name", "filename", "file", "path", "image", "Image", " File_Name "]
+)
 @pytest.mark.parametrize("label", ["label", "class", "Label"])
 @pytest.mark.parametrize(("suffix", "mark"), [("csv", ","), ("tsv", "\t")])
 def test_columns_by_their_usual_names(tmp_path, file, label, suffix, mark):
     table = tmp_path / f"data.{suffix}"
-    table.write_text(f"number{mark}{label}{mark}{file}\n1{mark}dog{mark}b/2.jpg\n2{mark}cat{mark}a/1.jpg\n")
+    table.write_text(
+        f"number{mark}{label}{mark}{file}\n1{mark}dog{mark}b/2.jpg\n2{mark}cat{mark}a/1.jpg\n"
+    )
     assert rows(find_data(table)) == [("a/1.jpg", "cat", "", ""), ("b/2.jpg", "dog", "", "")]
     assert find_data(table).samples[0].path == tmp_path / "a" / "1.jpg"
 
 
 def test_split_and_group_columns_bom_blank_lines_and_windows_line_ends(tmp_path):
     (tmp_path / "labels.csv").write_bytes(
-        b"\xef\xbb\xbffile_name,label,split,group\r\n1.jpg,a,Train,p1\r\n\r\n2.jpg,b,VALID,p2\r\n3.jpg, b ,test,\r\n"
+        b"\xef\xbb\xbffile_name,label,split,group\r\n1.jpg,a,Train,p1\r\n\r\n2.jpg,b,VALID,p2\r\n3.jpg,"
+        b" b ,test,\r\n"
     )
-    expected = [("1.jpg", "a", "train", "p1"), ("2.jpg", "b", "val", "p2"), ("3.jpg", "b", "test", "")]
+    expected = [
+        ("1.jpg", "a", "train", "p1"),
+        ("2.jpg", "b", "val", "p2"),
+        ("3.jpg", "b", "test", ""),
+    ]
     assert rows(find_data(tmp_path)) == rows(find_data(tmp_path / "labels.csv")) == expected
 
 
 @pytest.mark.parametrize("name", ["labels.csv", "labels.tsv", "metadata.csv", "metadata.tsv"])
 def test_a_table_in_a_folder_goes_before_its_folders(tmp_path, name):
     touch(tmp_path, "a/1.jpg", "b/2.jpg")
-    (tmp_path / name).write_text("file_name,label\na/1.jpg,one\n".replace(",", "\t" if name.endswith("tsv") else ","))
+    (tmp_path / name).write_text(
+        "file_name,label\na/1.jpg,one\n".replace(",", "\t" if name.endswith("tsv") else ",")
+    )
     assert find_data(tmp_path).classes == ("one",)
 
 
 def test_names_in_tables_may_hold_anything(tmp_path):
-    names = ["a,b.jpg", 'say "x".jpg', "two\nlines.jpg", "car\rriage.jpg", "line\u2028separator\x85.jpg", "고양이.jpg"]
+    names = [
+        "a,b.jpg",
+        'say "x".jpg',
+        "two\nlines.jpg",
+        "car\rriage.jpg",
+        "line\u2028separator\x85.jpg",
+        "고양이.jpg",
+    ]
     with (tmp_path / "t.csv").open("w", encoding="utf-8", newline="") as file:
         import csv
 
@@ -236,14 +292,20 @@ def test_absolute_names_stand_for_themselves(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("file_name,breed\n1.jpg,x\n", ["columns are file_name, breed", "file_name and label are needed"]),
+        (
+            "file_name,breed\n1.jpg,x\n",
+            ["columns are file_name, breed", "file_name and label are needed"],
+        ),
         ("", ["columns are missing"]),
         ("file,label\n", ["no lines below its header"]),
         ("file,label\n1.jpg,a\n\n2.jpg\n", ["line 4", "file name and a label are needed"]),
         ("file,label\n1.jpg,\n", ["line 2", "needed in every line"]),
         ('file,label\n"two\nlines.jpg",a\n,b\n', ["line 4"]),
         ("file,label,split\n1.jpg,a,trian\n", ["line 2", "'trian'", "did you mean train"]),
-        ("file,label,split\n1.jpg,a,train\n2.jpg,b,\n", ["some lines have a split and some have none"]),
+        (
+            "file,label,split\n1.jpg,a,train\n2.jpg,b,\n",
+            ["some lines have a split and some have none"],
+        ),
         ('file,label\n"1.jpg,a\n' + "x" * 200_000, ["not a table with commas"]),
     ],
 )
@@ -264,11 +326,18 @@ def test_a_table_that_is_not_utf8(tmp_path):
 
 
 def samples_of(classes, groups=None):
-    return [Sample(Path(f"{i}.png"), f"{i}.png", label, "", groups[i] if groups else "") for i, label in enumerate(classes)]
+    return [
+        Sample(Path(f"{i}.png"), f"{i}.png", label, "", groups[i] if groups else "")
+        for i, label in enumerate(classes)
+    ]
 
 
 @settings(max_examples=60, deadline=None)
-@given(counts=st.lists(st.integers(1, 80), min_size=1, max_size=5), fraction=st.floats(0.01, 0.9), seed=st.integers(0, 2**40))
+@given(
+    counts=st.lists(st.integers(1, 80), min_size=1, max_size=5),
+    fraction=st.floats(0.01, 0.9),
+    seed=st.integers(0, 2**40),
+)
 def test_held_out_parts_are_stratified_and_reproducible(counts, fraction, seed):
     samples = samples_of([f"c{k}" for k, count in enumerate(counts) for _ in range(count)])
     held = hold_out(samples, fraction, seed)
@@ -282,7 +351,10 @@ def test_held_out_parts_are_stratified_and_reproducible(counts, fraction, seed):
 
 def test_another_seed_holds_out_others():
     samples = samples_of(["a"] * 50 + ["b"] * 50)
-    chosen = {tuple(s.name for s in hold_out(samples, 0.2, seed) if s.split == "val") for seed in range(20)}
+    chosen = {
+        tuple(s.name for s in hold_out(samples, 0.2, seed) if s.split == "val")
+        for seed in range(20)
+    }
     assert len(chosen) == 20
 
 
@@ -290,7 +362,13 @@ def test_another_seed_holds_out_others():
 @given(data=st.data(), fraction=st.floats(0.05, 0.6), seed=st.integers(0, 1000))
 def test_groups_never_cross_a_split(data, fraction, seed):
     classes = data.draw(st.lists(st.sampled_from("abc"), min_size=2, max_size=60))
-    groups = data.draw(st.lists(st.sampled_from(["", *map(str, range(12))]), min_size=len(classes), max_size=len(classes)))
+    groups = data.draw(
+        st.lists(
+            st.sampled_from(["", *map(str, range(12))]),
+            min_size=len(classes),
+            max_size=len(classes),
+        )
+    )
     held = hold_out(samples_of(classes, groups), fraction, seed)
     for group in set(groups) - {""}:
         assert len({s.split for s in held if s.group == group}) == 1
@@ -305,7 +383,12 @@ def test_groups_never_cross_a_split(data, fraction, seed):
     seed=st.integers(0, 1000),
 )
 def test_a_class_with_two_groups_is_measured(sizes, fraction, seed):
-    places = [(f"c{k}", f"c{k} g{g}") for k, groups in enumerate(sizes) for g, size in enumerate(groups) for _ in range(size)]
+    places = [
+        (f"c{k}", f"c{k} g{g}")
+        for k, groups in enumerate(sizes)
+        for g, size in enumerate(groups)
+        for _ in range(size)
+    ]
     held = hold_out(samples_of(*zip(*places, strict=True)), fraction, seed)
     for k, groups in enumerate(sizes):
         parts = {s.split for s in held if s.label == f"c{k}"}
@@ -319,13 +402,18 @@ def test_groups_of_even_size_come_near_the_fraction():
 
 
 def test_parts_that_the_data_name_are_kept():
-    samples = [Sample(Path(str(i)), str(i), "ab"[i % 2], ("train", "val", "test")[i % 3]) for i in range(60)]
+    samples = [
+        Sample(Path(str(i)), str(i), "ab"[i % 2], ("train", "val", "test")[i % 3])
+        for i in range(60)
+    ]
     assert complete_splits(samples, 0.2, 0) == (samples, "as the data say")
     test = [s for s in samples if s.split != "val"]
     completed, words = complete_splits(test, 0.3, 7)
     assert words == "30.0% of each class held out for validation (seed 7)"
     assert Counter(s.split for s in completed) == {"train": 14, "val": 6, "test": 20}
-    assert {s.name for s in completed if s.split == "test"} == {s.name for s in samples if s.split == "test"}
+    assert {s.name for s in completed if s.split == "test"} == {
+        s.name for s in samples if s.split == "test"
+    }
 
 
 def test_no_more_than_enough_is_held_out():
@@ -366,14 +454,20 @@ STRANGE = [
 @settings(max_examples=60, deadline=None)
 @given(
     names=st.lists(
-        st.one_of(st.sampled_from(STRANGE), st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)),
+        st.one_of(
+            st.sampled_from(STRANGE),
+            st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1),
+        ),
         min_size=1,
     )
 )
 def test_split_csv_and_back(names, tmp_path_factory):
     from resnets.files import write_file
 
-    samples = [Sample(Path("/data") / name, name, name[::-1], ("train", "val")[i % 2], name[:2]) for i, name in enumerate(names)]
+    samples = [
+        Sample(Path("/data") / name, name, name[::-1], ("train", "val")[i % 2], name[:2])
+        for i, name in enumerate(names)
+    ]
     path = tmp_path_factory.getbasetemp() / "split.csv"
     write_file(path, split_csv(samples))
     assert read_split(path) == samples
@@ -408,14 +502,19 @@ def test_classes_go_by_name_and_never_by_the_order_of_folders(tmp_path):
     touch(tmp_path, "train/b/1.jpg", "train/c/1.jpg", "train/d/1.jpg", "val/d/1.jpg", "val/c/1.jpg")
     found = find_data(tmp_path)
     held_out = [s for s in found.samples if s.split == "val"]
-    assert [(s.label, i) for s, i in zip(held_out, class_indices(held_out, found.classes), strict=True)] == [("c", 1), ("d", 2)]
+    assert [
+        (s.label, i) for s, i in zip(held_out, class_indices(held_out, found.classes), strict=True)
+    ] == [("c", 1), ("d", 2)]
     with pytest.raises(ValueError, match=r"classes the model does not know: b; it knows: c, d"):
         class_indices(found.samples, ["c", "d"])
 
 
 def test_what_is_measured(tmp_path):
     touch(tmp_path / "parts", "train/a/1.jpg", "val/a/2.jpg", "test/a/3.jpg", "test/a/4.jpg")
-    assert [s.name for s in samples_to_measure(tmp_path / "parts", None)[1]] == ["test/a/3.jpg", "test/a/4.jpg"]
+    assert [s.name for s in samples_to_measure(tmp_path / "parts", None)[1]] == [
+        "test/a/3.jpg",
+        "test/a/4.jpg",
+    ]
     assert [s.name for s in samples_to_measure(tmp_path / "parts", "val")[1]] == ["val/a/2.jpg"]
     shutil.rmtree(tmp_path / "parts" / "test")
     assert samples_to_measure(tmp_path / "parts", None)[2] == "val"
@@ -431,7 +530,9 @@ def test_what_is_measured(tmp_path):
 
 
 def findings(root, severity=None):
-    return [f.text for f in check_pictures(find_data(root)).findings if severity in (None, f.severity)]
+    return [
+        f.text for f in check_pictures(find_data(root)).findings if severity in (None, f.severity)
+    ]
 
 
 @pytest.fixture
@@ -439,7 +540,9 @@ def good(tmp_path):
     """Two classes with 12 pictures each, in which nothing is to be found."""
     for k, label in enumerate(("cat", "dog")):
         for number in range(12):
-            save(tmp_path / "good" / label / f"{number:02d}.jpg", photo(100 * k + number), quality=92)
+            save(
+                tmp_path / "good" / label / f"{number:02d}.jpg", photo(100 * k + number), quality=92
+            )
     return tmp_path / "good"
 
 
@@ -462,15 +565,26 @@ def test_progress_is_told(good):
 
 def test_unusable_files_are_counted_by_reason_and_left_out(good):
     whole = (good / "cat" / "00.jpg").read_bytes()
-    for name, content in {"cut1.jpg": whole[:3000], "cut2.jpg": whole[:3500], "empty.jpg": b"", "text.jpg": b"hello"}.items():
+    for name, content in {
+        "cut1.jpg": whole[:3000],
+        "cut2.jpg": whole[:3500],
+        "empty.jpg": b"",
+        "text.jpg": b"hello",
+    }.items():
         (good / "cat" / name).write_bytes(content)
     (good / "dog" / "gone.jpg").symlink_to("nowhere")
     check = check_pictures(find_data(good))
     texts = [f.text for f in check.findings]
     assert [f.severity for f in check.findings] == ["warning"] * 4
-    assert "unusable, skipped: not readable as a picture (image file is truncated) (cat/cut1.jpg, cat/cut2.jpg)" in texts
+    assert (
+        "unusable, skipped: not readable as a picture (image file is truncated) (cat/cut1.jpg,"
+        " cat/cut2.jpg)" in texts
+    )
     assert "unusable, skipped: empty file (cat/empty.jpg)" in texts
-    assert any(text.startswith("unusable, skipped: not readable as a picture (none of BMP") for text in texts)
+    assert any(
+        text.startswith("unusable, skipped: not readable as a picture (none of BMP")
+        for text in texts
+    )
     assert "unusable, skipped: no such file (dog/gone.jpg)" in texts
     assert check.to_dict()["unusable"] == 5
     assert len(check.usable()) == 24
@@ -479,7 +593,9 @@ def test_unusable_files_are_counted_by_reason_and_left_out(good):
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
 def test_a_pipe_does_not_stop_the_check(good):
     os.mkfifo(good / "cat" / "pipe.jpg")
-    assert findings(good) == ["unusable, skipped: a folder, a pipe or a device, not a file (cat/pipe.jpg)"]
+    assert findings(good) == [
+        "unusable, skipped: a folder, a pipe or a device, not a file (cat/pipe.jpg)"
+    ]
 
 
 def test_what_was_done_to_pictures_is_noted(good):
@@ -494,9 +610,15 @@ def test_what_was_done_to_pictures_is_noted(good):
 COPIES = {
     "exact": ("exact", None),
     "jpeg": ("near", lambda image: (image, {"quality": 50})),
-    "half": ("near", lambda image: (image.resize((image.width // 2, image.height // 2)), {"quality": 92})),
+    "half": (
+        "near",
+        lambda image: (image.resize((image.width // 2, image.height // 2)), {"quality": 92}),
+    ),
     "brighter": ("near", lambda image: (image.point(lambda v: min(255, v + 10)), {"quality": 92})),
-    "mirror": ("mirrored", lambda image: (image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), {"quality": 92})),
+    "mirror": (
+        "mirrored",
+        lambda image: (image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), {"quality": 92}),
+    ),
 }
 
 
@@ -506,7 +628,11 @@ def test_copies_are_found_within_a_class_and_across_classes_and_parts(tmp_path, 
     for k, label in enumerate(("cat", "dog")):
         for part in ("train", "val"):
             for number in range(12):
-                save(tmp_path / part / label / f"{number:02d}.jpg", photo(100 * k + number + 50 * (part == "val")), quality=92)
+                save(
+                    tmp_path / part / label / f"{number:02d}.jpg",
+                    photo(100 * k + number + 50 * (part == "val")),
+                    quality=92,
+                )
     source = tmp_path / "train" / "cat" / "03.jpg"
     name = {"within": "train/cat", "class": "train/dog", "split": "val/cat"}[where] + "/copy.jpg"
     kind, change = COPIES[copy]
@@ -531,7 +657,10 @@ def test_other_formats_and_transparency_do_not_hide_a_copy(good):
     image = Image.open(good / "cat" / "05.jpg")
     save(good / "cat" / "copy.png", image.convert("RGBA"))
     save(good / "cat" / "grey.webp", image.convert("L"))
-    kinds = {tuple(pair["files"]): pair["kind"] for pair in check_pictures(find_data(good)).to_dict()["pairs"]}
+    kinds = {
+        tuple(pair["files"]): pair["kind"]
+        for pair in check_pictures(find_data(good)).to_dict()["pairs"]
+    }
     assert kinds.pop(("cat/05.jpg", "cat/copy.png")) == "near"
     assert kinds.pop(("cat/05.jpg", "cat/grey.webp")) == "near"
     assert set(kinds) <= {("cat/copy.png", "cat/grey.webp")}
@@ -541,7 +670,12 @@ def test_flat_pictures_are_not_paired(good):
     for number in range(20):
         level = 100 + 3 * number
         save(good / "cat" / f"flat{number}.png", Image.new("RGB", (40, 40), (level, level, level)))
-        noise = np.random.default_rng(number).normal(level, 2, (40, 40, 3)).clip(0, 255).astype(np.uint8)
+        noise = (
+            np.random.default_rng(number)
+            .normal(level, 2, (40, 40, 3))
+            .clip(0, 255)
+            .astype(np.uint8)
+        )
         save(good / "dog" / f"sky{number}.png", Image.fromarray(noise))
     assert findings(good) == []
 
@@ -553,12 +687,22 @@ def test_a_symmetrical_picture_is_not_paired_with_itself(good):
 
 
 def test_six_hundred_unlike_photographs_are_not_paired():
-    thumbnails = [photo(seed, 48, 54).resize(THUMBNAIL, Image.Resampling.BOX).convert("L") for seed in range(600)]
-    assert find_pairs([str(k).encode() for k in range(600)], np.stack([np.asarray(t) for t in thumbnails])) == []
+    thumbnails = [
+        photo(seed, 48, 54).resize(THUMBNAIL, Image.Resampling.BOX).convert("L")
+        for seed in range(600)
+    ]
+    assert (
+        find_pairs(
+            [str(k).encode() for k in range(600)], np.stack([np.asarray(t) for t in thumbnails])
+        )
+        == []
+    )
 
 
 def test_equal_files_are_paired_with_the_first_of_them():
-    thumbnails = np.random.default_rng(0).integers(0, 256, (4, *THUMBNAIL[::-1]), np.uint8)[[0, 1, 0, 0]]
+    thumbnails = np.random.default_rng(0).integers(0, 256, (4, *THUMBNAIL[::-1]), np.uint8)[
+        [0, 1, 0, 0]
+    ]
     pairs = find_pairs([b"x", b"y", b"x", b"x"], thumbnails)
     assert [(p.first, p.second, p.kind) for p in pairs] == [(0, 2, "exact"), (0, 3, "exact")]
 
@@ -568,13 +712,17 @@ def test_no_thumbnails_at_all():
 
 
 def test_copies_are_found_in_a_crowd():
-    """Every tenth of 5,000 thumbnails comes again, with noise and brighter, behind all the others."""
+    """Every tenth of 5,000 thumbnails comes again, with noise and brighter, behind all the
+    others."""
     rng = np.random.default_rng(0)
     smooth = rng.integers(20, 220, (5000, 4, 5)).repeat(4, 1).repeat(4, 2)[:, :16, :18]
     first = (smooth + rng.normal(0, 5, smooth.shape)).clip(0, 255).astype(np.uint8)
     again = (first[::10] + rng.normal(0, 2, first[::10].shape) + 10).clip(0, 255).astype(np.uint8)
     thumbnails = np.concatenate([first, again])
-    pairs = {(p.first, p.second) for p in find_pairs([str(k).encode() for k in range(len(thumbnails))], thumbnails)}
+    pairs = {
+        (p.first, p.second)
+        for p in find_pairs([str(k).encode() for k in range(len(thumbnails))], thumbnails)
+    }
     wanted = {(10 * k, 5000 + k) for k in range(500)}
     assert len(wanted & pairs) >= 490
     assert len(pairs - wanted) <= 5
@@ -617,10 +765,14 @@ def test_one_class_and_no_training(tmp_path):
     for number in range(12):
         save(tmp_path / "one" / "a" / f"{number}.jpg", photo(number, 40, 50))
         save(tmp_path / "val" / "val" / "a" / f"{number}.jpg", photo(number, 40, 50))
-    assert findings(tmp_path / "one") == ["one class only (a): at least two are needed to tell apart"]
+    assert findings(tmp_path / "one") == [
+        "one class only (a): at least two are needed to tell apart"
+    ]
     assert findings(tmp_path / "val") == ["no usable picture to train on, only for: val"]
     touch(tmp_path, "none/a/1.jpg", "none/b/1.jpg")
-    assert findings(tmp_path / "none", "error") == ["no usable picture to train on, only for: nothing"]
+    assert findings(tmp_path / "none", "error") == [
+        "no usable picture to train on, only for: nothing"
+    ]
 
 
 def test_few_and_imbalanced(tmp_path):
@@ -661,7 +813,9 @@ def test_usable_joins_what_is_alike_with_what_the_table_groups(tmp_path):
     lines = ["file,label,group"]
     for number in range(12):
         save(tmp_path / f"{number}.jpg", photo(number // 2 if number in (2, 3) else number, 40, 50))
-        lines.append(f"{number}.jpg,{'ab'[number % 2]},{'p1' if number < 3 else 'p2' if number in (3, 4) else ''}")
+        lines.append(
+            f"{number}.jpg,{'ab'[number % 2]},{'p1' if number < 3 else 'p2' if number in (3, 4) else ''}"
+        )
     (tmp_path / "labels.csv").write_text("\n".join(lines))
     groups = {s.name: s.group for s in check_pictures(find_data(tmp_path)).usable()}
     assert len({groups[f"{number}.jpg"] for number in range(5)}) == 1  # 2 ~ 3 joins both patients
@@ -708,10 +862,26 @@ def tiny_cifar(monkeypatch, tmp_path):
     rng = np.random.default_rng(0)
     parts = {"data_batch_1": 20, "test_batch": 10}
     files = {
-        name: pickle.dumps({"data": rng.integers(0, 256, (n, 3072), np.uint8), "labels": [i % 10 for i in range(n)]})
+        name: pickle.dumps(
+            {
+                "data": rng.integers(0, 256, (n, 3072), np.uint8),
+                "labels": [i % 10 for i in range(n)],
+            }
+        )
         for name, n in parts.items()
     }
-    names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    names = [
+        "airplane",
+        "automobile",
+        "bird",
+        "cat",
+        "deer",
+        "dog",
+        "frog",
+        "horse",
+        "ship",
+        "truck",
+    ]
     files["batches.meta"] = pickle.dumps({"label_names": names})
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w:gz") as tar:
@@ -722,7 +892,9 @@ def tiny_cifar(monkeypatch, tmp_path):
     md5 = {name: hashlib.md5(content).hexdigest() for name, content in files.items()}
     monkeypatch.setattr(datasets.CIFAR10, "train_list", [["data_batch_1", md5["data_batch_1"]]])
     monkeypatch.setattr(datasets.CIFAR10, "test_list", [["test_batch", md5["test_batch"]]])
-    monkeypatch.setattr(datasets.CIFAR10, "meta", {**datasets.CIFAR10.meta, "md5": md5["batches.meta"]})
+    monkeypatch.setattr(
+        datasets.CIFAR10, "meta", {**datasets.CIFAR10.meta, "md5": md5["batches.meta"]}
+    )
     monkeypatch.setattr(datasets.CIFAR10, "tgz_md5", hashlib.md5(archive.getvalue()).hexdigest())
     monkeypatch.setenv("RESNETS_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("http_proxy", raising=False)
@@ -743,22 +915,36 @@ def test_cifar10_becomes_a_folder_once(tiny_cifar, tmp_path, monkeypatch, capsys
     assert said.out == ""
     assert f"downloading cifar10 (torchvision.datasets.CIFAR10) into {folder}" in said.err
     assert torchvision_folder("cifar10") == folder == tmp_path / "cache" / "data" / "cifar10"
-    assert {split: sum(c.values()) for split, c in found.counts().items()} == {"train": 20, "test": 10}
+    assert {split: sum(c.values()) for split, c in found.counts().items()} == {
+        "train": 20,
+        "test": 10,
+    }
     assert found.classes[:3] == ("airplane", "automobile", "bird")
     pixels = np.asarray(Image.open(folder / "train" / "bird" / "000012.png"))
     np.testing.assert_array_equal(pixels, train["data"][12].reshape(3, 32, 32).transpose(1, 2, 0))
-    assert [path.name for path in (tmp_path / "cache" / "data").iterdir()] == ["cifar10"]  # no archive, nothing half-made
+    assert [path.name for path in (tmp_path / "cache" / "data").iterdir()] == [
+        "cifar10"
+    ]  # no archive, nothing half-made
 
 
 def nothing_left(tmp_path):
-    return [path for path in (tmp_path / "cache").rglob("*") if path.is_file() or path.name.startswith("cifar10")] == []
+    return [
+        path
+        for path in (tmp_path / "cache").rglob("*")
+        if path.is_file() or path.name.startswith("cifar10")
+    ] == []
 
 
 def test_offline_says_how_to_bring_the_data_by_hand(tiny_cifar, tmp_path, monkeypatch):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        monkeypatch.setattr(tiny_cifar[0], "url", f"http://127.0.0.1:{unused.getsockname()[1]}/cifar.tar.gz")
-        with pytest.raises(ValueError, match=r"cifar10 could not be downloaded .*; put its pictures as PART/CLASS/\*.png into"):
+        monkeypatch.setattr(
+            tiny_cifar[0], "url", f"http://127.0.0.1:{unused.getsockname()[1]}/cifar.tar.gz"
+        )
+        with pytest.raises(
+            ValueError,
+            match=r"cifar10 could not be downloaded .*; put its pictures as PART/CLASS/\*.png into",
+        ):
             torchvision_folder("cifar10")
     assert nothing_left(tmp_path)
 

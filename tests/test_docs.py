@@ -1,4 +1,5 @@
-"""What the documents say: code that compiles, commands and functions that exist, links that lead somewhere, two languages alike."""
+"""What the documents say: code that compiles, commands and functions that exist, links that lead
+somewhere, two languages alike."""
 
 import ast
 import importlib
@@ -23,13 +24,19 @@ def blocks(name, language):
 
 
 def options(name):
-    """Flags that a document types after `resnets VERB`, or alone as `--flag`; those have no verb."""
+    """Flags that a document types after `resnets VERB`, or alone as `--flag`; those have no
+    verb."""
     found = set()
-    for line in re.findall(r"`([^`\n]+)`", read(name)) + "\n".join(blocks(name, "console")).splitlines():
+    for line in (
+        re.findall(r"`([^`\n]+)`", read(name)) + "\n".join(blocks(name, "console")).splitlines()
+    ):
         verb = re.search(r"\bresnets (\w+)", line)
         if verb or line.startswith("--"):
             command = line[verb.start() if verb else 0 :].partition("#")[0]
-            found |= {(verb[1] if verb else "", flag) for flag in re.findall(r"(?<!\S)--[a-z][a-z-]+", command)}
+            found |= {
+                (verb[1] if verb else "", flag)
+                for flag in re.findall(r"(?<!\S)--[a-z][a-z-]+", command)
+            }
     return found
 
 
@@ -39,7 +46,10 @@ def verbs():
     from resnets.cli.app import app
 
     commands = get_command(app).commands.items()
-    return {name: {flag for parameter in verb.params for flag in parameter.opts} for name, verb in commands}
+    return {
+        name: {flag for parameter in verb.params for flag in parameter.opts}
+        for name, verb in commands
+    }
 
 
 @pytest.mark.parametrize("name", READMES)
@@ -48,7 +58,11 @@ def test_python_in_the_readme_compiles_and_names_what_exists(name):
     assert blocks(name, "python")
     for text in blocks(name, "python"):
         for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "resnets":
+            if (
+                isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Name)
+                and node.value.id == "resnets"
+            ):
                 assert hasattr(resnets, node.attr), node.attr
             if isinstance(node, ast.ImportFrom) and node.module == "resnets":
                 assert all(hasattr(resnets, alias.name) for alias in node.names)
@@ -66,7 +80,9 @@ def test_commands_and_their_flags_exist(name):
     typed = re.findall(r"[`$&] ?resnets (?!\.)([a-z]+)", read(name))
     assert set(typed) <= set(known)
     for verb, flag in options(name):
-        assert any(flag in flags for flags in ([known[verb]] if verb else known.values())), f"{verb} {flag}"
+        assert any(flag in flags for flags in ([known[verb]] if verb else known.values())), (
+            f"{verb} {flag}"
+        )
 
 
 @pytest.mark.parametrize("name", READMES)
@@ -83,17 +99,28 @@ def test_links_lead_somewhere(name):
 
 def test_files_that_documents_name_exist():
     for name in DOCUMENTS:
-        for path in re.findall(r"`((?:src|tests|tools|docs|benchmarks|\.ci)/[\w./-]*)`", read(name)):
+        for path in re.findall(
+            r"`((?:src|tests|tools|docs|benchmarks|\.ci)/[\w./-]*)`", read(name)
+        ):
             assert (ROOT / path).exists(), f"{name}: {path}"
 
 
 def test_both_readmes_have_the_same_parts():
-    first, second = ([re.sub(r"[^#].*", "", line) for line in read(name).splitlines() if line.startswith("#")] for name in READMES)
+    first, second = (
+        [re.sub(r"[^#].*", "", line) for line in read(name).splitlines() if line.startswith("#")]
+        for name in READMES
+    )
     assert first == second
-    assert [kind for kind, _ in BLOCK.findall(read(READMES[0]))] == [kind for kind, _ in BLOCK.findall(read(READMES[1]))]
+    assert [kind for kind, _ in BLOCK.findall(read(READMES[0]))] == [
+        kind for kind, _ in BLOCK.findall(read(READMES[1]))
+    ]
     for mark in (r"^\|", r"^- ", r"\]\("):
-        assert len(re.findall(mark, read(READMES[0]), re.MULTILINE)) == len(re.findall(mark, read(READMES[1]), re.MULTILINE))
-    assert set(re.findall(r"\d[\d.,]*\d", read(READMES[0]))) == set(re.findall(r"\d[\d.,]*\d", read(READMES[1])))
+        assert len(re.findall(mark, read(READMES[0]), re.MULTILINE)) == len(
+            re.findall(mark, read(READMES[1]), re.MULTILINE)
+        )
+    assert set(re.findall(r"\d[\d.,]*\d", read(READMES[0]))) == set(
+        re.findall(r"\d[\d.,]*\d", read(READMES[1]))
+    )
 
 
 def test_the_networks_are_counted():
@@ -118,7 +145,9 @@ def test_the_architecture_names_what_exists():
     assert len(named) > 20
     for name in named:
         parts = ["resnets", *name.split(".")]
-        depth = next(depth for depth in range(len(parts), 0, -1) if is_module(".".join(parts[:depth])))
+        depth = next(
+            depth for depth in range(len(parts), 0, -1) if is_module(".".join(parts[:depth]))
+        )
         found = importlib.import_module(".".join(parts[:depth]))
         for part in parts[depth:]:
             found = getattr(found, part)

@@ -1,4 +1,5 @@
-"""NAME.onnx: its pixels, its answers in every engine, what it holds, and that nothing is written which was not proven."""
+"""NAME.onnx: its pixels, its answers in every engine, what it holds, and that nothing is written
+which was not proven."""
 
 import dataclasses
 import errno
@@ -31,7 +32,10 @@ from resnets.runtime.proof import prove
 
 ENGINES = [
     "onnxruntime",
-    pytest.param("openvino", marks=pytest.mark.skipif("openvino" not in available_engines(), reason="openvino")),
+    pytest.param(
+        "openvino",
+        marks=pytest.mark.skipif("openvino" not in available_engines(), reason="openvino"),
+    ),
 ]
 CLASSES = ("ant", "bee", "Öl")
 TINY = "resnet20 depths=1-1 widths=8-8"
@@ -53,7 +57,8 @@ GRAY = [
 
 @functools.cache
 def noisy(height: int, width: int, channels: int = 3, value_range: int = 255) -> np.ndarray:
-    """Something like a photograph: soft shapes, hard edges and noise, up to both ends of the range."""
+    """Something like a photograph: soft shapes, hard edges and noise, up to both ends of the
+    range."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     soft = np.sin(x / width * 9) * np.cos(y / height * 7)
     hard = (x // max(1, width // 9) + y // max(1, height // 5)) % 2 - 0.5
@@ -68,7 +73,9 @@ def image(picture: np.ndarray) -> Image.Image:
     return Image.fromarray(picture if picture.shape[2] == 3 else picture[:, :, 0])
 
 
-def make_model(words: str = TINY, preprocessing: Preprocessing | None = None, seed: int = 0, **more) -> Model:
+def make_model(
+    words: str = TINY, preprocessing: Preprocessing | None = None, seed: int = 0, **more
+) -> Model:
     preprocessing = preprocessing or Preprocessing.square(32, 0.875)
     network = Network.parse(words, len(CLASSES), preprocessing.channels)
     torch.manual_seed(seed)
@@ -77,7 +84,9 @@ def make_model(words: str = TINY, preprocessing: Preprocessing | None = None, se
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_mean, -0.1, 0.1)
             nn.init.uniform_(module.running_var, 0.5, 1.5)
-    return Model(net, CLASSES, preprocessing, describe_network(network, net, 3, preprocessing.channels), more)
+    return Model(
+        net, CLASSES, preprocessing, describe_network(network, net, 3, preprocessing.channels), more
+    )
 
 
 @pytest.fixture
@@ -87,49 +96,74 @@ def few(monkeypatch):
     monkeypatch.setattr(exporter, "available_engines", lambda: ["onnxruntime"])
 
 
-# ---------------------------------------------------------------------------------------------------- pixels
+# ----------------------------------------------------------------------------------------------------
+# pixels
 
 
 def identity(answering, preprocessing) -> ir.Model:
-    """In place of a traced network: what the preprocessing gives is the answer, but for its sign."""
+    """In place of a traced network: what the preprocessing gives is the answer, but for its
+    sign."""
     shape = ir.Shape(["N", preprocessing.channels, *preprocessing.size])
     given = ir.val("images", ir.DataType.FLOAT, shape)
     tape = ir.tape.Tape()
     out = tape.op("Neg", [given])
     out.name, out.shape, out.dtype = "probabilities", shape, ir.DataType.FLOAT
-    return ir.Model(ir.Graph([given], [out], nodes=tape.nodes, opset_imports={"": graph.OPSET}, name="identity"), ir_version=10)
+    return ir.Model(
+        ir.Graph(
+            [given], [out], nodes=tape.nodes, opset_imports={"": graph.OPSET}, name="identity"
+        ),
+        ir_version=10,
+    )
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
-    "value", [*RGB, *GRAY], ids=lambda value: f"{value.fit}-{value.interpolation}-{value.channels}x{value.dtype}"
+    "value",
+    [*RGB, *GRAY],
+    ids=lambda value: f"{value.fit}-{value.interpolation}-{value.channels}x{value.dtype}",
 )
 def test_the_graph_gives_the_pixels_of_the_preprocessing(value, engine, monkeypatch):
     monkeypatch.setattr(graph, "_trace", identity)
     run = make_engine(engine, graph.to_bytes(graph.build_graph(None, value), "{}"))
-    allowed = (2 if value.interpolation == "bicubic" else 1) * (1 if value.value_range == 255 else 3)
-    scale, shift = (np.array(numbers, np.float64) * value.value_range for numbers in (value.std, value.mean))
+    allowed = (2 if value.interpolation == "bicubic" else 1) * (
+        1 if value.value_range == 255 else 3
+    )
+    scale, shift = (
+        np.array(numbers, np.float64) * value.value_range for numbers in (value.std, value.mean)
+    )
     for height, width in SIZES:
         picture = noisy(height, width, value.channels, value.value_range)
         expected = value.pixels(image(picture)).astype(np.float64)
         found = shift - run(picture[None]).probabilities[0].transpose(1, 2, 0) * scale
         difference = np.abs(found - expected)
         assert difference.max() <= allowed + 0.01 * value.value_range / 255, (height, width)
-        assert (difference > 0.5 * value.value_range / 255).mean() < 0.12, (height, width)  # mostly equal
+        assert (difference > 0.5 * value.value_range / 255).mean() < 0.12, (
+            height,
+            width,
+        )  # mostly equal
         assert expected.std() > 0.05 * value.value_range
 
 
-# ---------------------------------------------------------------------------------------------------- what is in the file
+# ----------------------------------------------------------------------------------------------------
+# what is in the file
 
 
 @pytest.fixture(scope="module", params=["resnet20 at 32 px, crop", "resnet18 at 64 px, pad"])
 def exported(request, tmp_path_factory):
     if request.param.startswith("resnet20"):
         model = make_model(
-            "resnet20", training={"data": "/home/somebody/secret/photos", "weights": "/mnt/x/best.safetensors", "lr": 0.1}
+            "resnet20",
+            training={
+                "data": "/home/somebody/secret/photos",
+                "weights": "/mnt/x/best.safetensors",
+                "lr": 0.1,
+            },
         )
     else:
-        model = make_model("resnet18 widths=8-8-12-16", Preprocessing.square(64, fit="pad", interpolation="bicubic", pad_color=120))
+        model = make_model(
+            "resnet18 widths=8-8-12-16",
+            Preprocessing.square(64, fit="pad", interpolation="bicubic", pad_color=120),
+        )
     path = tmp_path_factory.mktemp("exported") / "name.onnx"
     return model, path, export_model(model, path, [image(noisy(60, 80)), image(noisy(120, 50))])  # fmt: skip
 
@@ -164,11 +198,19 @@ def test_any_number_of_pictures_of_any_size(exported, engine):
     model, path, _ = exported
     predictor = load(path, engine)
     for count, height, width in ((1, 47, 33), (2, 200, 300), (5, 33, 90)):
-        pictures = np.stack([np.roll(noisy(height, width), 7 * number, 1) for number in range(count)])
+        pictures = np.stack(
+            [np.roll(noisy(height, width), 7 * number, 1) for number in range(count)]
+        )
         found, expected = predictor.engine(pictures), model(pictures)
-        np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=exporter.LIMIT / 4)
-        np.testing.assert_allclose(found.embedding, expected.embedding, atol=0.05 * expected.embedding.max())
-        np.testing.assert_allclose(found.heat, expected.heat, atol=0.05 * np.abs(expected.heat).max())
+        np.testing.assert_allclose(
+            found.probabilities, expected.probabilities, atol=exporter.LIMIT / 4
+        )
+        np.testing.assert_allclose(
+            found.embedding, expected.embedding, atol=0.05 * expected.embedding.max()
+        )
+        np.testing.assert_allclose(
+            found.heat, expected.heat, atol=0.05 * np.abs(expected.heat).max()
+        )
         np.testing.assert_allclose(found.probabilities.sum(1), 1, rtol=1e-5)
     assert prove(predictor, read_onnx(path)).ok
 
@@ -177,12 +219,21 @@ def test_it_is_one_file_with_its_metadata(exported):
     model, path, proven = exported
     assert os.listdir(path.parent) == ["name.onnx"]  # noqa: PTH208
     proto = onnx.load(path)
-    assert all(tensor.data_location == onnx.TensorProto.DEFAULT for tensor in proto.graph.initializer)
+    assert all(
+        tensor.data_location == onnx.TensorProto.DEFAULT for tensor in proto.graph.initializer
+    )
     metadata = json.loads({entry.key: entry.value for entry in proto.metadata_props}[PROPERTY])
     assert metadata["classes"] == list(CLASSES)
     assert Preprocessing.from_dict(metadata["preprocessing"]) == model.preprocessing
-    assert (metadata["format"], metadata["limit"], metadata["model"]) == (1, exporter.LIMIT, model.network_name)
-    assert [np.array(golden["probabilities"]).shape for golden in metadata["golden"]] == [(3,), (3,)]
+    assert (metadata["format"], metadata["limit"], metadata["model"]) == (
+        1,
+        exporter.LIMIT,
+        model.network_name,
+    )
+    assert [np.array(golden["probabilities"]).shape for golden in metadata["golden"]] == [
+        (3,),
+        (3,),
+    ]
     assert proven.path == path
     assert proven.compared == proven.pictures * len(proven.engines)
     assert proven.megabytes * 1e6 == path.stat().st_size
@@ -202,10 +253,23 @@ def test_nothing_of_this_machine_is_in_the_file(exported, tmp_path):
         Path(__file__).parents[1],
         path.parent,
     ]
-    for word in [*map(str, machine), ".py", "site-packages", "Traceback", "/home/", "/mnt/", "resnets/models", "forward("]:
+    for word in [
+        *map(str, machine),
+        ".py",
+        "site-packages",
+        "Traceback",
+        "/home/",
+        "/mnt/",
+        "resnets/models",
+        "forward(",
+    ]:
         assert word.encode() not in content, word
     if "training" in model.metadata:
-        assert read_onnx(path).metadata["training"] == {"data": "photos", "weights": "best.safetensors", "lr": 0.1}
+        assert read_onnx(path).metadata["training"] == {
+            "data": "photos",
+            "weights": "best.safetensors",
+            "lr": 0.1,
+        }
 
 
 def test_norms_are_folded_into_convolutions(exported):
@@ -223,23 +287,35 @@ def test_a_sixteen_bit_gray_network_goes_all_the_way(tmp_path, few):
     picture = noisy(40, 60, 1, 65535)
     export_model(model, tmp_path / "deep.onnx", [image(picture)])
     predictor = load(tmp_path / "deep.onnx")
-    np.testing.assert_allclose(predictor.predict_image(picture).probabilities, model(picture[None]).probabilities[0], atol=0.005)
-    assert onnx.load(tmp_path / "deep.onnx").graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT16
+    np.testing.assert_allclose(
+        predictor.predict_image(picture).probabilities,
+        model(picture[None]).probabilities[0],
+        atol=0.005,
+    )
+    assert (
+        onnx.load(tmp_path / "deep.onnx").graph.input[0].type.tensor_type.elem_type
+        == onnx.TensorProto.UINT16
+    )
     assert read_onnx(tmp_path / "deep.onnx").golden[0][0].dtype == np.uint16
 
 
 def test_a_network_without_maps_gives_probabilities_alone(tmp_path, few):
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 3))
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 3)
+    )
     model = Model(net, CLASSES, Preprocessing.square(32), describe_network(None, net, 3, 3))
     export_model(model, tmp_path / "own.onnx", [image(noisy(40, 60))])
     found = load(tmp_path / "own.onnx").predict_image(noisy(40, 60), heat=True)
     assert found.heat is None
     assert found.embedding is None
-    assert [output.name for output in onnx.load(tmp_path / "own.onnx").graph.output] == ["probabilities"]
+    assert [output.name for output in onnx.load(tmp_path / "own.onnx").graph.output] == [
+        "probabilities"
+    ]
 
 
-# ---------------------------------------------------------------------------------------------------- what is refused
+# ----------------------------------------------------------------------------------------------------
+# what is refused
 
 
 def swapped(front, taken):
@@ -257,7 +333,8 @@ MISTAKES = {
 
 @pytest.fixture(scope="module")
 def traced():
-    """Two models with their networks as graphs: one that is unsure, and one that gives every picture the same probabilities."""
+    """Two models with their networks as graphs: one that is unsure, and one that gives every
+    picture the same probabilities."""
     models = {}
     for name in ("unsure", "sure"):
         model = make_model()
@@ -269,9 +346,12 @@ def traced():
 
 
 @pytest.mark.parametrize(
-    ("mistake", "kind"), [*((name, "sure") for name in [*MISTAKES, "colors", "antialiasing"]), ("colors", "unsure")]
+    ("mistake", "kind"),
+    [*((name, "sure") for name in [*MISTAKES, "colors", "antialiasing"]), ("colors", "unsure")],
 )
-def test_a_graph_that_prepares_differently_is_refused(tmp_path, monkeypatch, few, traced, mistake, kind):
+def test_a_graph_that_prepares_differently_is_refused(
+    tmp_path, monkeypatch, few, traced, mistake, kind
+):
     model, proto = traced[kind]
     monkeypatch.setattr(graph, "_trace", lambda *given: ir.from_proto(proto))
     build, pixels, kernel = graph.build_graph, graph.Front.pixels, graph.Front._kernel
@@ -284,12 +364,20 @@ def test_a_graph_that_prepares_differently_is_refused(tmp_path, monkeypatch, few
     export_model(model, path, [image(noisy(150, 200))])  # without the mistake it is proven
     path.write_text("old")
     if mistake == "colors":
-        monkeypatch.setattr(graph.Front, "pixels", lambda front, taken: swapped(front, pixels(front, taken)))
+        monkeypatch.setattr(
+            graph.Front, "pixels", lambda front, taken: swapped(front, pixels(front, taken))
+        )
     elif mistake == "antialiasing":
         monkeypatch.setattr(graph.Front, "_kernel", narrow)
     else:
-        monkeypatch.setattr(exporter, "build_graph", lambda net, value: build(net, dataclasses.replace(value, **MISTAKES[mistake])))
-    with pytest.raises(ProofFailed, match=r"was not written: in onnxruntime .* answers differently"):
+        monkeypatch.setattr(
+            exporter,
+            "build_graph",
+            lambda net, value: build(net, dataclasses.replace(value, **MISTAKES[mistake])),
+        )
+    with pytest.raises(
+        ProofFailed, match=r"was not written: in onnxruntime .* answers differently"
+    ):
         export_model(model, path, [image(noisy(150, 200))])
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["name.onnx"]  # noqa: PTH208
@@ -327,14 +415,18 @@ def test_what_cannot_be_exported_is_found_before_the_training():
         rehearse(Model(net, CLASSES, Preprocessing.square(32), describe_network(None, net, 3, 3)))
 
 
-# ---------------------------------------------------------------------------------------------------- surroundings
+# ----------------------------------------------------------------------------------------------------
+# surroundings
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no resource limits on Windows")
 def test_equal_exports_give_equal_bytes_and_a_full_disk_costs_nothing(tmp_path, few):
-    """Twice here and once in another process with another order of sets; there the disk is full the second time."""
+    """Twice here and once in another process with another order of sets; there the disk is full the
+    second time."""
     for name in ("a.onnx", "b.onnx"):
-        export_model(make_model(training={"data": "photos"}), tmp_path / name, [image(noisy(40, 60))])
+        export_model(
+            make_model(training={"data": "photos"}), tmp_path / name, [image(noisy(40, 60))]
+        )
     (tmp_path / "far").mkdir()
     program = f"""
 import resource, sys
@@ -365,9 +457,17 @@ except OSError as error:
 def test_without_openvino_the_proof_has_one_engine(tmp_path, monkeypatch):
     """And what that engine ran are the very bytes of the file."""
     find, make, ran = importlib.util.find_spec, exporter.make_engine, []
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "openvino" else find(name, *rest))
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *rest: None if name == "openvino" else find(name, *rest),
+    )
     monkeypatch.setattr(exporter, "SIZES", ((31, 20),))
-    monkeypatch.setattr(exporter, "make_engine", lambda name, data: ran.append((name, bytes(data))) or make(name, data))
+    monkeypatch.setattr(
+        exporter,
+        "make_engine",
+        lambda name, data: ran.append((name, bytes(data))) or make(name, data),
+    )
     proven = export_model(make_model(), tmp_path / "name.onnx", [image(noisy(40, 60))])
     assert [engine.partition(" ")[0] for engine in proven.engines] == ["onnxruntime"]
     assert proven.compared == proven.pictures

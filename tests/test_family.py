@@ -1,4 +1,5 @@
-"""What every network of the family does, asked of every row: the counts it is published with, shapes, gradients, sizes, memory."""
+"""What every network of the family does, asked of every row: the counts it is published with,
+shapes, gradients, sizes, memory."""
 
 import math
 import re
@@ -42,7 +43,8 @@ def is_small(name: str) -> bool:
 
 
 def shrunk(name: str) -> str:
-    """The row in words with few blocks and channels: every part stays, and gets as many channels as it needs to be divided."""
+    """The row in words with few blocks and channels: every part stays, and gets as many channels as
+    it needs to be divided."""
     setting = ROWS[name].setting
     if isinstance(setting, TransformerSetting):
         return f"{name} width={16 * setting.heads} depth=2 size=48"
@@ -50,10 +52,15 @@ def shrunk(name: str) -> str:
         return f"{name} growth=8 depths={'-'.join('2111'[: len(setting.depths)])}"
     if is_small(name):
         return f"{name} depths=2-1-1 widths={'8-16-32' if setting.groups > 1 else '32-32-64'}"
-    return f"{name} depths=2-1-1-1 widths={'64-64-64-64' if setting.norm == 'group' else '32-32-64-64'}"
+    return (
+        f"{name} depths=2-1-1-1"
+        f" widths={'64-64-64-64' if setting.norm == 'group' else '32-32-64-64'}"
+    )
 
 
-def inputs(name: str, count: int = 2, channels: int = 3, sides: tuple[int, ...] = (), seed: int = 1) -> torch.Tensor:
+def inputs(
+    name: str, count: int = 2, channels: int = 3, sides: tuple[int, ...] = (), seed: int = 1
+) -> torch.Tensor:
     """Noise of the shape a small version of the row takes; clips have a few pictures."""
     sides = sides or ((32, 32) if is_small(name) or is_clip(name) else (64, 64))
     sides = (4, *sides) if is_clip(name) else sides
@@ -62,7 +69,10 @@ def inputs(name: str, count: int = 2, channels: int = 3, sides: tuple[int, ...] 
 
 def hollow(words: str, *arguments, **more) -> nn.Module:
     """A network without memory, where only shapes count; nothing is drawn for it."""
-    nothing = {"kaiming_normal_": lambda weight, **how: weight, "kaiming_uniform_": lambda weight, **how: weight}
+    nothing = {
+        "kaiming_normal_": lambda weight, **how: weight,
+        "kaiming_uniform_": lambda weight, **how: weight,
+    }
     with torch.device("meta"), mock.patch.multiple(nn.init, **nothing):
         return create_model(words, *arguments, **more)
 
@@ -87,7 +97,8 @@ def small(name):
     return randomise(create_model(shrunk(name), CLASSES))
 
 
-# ---------------------------------------------------------------------------------------------------- as published
+# ----------------------------------------------------------------------------------------------------
+# as published
 
 
 def test_a_row_has_the_parameters_it_says(name, real):
@@ -104,7 +115,10 @@ def channels_and_strides(setting) -> tuple[list[int], list[int]]:
         return [setting.width] * setting.depth, [setting.patch] * setting.depth
     if isinstance(setting, ResNetSetting):
         expansion = 4 if setting.block == "bottleneck" else 1
-        channels = [setting.stem_width or setting.widths[0], *(width * expansion for width in setting.widths)]
+        channels = [
+            setting.stem_width or setting.widths[0],
+            *(width * expansion for width in setting.widths),
+        ]
     else:
         channels = [2 * setting.growth]
         for stage, depth in enumerate(setting.depths):
@@ -115,17 +129,23 @@ def channels_and_strides(setting) -> tuple[list[int], list[int]]:
 
 
 def test_stages_have_the_channels_and_sizes_of_the_papers(name, real):
-    found = [stage.output for stage in real[1] if re.fullmatch(r"layer\d|features\.denseblock\d|blocks", stage.name)]
+    found = [
+        stage.output
+        for stage in real[1]
+        if re.fullmatch(r"layer\d|features\.denseblock\d|blocks", stage.name)
+    ]
     channels, strides = channels_and_strides(ROWS[name].setting)
     if is_transformer(name):
         assert found == [((ROWS[name].size // strides[-1]) ** 2 + 1, channels[-1])]  # its tokens
     else:
         assert [(one[0], *one[-2:]) for one in found] == [
-            (channel, *[math.ceil(ROWS[name].size / stride)] * 2) for channel, stride in zip(channels[1:], strides[1:], strict=True)
+            (channel, *[math.ceil(ROWS[name].size / stride)] * 2)
+            for channel, stride in zip(channels[1:], strides[1:], strict=True)
         ]
 
 
-# ---------------------------------------------------------------------------------------------------- numbers
+# ----------------------------------------------------------------------------------------------------
+# numbers
 
 # Followed by BatchNorm, which takes the mean away again: what they add makes no difference
 WITHOUT_EFFECT = ("conv1.fc1.bias", "conv2.fc1.bias")
@@ -140,8 +160,14 @@ def test_every_parameter_gets_a_gradient(name):
     net = create_model(shrunk(name), CLASSES)
     loss_of(net, inputs(name, 8)).backward()
     gradients = {key: parameter.grad for key, parameter in net.named_parameters()}
-    assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients.values())
-    assert not [key for key, gradient in gradients.items() if not gradient.any() and not key.endswith(WITHOUT_EFFECT)]
+    assert all(
+        gradient is not None and gradient.isfinite().all() for gradient in gradients.values()
+    )
+    assert not [
+        key
+        for key, gradient in gradients.items()
+        if not gradient.any() and not key.endswith(WITHOUT_EFFECT)
+    ]
 
 
 @torch.no_grad()
@@ -164,16 +190,25 @@ def test_without_classes_a_network_gives_pooled_features(name, small):
 def test_as_a_backbone_a_network_gives_maps_of_the_stated_channels_and_strides(name, small):
     images = inputs(name)
     net = create_model(shrunk(name), features_only=True, out_indices=(0, -1)).eval()
-    net.net.load_state_dict({key: value for key, value in small.state_dict().items() if key in net.net.state_dict()})
+    net.net.load_state_dict(
+        {key: value for key, value in small.state_dict().items() if key in net.net.state_dict()}
+    )
     channels, strides = channels_and_strides(Network.parse(shrunk(name)).setting)
-    assert (net.channels, net.strides) == (channels[:: len(channels) - 1], strides[:: len(strides) - 1])
+    assert (net.channels, net.strides) == (
+        channels[:: len(channels) - 1],
+        strides[:: len(strides) - 1],
+    )
     maps, expected = net(images), small.forward_stages(images)
-    for one, other, channel, stride in zip(maps, (expected[0], expected[-1]), net.channels, net.strides, strict=True):
+    for one, other, channel, stride in zip(
+        maps, (expected[0], expected[-1]), net.channels, net.strides, strict=True
+    ):
         assert (one.shape[1], *one.shape[-2:]) == (channel, *[images.shape[-1] // stride] * 2)
         torch.testing.assert_close(one, other, atol=0, rtol=0)
     if not is_transformer(name):
         pooled = maps[-1].mean(tuple(range(2, images.ndim)))
-        torch.testing.assert_close(small.get_classifier()(pooled), small(images), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            small.get_classifier()(pooled), small(images), atol=1e-5, rtol=1e-4
+        )
 
 
 @torch.no_grad()
@@ -212,7 +247,9 @@ def test_wrong_shapes_are_refused(name, small):
     images = inputs(name)
     form = "N, C, T, H, W" if is_clip(name) else "N, C, H, W"
     for wrong in (images[0], images[None], inputs(name, channels=2)):
-        with pytest.raises(ValueError, match=rf"pictures of shape .*; \({form}\) with C = 3 and sides of at least"):
+        with pytest.raises(
+            ValueError, match=rf"pictures of shape .*; \({form}\) with C = 3 and sides of at least"
+        ):
             small(wrong)
 
 
@@ -258,19 +295,30 @@ def test_checkpointing_changes_nothing_but_the_memory(name):
         calls = Counter()
         for key, module in net.named_modules():
             if ("layer" in key or "block" in key) and key.endswith((".conv1", ".norm1")):
-                module.register_forward_pre_hook(lambda module, args, key=key, calls=calls: calls.update([key]))
+                module.register_forward_pre_hook(
+                    lambda module, args, key=key, calls=calls: calls.update([key])
+                )
         loss = loss_of(net, images)
         loss.backward()
-        runs.append((loss, {key: parameter.grad for key, parameter in net.named_parameters()}, net.state_dict()))
+        runs.append(
+            (
+                loss,
+                {key: parameter.grad for key, parameter in net.named_parameters()},
+                net.state_dict(),
+            )
+        )
         assert {*calls.values()} == {2 if checkpointing else 1}
     (loss, gradients, state), (again, gradients_again, state_again) = runs
     torch.testing.assert_close(again, loss)
     torch.testing.assert_close(gradients_again, gradients)
     torch.testing.assert_close(state_again, state)
-    assert {int(value) for key, value in state.items() if key.endswith("num_batches_tracked")} <= {1}
+    assert {int(value) for key, value in state.items() if key.endswith("num_batches_tracked")} <= {
+        1
+    }
 
 
-# ---------------------------------------------------------------------------------------------------- dilation
+# ----------------------------------------------------------------------------------------------------
+# dilation
 
 
 @torch.no_grad()
@@ -279,7 +327,10 @@ def test_a_network_shrinks_to_the_output_stride_and_keeps_its_weights(name, smal
     for stride in (8, 16):
         words = f"{shrunk(name)} output_stride={stride}"
         if is_transformer(name) or is_small(name):
-            with pytest.raises(ValueError, match="it has tokens" if is_transformer(name) else "does not shrink them"):
+            with pytest.raises(
+                ValueError,
+                match="it has tokens" if is_transformer(name) else "does not shrink them",
+            ):
                 create_model(words)
         else:
             net = create_model(words, CLASSES).eval()
@@ -317,7 +368,8 @@ def test_a_dilated_network_holds_the_maps_of_the_strided_one(words, stride):
     assert expected.std() > 1e-3
 
 
-# ---------------------------------------------------------------------------------------------------- a sample of each kind
+# ----------------------------------------------------------------------------------------------------
+# a sample of each kind
 
 RESNET = "depths=1-1 widths=32-32"
 KINDS = {
@@ -353,7 +405,9 @@ def sample(kind: str) -> tuple[nn.Module, torch.Tensor]:
     return randomise(create_model(words, CLASSES)), inputs(words.partition(" ")[0], sides=(48, 48))
 
 
-@pytest.mark.parametrize("kind", [*(kind for kind in EXPORTED if kind not in ("average", "ResNet-RS")), "clips"])
+@pytest.mark.parametrize(
+    "kind", [*(kind for kind in EXPORTED if kind not in ("average", "ResNet-RS")), "clips"]
+)
 @torch.no_grad()
 def test_a_network_compiles_whole(kind):
     net, images = sample(kind)
@@ -362,11 +416,15 @@ def test_a_network_compiles_whole(kind):
     torch.testing.assert_close(compiled(images), net(images), atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", [*ALIKE, "clips", "bottleneck", "Transformer"])  # the others are exported below, which does it too
+@pytest.mark.parametrize(
+    "kind", [*ALIKE, "clips", "bottleneck", "Transformer"]
+)  # the others are exported below, which does it too
 @torch.no_grad()
 def test_a_network_becomes_a_program_for_any_number_of_pictures(kind):
     net, images = sample(kind)
-    program = torch.export.export(net, (images,), dynamic_shapes=({0: torch.export.Dim("N", min=1)},)).module()
+    program = torch.export.export(
+        net, (images,), dynamic_shapes=({0: torch.export.Dim("N", min=1)},)
+    ).module()
     more = torch.cat([images.flip(-1), images, images.flip(-2)])
     for some in (images, more, images[:1]):
         torch.testing.assert_close(program(some), net(some), atol=1e-4, rtol=1e-4)
@@ -404,7 +462,10 @@ def test_a_backbone_gives_the_maps_that_are_asked_for(kind):
 
 @pytest.mark.parametrize("indices", [[], [1, 0], [1, 1], [5], [-6], [-1, 0]])
 def test_maps_that_there_are_none_of_are_refused(indices):
-    with pytest.raises(ValueError, match=re.escape(f"out_indices={indices}; allowed: some of 0 to 4 in rising order")):
+    with pytest.raises(
+        ValueError,
+        match=re.escape(f"out_indices={indices}; allowed: some of 0 to 4 in rising order"),
+    ):
         hollow(shrunk("resnet18"), features_only=True, out_indices=indices)
 
 
@@ -417,17 +478,24 @@ def test_checkpointing_holds_in_a_backbone_and_with_stochastic_depth():
     images, gradients = inputs("resnet18"), []
     for checkpointing in (False, True):
         torch.manual_seed(0)
-        net = create_model(f"{shrunk('resnet18')} drop_path=0.9", features_only=True, checkpointing=checkpointing)
+        net = create_model(
+            f"{shrunk('resnet18')} drop_path=0.9", features_only=True, checkpointing=checkpointing
+        )
         torch.manual_seed(0)
         sum(one.square().mean() for one in net(images)).backward()
         gradients.append({key: parameter.grad for key, parameter in net.named_parameters()})
     torch.testing.assert_close(gradients[1], gradients[0])
-    assert not all(gradient.any() for gradient in gradients[0].values())  # a branch was left out in both
+    assert not all(
+        gradient.any() for gradient in gradients[0].values()
+    )  # a branch was left out in both
 
 
-# ---------------------------------------------------------------------------------------------------- from pictures to clips
+# ----------------------------------------------------------------------------------------------------
+# from pictures to clips
 
-INFLATED = [kind for kind in KINDS if kind not in ("BiT", "blur", "Transformer", "clips", "dilated")]
+INFLATED = [
+    kind for kind in KINDS if kind not in ("BiT", "blur", "Transformer", "clips", "dilated")
+]
 
 
 @pytest.mark.parametrize("how", ["full", "spatial", "2plus1"])
@@ -441,7 +509,9 @@ def test_an_inflated_network_answers_on_a_still_clip_as_it_did_on_the_picture(ki
     still = images[:, :, None].expand(-1, -1, 6, -1, -1)
     torch.testing.assert_close(net(still), expected, atol=1e-4, rtol=1e-3)
     assert expected.std() > 1e-2
-    assert net.forward_features(still).shape[2] == (6 if kind == "DenseNet" or how == "spatial" else 3)
+    assert net.forward_features(still).shape[2] == (
+        6 if kind == "DenseNet" or how == "spatial" else 3
+    )
     with pytest.raises(ValueError, match=r"\(N, C, T, H, W\)"):
         net(images)
 
@@ -460,12 +530,22 @@ def test_an_inflated_network_looks_as_far_in_time_as_it_was_told(how, kernels):
     net, images = sample("basic")
     expected = net(images).detach()
     inflate(net, how)
-    convs = [module for key, module in net.named_modules() if isinstance(module, nn.Conv3d) and key.startswith("layer")]
+    convs = [
+        module
+        for key, module in net.named_modules()
+        if isinstance(module, nn.Conv3d) and key.startswith("layer")
+    ]
     assert [conv.kernel_size for conv in convs if conv.kernel_size != (1, 1, 1)] == kernels
-    torch.testing.assert_close(net(images[:, :, None].expand(-1, -1, 3, -1, -1)), expected, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(
+        net(images[:, :, None].expand(-1, -1, 3, -1, -1)), expected, atol=1e-4, rtol=1e-3
+    )
     moving = torch.randn(2, 3, 6, 48, 48, generator=torch.Generator().manual_seed(2))
     loss_of(net.train(), moving).backward()
-    assert all(conv.weight.grad[:, :, place].any() for conv in convs for place in range(conv.kernel_size[0]))
+    assert all(
+        conv.weight.grad[:, :, place].any()
+        for conv in convs
+        for place in range(conv.kernel_size[0])
+    )
 
 
 @pytest.mark.parametrize("how", ["full", "2plus1"])
@@ -480,7 +560,11 @@ def test_clips_are_a_word_for_every_kind_of_block(kind, how):
 @pytest.mark.parametrize(
     ("words", "how", "message"),
     [
-        ("resnet18", "both", "time=both-both-both-both; allowed: full, spatial, 2plus1, or one for each of 4 stages"),
+        (
+            "resnet18",
+            "both",
+            "time=both-both-both-both; allowed: full, spatial, 2plus1, or one for each of 4 stages",
+        ),
         ("resnet18", ("full", "spatial"), "time=full-spatial; allowed: .* for each of 4 stages"),
         ("resnet18 shortcut=zero_pad", "full", "ZeroPad has no form in three dimensions"),
         ("resnetblur18", "full", "BlurPool has no form in three dimensions"),

@@ -1,4 +1,5 @@
-"""The house: imports go downward only, what reads and predicts needs no torch, and every room keeps to its size."""
+"""The house: imports go downward only, what reads and predicts needs no torch, and every room keeps
+to its size."""
 
 import ast
 from collections.abc import Iterator
@@ -8,7 +9,8 @@ import pytest
 
 HOUSE = Path(__file__).parents[1] / "src" / "resnets"
 
-# From the floor that everybody may use to the one that uses all others. Rooms of one floor are strangers to one another.
+# From the floor that everybody may use to the one that uses all others. Rooms of one floor are
+# strangers to one another.
 FLOORS = (
     ("files", "downloads", "settings", "imagenet", "results", "preprocessing", "screen"),
     ("runtime", "foreign"),
@@ -22,7 +24,9 @@ FLOORS = (
     ("cli",),
     ("__main__",),
 )
-ONLY = {"evaluation": ("preprocessing", "results")}  # what a room may use, where that is less than its floor allows
+ONLY = {
+    "evaluation": ("preprocessing", "results")
+}  # what a room may use, where that is less than its floor allows
 # Modules that never import torch, nor anything that does
 WITHOUT_TORCH = (
     *FLOORS[0],
@@ -35,7 +39,8 @@ WITHOUT_TORCH = (
 )
 TORCH = ("torch", "torchvision", "torchmetrics", "timm", "onnxscript", "safetensors")
 BUDGETS = {
-    "models": 1850,  # 1,300 were thought enough: 156 of them are rows, a third of the others docstrings
+    # 1,300 were thought enough: 156 of them are rows, a third of the others docstrings
+    "models": 1850,
     "summary": 550,
     "data": 1000,
     "training": 900,
@@ -48,16 +53,25 @@ BUDGETS = {
 
 def modules() -> dict[str, str]:
     """Dotted name below `resnets` to source; `resnets` itself has an empty name."""
-    names = {path: path.relative_to(HOUSE).with_suffix("").parts for path in sorted(HOUSE.rglob("*.py"))}
-    return {".".join(part for part in parts if part != "__init__"): path.read_text("utf-8") for path, parts in names.items()}
+    names = {
+        path: path.relative_to(HOUSE).with_suffix("").parts for path in sorted(HOUSE.rglob("*.py"))
+    }
+    return {
+        ".".join(part for part in parts if part != "__init__"): path.read_text("utf-8")
+        for path, parts in names.items()
+    }
 
 
 def imports(source: str) -> Iterator[str]:
-    """Everything a source imports, at whatever depth, but for the hints of `if TYPE_CHECKING`: `torch`, `resnets.run.spec`."""
+    """Everything a source imports, at whatever depth, but for the hints of `if TYPE_CHECKING`:
+    `torch`, `resnets.run.spec`."""
     waiting: list[ast.AST] = [ast.parse(source)]
     while waiting:
         node = waiting.pop()
-        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+        if isinstance(node, ast.If) and ast.unparse(node.test) in (
+            "TYPE_CHECKING",
+            "typing.TYPE_CHECKING",
+        ):
             waiting += node.orelse
             continue
         if isinstance(node, ast.Import):
@@ -80,7 +94,9 @@ def offences(module: str, source: str) -> list[str]:
         if name == "resnets.__version__" or (name == "resnets" and room(module) == "cli"):
             continue
         if room(name) != "resnets":
-            if room(name) in TORCH and any(module == base or module.startswith(f"{base}.") for base in WITHOUT_TORCH):
+            if room(name) in TORCH and any(
+                module == base or module.startswith(f"{base}.") for base in WITHOUT_TORCH
+            ):
                 found.append(f"{module} is above the torch line and imports {name}")
             continue
         target = room(name.removeprefix("resnets").removeprefix("."))
@@ -124,10 +140,18 @@ def test_what_is_above_the_torch_line_leads_to_nothing_below_it(name):
             continue
         seen.add(module)
         for found in imports(sources[module]):
-            allowed = module == "data.downloads" and found == "torchvision.datasets"  # a download that was asked for by name
-            assert room(found) not in TORCH or allowed, f"{name} leads to {module}, which imports {found}"
+            allowed = (
+                module == "data.downloads" and found == "torchvision.datasets"
+            )  # a download that was asked for by name
+            assert room(found) not in TORCH or allowed, (
+                f"{name} leads to {module}, which imports {found}"
+            )
             inner = found.removeprefix("resnets.")
-            waiting += [inner if inner in sources else inner.rpartition(".")[0]] if found.startswith("resnets.") else []
+            waiting += (
+                [inner if inner in sources else inner.rpartition(".")[0]]
+                if found.startswith("resnets.")
+                else []
+            )
 
 
 @pytest.mark.parametrize(
@@ -136,9 +160,15 @@ def test_what_is_above_the_torch_line_leads_to_nothing_below_it(name):
         ("models.zoo", "from resnets.data.sources import Sample"),
         ("models.zoo", "def build():\n    import resnets.data.sources"),
         ("models.zoo", "from resnets import data"),
-        ("data.loader", "try:\n    from resnets.training import loop\nexcept ImportError:\n    pass"),
+        (
+            "data.loader",
+            "try:\n    from resnets.training import loop\nexcept ImportError:\n    pass",
+        ),
         ("evaluation.report", "from resnets.settings import words"),
-        ("tasks.classification", "class A:\n    def f(self):\n        from resnets.modelfile import Model"),
+        (
+            "tasks.classification",
+            "class A:\n    def f(self):\n        from resnets.modelfile import Model",
+        ),
         ("modelfile", "from resnets.export import export_model"),
         ("run.outcome", "from resnets.demo import sample_folder"),
         ("preprocessing", "from resnets.files import write_file"),
@@ -159,9 +189,15 @@ def test_an_offence_is_found(module, source):
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("models.zoo", "from resnets.models.layers import x\nfrom resnets.settings import words\nimport torch"),
+        (
+            "models.zoo",
+            "from resnets.models.layers import x\nfrom resnets.settings import words\nimport torch",
+        ),
         ("tasks.classification", "from resnets.evaluation.metrics import measure"),
-        ("runtime.engines", "if TYPE_CHECKING:\n    from resnets.run import train\n    import torch"),
+        (
+            "runtime.engines",
+            "if TYPE_CHECKING:\n    from resnets.run import train\n    import torch",
+        ),
         ("cli.app", "import resnets\nfrom resnets import run, __version__"),
     ],
 )
@@ -172,10 +208,17 @@ def test_what_is_allowed_is_no_offence(module, source):
 def test_every_room_keeps_to_its_size(capsys):
     counted: dict[str, int] = {}
     for module, source in modules().items():
-        name = "export and runtime" if room(module) in ("export", "runtime") else room(module) or "__init__"
+        name = (
+            "export and runtime"
+            if room(module) in ("export", "runtime")
+            else room(module) or "__init__"
+        )
         counted[name] = counted.get(name, 0) + lines(source)
     with capsys.disabled():
-        rows = [f"{name} {count}" + (f" of {BUDGETS[name]}" if name in BUDGETS else "") for name, count in sorted(counted.items())]
+        rows = [
+            f"{name} {count}" + (f" of {BUDGETS[name]}" if name in BUDGETS else "")
+            for name, count in sorted(counted.items())
+        ]
         print(f"\nlines: {'; '.join(rows)}; together {sum(counted.values())} of 9000")  # noqa: T201
     assert not {name: count for name, count in counted.items() if count > BUDGETS.get(name, 9000)}
     assert sum(counted.values()) < 9000

@@ -1,4 +1,5 @@
-"""Files of every format there ever was open, and answer as on the day they were made (tools/make_format_files.py)."""
+"""Files of every format there ever was open, and answer as on the day they were made
+(tools/make_format_files.py)."""
 
 import json
 import os
@@ -22,7 +23,9 @@ CLASSES = ("ant", "bee", "Wespe mit Öl")
 
 
 def answers(number: int, name: str) -> np.ndarray:
-    return np.array(json.loads((DATA / f"format{number}" / "answers.json").read_text("utf-8"))[name], np.float32)
+    return np.array(
+        json.loads((DATA / f"format{number}" / "answers.json").read_text("utf-8"))[name], np.float32
+    )
 
 
 def picture(number: int) -> Image.Image:
@@ -46,7 +49,9 @@ def test_a_model_file_opens_and_answers(number):
     assert model.network_name == "resnet20 depths=1-1 widths=4-8"
     assert model.preprocessing == Preprocessing.square(16, 0.875)
     expected = answers(number, "tiny.safetensors")
-    np.testing.assert_allclose(model(np.asarray(picture(number))[None]).probabilities[0], expected, atol=1e-5)
+    np.testing.assert_allclose(
+        model(np.asarray(picture(number))[None]).probabilities[0], expected, atol=1e-5
+    )
     assert expected.max() - expected.min() > 0.1
 
 
@@ -55,7 +60,11 @@ def test_a_model_file_opens_and_answers(number):
 def test_an_exported_file_opens_and_answers(number, engine):
     path = DATA / f"format{number}" / "tiny.onnx"
     file = read_onnx(path)
-    assert (file.metadata["format"], file.classes, file.preprocessing) == (number, CLASSES, Preprocessing.square(16, 0.875))
+    assert (file.metadata["format"], file.classes, file.preprocessing) == (
+        number,
+        CLASSES,
+        Preprocessing.square(16, 0.875),
+    )
     predictor = resnets.load(path, engine)
     found = predictor.predict_image(picture(number), heat=True)
     np.testing.assert_allclose(found.probabilities, answers(number, "tiny.onnx"), atol=1e-5)
@@ -69,4 +78,6 @@ def test_an_exported_file_opens_and_answers(number, engine):
 
 @pytest.mark.parametrize("number", FORMATS)
 def test_both_files_say_the_same(number):
-    np.testing.assert_allclose(answers(number, "tiny.onnx"), answers(number, "tiny.safetensors"), atol=0.02)
+    np.testing.assert_allclose(
+        answers(number, "tiny.onnx"), answers(number, "tiny.safetensors"), atol=0.02
+    )

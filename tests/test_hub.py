@@ -1,4 +1,5 @@
-"""Weights from the Hugging Face hub, by the hub's own client: a server of our own stands in for it."""
+"""Weights from the Hugging Face hub, by the hub's own client: a server of our own stands in for
+it."""
 
 import hashlib
 import http.server
@@ -34,19 +35,42 @@ import huggingface_hub  # noqa: E402
 
 TAG, COMMIT = "resnet18.a1_in1k", "c" * 40
 TINY = "resnet18 widths=4-4-8-8 depths=1-1-1-1"
-BY_HAND = f"bring https://huggingface.co/timm/{TAG}/resolve/main/model.safetensors by hand, to any place, and name that file: "
+BY_HAND = (
+    f"bring https://huggingface.co/timm/{TAG}/resolve/main/model.safetensors by hand, to any place,"
+    " and name that file: "
+)
 
 
 def described(architecture: str, classes: int = 1000, **preprocessing) -> dict:
     """The config.json of a tag, as timm writes it."""
     expects = {
-        "tag": "a1_in1k", "custom_load": False, "input_size": [3, 224, 224], "test_input_size": [3, 288, 288],
-        "fixed_input_size": False, "interpolation": "bicubic", "crop_pct": 0.95, "test_crop_pct": 1.0, "crop_mode": "center",
-        "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "num_classes": classes, "pool_size": [7, 7],
-        "first_conv": "conv1", "classifier": "fc", "license": "apache-2.0", "origin_url": "https://github.com/pytorch/vision",
-    }  # fmt: skip
-    changed = {key: value for key, value in {**expects, **preprocessing}.items() if value is not None}
-    return {"architecture": architecture, "num_classes": classes, "num_features": 512, "pretrained_cfg": changed}
+        "tag": "a1_in1k",
+        "custom_load": False,
+        "input_size": [3, 224, 224],
+        "test_input_size": [3, 288, 288],
+        "fixed_input_size": False,
+        "interpolation": "bicubic",
+        "crop_pct": 0.95,
+        "test_crop_pct": 1.0,
+        "crop_mode": "center",
+        "mean": [0.485, 0.456, 0.406],
+        "std": [0.229, 0.224, 0.225],
+        "num_classes": classes,
+        "pool_size": [7, 7],
+        "first_conv": "conv1",
+        "classifier": "fc",
+        "license": "apache-2.0",
+        "origin_url": "https://github.com/pytorch/vision",
+    }
+    changed = {
+        key: value for key, value in {**expects, **preprocessing}.items() if value is not None
+    }
+    return {
+        "architecture": architecture,
+        "num_classes": classes,
+        "num_features": 512,
+        "pretrained_cfg": changed,
+    }
 
 
 def state_of(words: str, classes: int = 1000) -> dict[str, torch.Tensor]:
@@ -60,7 +84,8 @@ def pickled(state: dict[str, torch.Tensor]) -> bytes:
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-    """Answers as huggingface.co does; `breaks` is after how many bytes each answer of a large file breaks off."""
+    """Answers as huggingface.co does; `breaks` is after how many bytes each answer of a large file
+    breaks off."""
 
     files: dict[str, bytes] = {}  # noqa: RUF012
     asked: list[tuple[str, str, str | None, str]] = []  # noqa: RUF012
@@ -76,7 +101,9 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
     def answer(self, with_body: bool) -> None:
         path = self.path.removeprefix("/timm/").replace("/resolve/main", "")
-        self.asked.append((self.command, path, self.headers["Range"], self.headers["User-Agent"] or ""))
+        self.asked.append(
+            (self.command, path, self.headers["Range"], self.headers["User-Agent"] or "")
+        )
         content = self.files.get(path)
         if content is None:
             known = any(name.startswith(path.split("/")[0] + "/") for name in self.files)
@@ -87,12 +114,22 @@ class Hub(http.server.BaseHTTPRequestHandler):
             return self.end_headers()
         large = path.endswith(self.large)
         digest = hashlib.sha256(content).hexdigest() if large else hashlib.sha1(content).hexdigest()
-        start = int(re.fullmatch(r"bytes=(\d+)-", self.headers["Range"])[1]) if self.headers["Range"] else 0
+        start = (
+            int(re.fullmatch(r"bytes=(\d+)-", self.headers["Range"])[1])
+            if self.headers["Range"]
+            else 0
+        )
         self.send_response(206 if start else 200)
         headers = {"ETag": f'"{digest}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
-        headers |= {"X-Linked-ETag": f'"{digest}"', "X-Linked-Size": str(len(content)), **self.more} if large else {}
+        headers |= (
+            {"X-Linked-ETag": f'"{digest}"', "X-Linked-Size": str(len(content)), **self.more}
+            if large
+            else {}
+        )
         headers |= {"Content-Length": str(len(content) - start)}
-        headers |= {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"} if start else {}
+        headers |= (
+            {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"} if start else {}
+        )
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
@@ -120,13 +157,20 @@ def server():
             running.shutdown()
             running.server_close()
 
-        yield SimpleNamespace(handler=handler, files=files, state=state, url=f"http://127.0.0.1:{running.server_port}", stop=stop)
+        yield SimpleNamespace(
+            handler=handler,
+            files=files,
+            state=state,
+            url=f"http://127.0.0.1:{running.server_port}",
+            stop=stop,
+        )
         running.shutdown()
 
 
 @pytest.fixture
 def hub(server, tmp_path, monkeypatch):
-    """The hub's client turned to that server, with an empty cache; it read its environment when it was imported."""
+    """The hub's client turned to that server, with an empty cache; it read its environment when it
+    was imported."""
     for name, value in {
         "ENDPOINT": server.url,
         "HUGGINGFACE_CO_URL_TEMPLATE": server.url + "/{repo_id}/resolve/{revision}/{filename}",
@@ -140,7 +184,9 @@ def hub(server, tmp_path, monkeypatch):
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(time, "sleep", lambda seconds: None)  # between its attempts
-    monkeypatch.setenv("HF_HOME", str(tmp_path))  # where the storage's client writes about itself as soon as it is imported
+    monkeypatch.setenv(
+        "HF_HOME", str(tmp_path)
+    )  # where the storage's client writes about itself as soon as it is imported
     huggingface_hub.close_session()
     server.cache = tmp_path / "hub"
     yield server
@@ -148,19 +194,24 @@ def hub(server, tmp_path, monkeypatch):
 
 
 def same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> bool:
-    return set(found) == set(expected) and all(torch.equal(found[key], expected[key]) for key in expected)
+    return set(found) == set(expected) and all(
+        torch.equal(found[key], expected[key]) for key in expected
+    )
 
 
 def fetched(hub) -> list[str]:
     """The files whose content was sent."""
-    return [path.rpartition("/")[2] for command, path, _, _ in hub.handler.asked if command == "GET"]
+    return [
+        path.rpartition("/")[2] for command, path, _, _ in hub.handler.asked if command == "GET"
+    ]
 
 
 def named_file(refused: pytest.ExceptionInfo) -> Path:
     return Path(re.match(r"(.*?): ", str(refused.value))[1])
 
 
-# ---------------------------------------------------------------------------------------------------- fetched
+# ----------------------------------------------------------------------------------------------------
+# fetched
 
 
 def test_weights_come_with_all_they_were_made_for(hub):
@@ -172,7 +223,10 @@ def test_weights_come_with_all_they_were_made_for(hub):
     assert found.classes == tuple(names_by_wnid().values())
     digest = hashlib.sha256(hub.files[f"{TAG}/model.safetensors"]).hexdigest()
     assert said == [
-        f"looking for {TAG} in the cache of huggingface_hub, else at the hub (licence: see its model card)",
+        (
+            f"looking for {TAG} in the cache of huggingface_hub, else at the hub (licence: see its"
+            " model card)"
+        ),
         f"sha256 {digest}",
     ]
     assert fetched(hub) == ["config.json", "model.safetensors"]
@@ -186,7 +240,10 @@ def test_the_second_time_nothing_is_fetched(hub):
 
 @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
 def test_what_is_in_the_cache_needs_no_network(hub, name):
-    hub.files[f"{TAG}/{name}"] = {"model.safetensors": safetensors.torch.save, "pytorch_model.bin": pickled}[name](hub.state)
+    hub.files[f"{TAG}/{name}"] = {
+        "model.safetensors": safetensors.torch.save,
+        "pytorch_model.bin": pickled,
+    }[name](hub.state)
     if name != "model.safetensors":
         del hub.files[f"{TAG}/model.safetensors"]
     first = hub_weights(TAG, TINY)
@@ -198,7 +255,9 @@ def test_what_is_in_the_cache_needs_no_network(hub, name):
 
 
 def test_without_safetensors_the_other_file_is_taken(hub):
-    hub.files[f"{TAG}/pytorch_model.bin"] = pickled({key: value + 1 for key, value in hub.state.items()})
+    hub.files[f"{TAG}/pytorch_model.bin"] = pickled(
+        {key: value + 1 for key, value in hub.state.items()}
+    )
     assert same(hub_weights(TAG, TINY).state, hub.state)  # there are both
     del hub.files[f"{TAG}/model.safetensors"]
     hub.cache.rename(hub.cache.with_name("old"))
@@ -211,25 +270,37 @@ def test_names_of_timm_become_ours(hub):
         "conv1.weight": torch.ones(1, 4, 1, 1),
         "downsample.conv.weight": torch.ones(4, 4, 1, 1),
     }
-    state = {f"stages.2.blocks.0.{key}": value for key, value in block.items()} | {"head.fc.weight": torch.ones(5, 4, 1, 1)}
+    state = {f"stages.2.blocks.0.{key}": value for key, value in block.items()} | {
+        "head.fc.weight": torch.ones(5, 4, 1, 1)
+    }
     hub.files["resnetv2_50.a1h_in1k/model.safetensors"] = safetensors.torch.save(state)
     expects = {"mean": [0.5] * 3, "std": [0.5] * 3, "test_input_size": None, "test_crop_pct": None}
-    hub.files["resnetv2_50.a1h_in1k/config.json"] = json.dumps(described("resnetv2_50", **expects)).encode()
+    hub.files["resnetv2_50.a1h_in1k/config.json"] = json.dumps(
+        described("resnetv2_50", **expects)
+    ).encode()
     found = hub_weights("resnetv2_50.a1h_in1k", "resnetv2_50")
-    ours = [*(f"layer3.0.{key}" for key in ("bn1.weight", "conv1.weight", "downsample.weight")), "fc.weight"]
+    ours = [
+        *(f"layer3.0.{key}" for key in ("bn1.weight", "conv1.weight", "downsample.weight")),
+        "fc.weight",
+    ]
     assert sorted(found.state) == sorted(ours)
     assert found.state["fc.weight"].shape == (5, 4)
     assert found.preprocessing.mean == found.preprocessing.std == (0.5, 0.5, 0.5)
     assert (found.preprocessing.size, found.preprocessing.resize) == ((224, 224), (235, 235))
-    assert set(hub_weights("resnetv2_50.a1h_in1k", None).state) == set(state)  # for a network of timm's own they stay
+    assert set(hub_weights("resnetv2_50.a1h_in1k", None).state) == set(
+        state
+    )  # for a network of timm's own they stay
 
 
-# ---------------------------------------------------------------------------------------------------- not fetched
+# ----------------------------------------------------------------------------------------------------
+# not fetched
 
 
 def test_a_tag_that_is_not_there_is_told(hub):
     for tag in ("resnet18.nonsense", "resnet18 a1_in1k", "resnet18/a1_in1k"):
-        with pytest.raises(ValueError, match=f"the hub has no timm/{tag}; look for the tags of resnet18"):
+        with pytest.raises(
+            ValueError, match=f"the hub has no timm/{tag}; look for the tags of resnet18"
+        ):
             hub_weights(tag, TINY)
 
 
@@ -257,7 +328,11 @@ def test_a_download_that_breaks_off_goes_on_and_fetches_nothing_twice(hub, monke
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1000)
     hub.handler.breaks = [3000, 5000]
     assert same(hub_weights(TAG, TINY).state, hub.state)
-    ranges = [span for command, path, span, _ in hub.handler.asked if command == "GET" and path.endswith("safetensors")]
+    ranges = [
+        span
+        for command, path, span, _ in hub.handler.asked
+        if command == "GET" and path.endswith("safetensors")
+    ]
     assert ranges == [None, "bytes=3000-", "bytes=8000-"]
 
 
@@ -270,10 +345,13 @@ def test_a_download_that_always_breaks_off_is_given_up_and_leaves_nothing_that_i
 
 
 def test_a_lost_storage_behind_the_hub_is_told(hub, monkeypatch):
-    """Large files come from a storage with a client of its own, which tries for minutes before it raises this."""
+    """Large files come from a storage with a client of its own, which tries for minutes before it
+    raises this."""
 
     def lost(**arguments):
-        raise RuntimeError("Task error: File reconstruction error: CAS Client Error: error sending request")
+        raise RuntimeError(
+            "Task error: File reconstruction error: CAS Client Error: error sending request"
+        )
 
     pytest.importorskip("hf_xet")
     monkeypatch.setattr("huggingface_hub.file_download.xet_get", lost)
@@ -289,7 +367,9 @@ def test_what_came_from_that_storage_is_taken_for_what_it_is(hub):
     kept = hub.cache / "blobs" / other[:2] / other
     kept.parent.mkdir(parents=True)
     kept.write_bytes(content)
-    (hub.cache / "blobs" / shared.SHARED_BLOBS_MARKER_NAME).write_text(f"{shared.SHARED_BLOBS_LAYOUT_VERSION}\n")
+    (hub.cache / "blobs" / shared.SHARED_BLOBS_MARKER_NAME).write_text(
+        f"{shared.SHARED_BLOBS_LAYOUT_VERSION}\n"
+    )
     hub.handler.more = {"X-Xet-Hash": other, "X-Xet-Refresh-Route": f"{hub.url}/token"}
     assert same(hub_weights(TAG, TINY).state, hub.state)
     assert fetched(hub) == ["config.json"]
@@ -297,13 +377,21 @@ def test_what_came_from_that_storage_is_taken_for_what_it_is(hub):
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
 @pytest.mark.parametrize("damage", ["cut", "altered"])
-def test_a_damaged_file_in_the_cache_is_found_out_and_after_its_removal_fetched_again(hub, name, damage):
+def test_a_damaged_file_in_the_cache_is_found_out_and_after_its_removal_fetched_again(
+    hub, name, damage
+):
     hub_weights(TAG, TINY)
     (path,) = (hub.cache / f"models--timm--{TAG}/snapshots/{COMMIT}").glob(name)
     content = path.read_bytes()
     path.resolve().write_bytes(content[:-100] if damage == "cut" else content[:-100] + b"\0" * 100)
-    message = "not JSON" if name == "config.json" else rf"its sha256 is [0-9a-f]{{64}}, the hub announced {path.readlink().name}"
-    with pytest.raises(Offline, match=rf"{message}; remove it, and it is downloaded again$") as refused:
+    message = (
+        "not JSON"
+        if name == "config.json"
+        else rf"its sha256 is [0-9a-f]{{64}}, the hub announced {path.readlink().name}"
+    )
+    with pytest.raises(
+        Offline, match=rf"{message}; remove it, and it is downloaded again$"
+    ) as refused:
         hub_weights(TAG, TINY)
     named_file(refused).unlink()
     assert same(hub_weights(TAG, TINY).state, hub.state)
@@ -315,7 +403,11 @@ def test_other_content_than_was_announced_is_refused(hub):
     digest = hashlib.sha256(content + b"\0").hexdigest()
     hub.handler.more = {"X-Linked-ETag": f'"{digest}"'}
     with pytest.raises(
-        Offline, match=f"its sha256 is {hashlib.sha256(content).hexdigest()}, the hub announced {digest}; remove it"
+        Offline,
+        match=(
+            f"its sha256 is {hashlib.sha256(content).hexdigest()}, the hub announced {digest};"
+            " remove it"
+        ),
     ):
         hub_weights(TAG, TINY)
 
@@ -326,18 +418,34 @@ def test_without_the_client_it_is_said_how_to_install_it(monkeypatch):
         hub_weights(TAG, TINY)
 
 
-# ---------------------------------------------------------------------------------------------------- what they were made for
+# ----------------------------------------------------------------------------------------------------
+# what they were made for
 
 EXPECTS = {
     "resnet50.a1_in1k": {},
-    "resnet50.tv_in1k": {"test_input_size": None, "test_crop_pct": None, "crop_pct": 0.875, "interpolation": "bilinear"},
-    "resnet10t.c3_in1k": {"input_size": [3, 176, 176], "test_input_size": [3, 224, 224], "crop_pct": 0.875, "test_crop_pct": 0.95},
+    "resnet50.tv_in1k": {
+        "test_input_size": None,
+        "test_crop_pct": None,
+        "crop_pct": 0.875,
+        "interpolation": "bilinear",
+    },
+    "resnet10t.c3_in1k": {
+        "input_size": [3, 176, 176],
+        "test_input_size": [3, 224, 224],
+        "crop_pct": 0.875,
+        "test_crop_pct": 0.95,
+    },
     "resnetv2_50.a1h_in1k": {"mean": [0.5] * 3, "std": [0.5] * 3},
     "resnetv2_50x1_bit.goog_in21k_ft_in1k": {
-        "input_size": [3, 448, 448], "test_input_size": None, "crop_pct": 1.0, "test_crop_pct": None,
-        "interpolation": "bilinear", "mean": [0.5] * 3, "std": [0.5] * 3,
+        "input_size": [3, 448, 448],
+        "test_input_size": None,
+        "crop_pct": 1.0,
+        "test_crop_pct": None,
+        "interpolation": "bilinear",
+        "mean": [0.5] * 3,
+        "std": [0.5] * 3,
     },
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("tag", EXPECTS)
@@ -347,11 +455,24 @@ def test_pictures_are_prepared_as_timm_does_it(hub, tag):
     hub.files[f"{tag}/config.json"] = json.dumps(config).encode()
     hub.files[f"{tag}/model.safetensors"] = hub.files[f"{TAG}/model.safetensors"]
     known = pytest.importorskip("timm.models").get_pretrained_cfg(tag).to_dict()
-    for key in ("input_size", "test_input_size", "crop_pct", "test_crop_pct", "interpolation", "mean", "std", "crop_mode"):
+    for key in (
+        "input_size",
+        "test_input_size",
+        "crop_pct",
+        "test_crop_pct",
+        "interpolation",
+        "mean",
+        "std",
+        "crop_mode",
+    ):
         value = config["pretrained_cfg"].get(key)
-        assert (tuple(value) if isinstance(value, list) else value) == known.get(key)  # what stands above is what timm says
+        assert (tuple(value) if isinstance(value, list) else value) == known.get(
+            key
+        )  # what stands above is what timm says
     found = hub_weights(tag, None).preprocessing
-    theirs = data.create_transform(**data.resolve_data_config(pretrained_cfg=config["pretrained_cfg"], use_test_size=True))
+    theirs = data.create_transform(
+        **data.resolve_data_config(pretrained_cfg=config["pretrained_cfg"], use_test_size=True)
+    )
     noise = np.random.default_rng(0).integers(0, 256, (40, 61, 3), np.uint8)
     image = Image.fromarray(noise).resize((610, 401), Image.Resampling.BICUBIC)
     ours = found.normalise(found.pixels(image)[None])[0]
@@ -365,8 +486,15 @@ def test_the_description_is_as_timm_writes_it(tmp_path):
     timm.models._hub.save_config_for_hf(net, tmp_path / "config.json")
     theirs, ours = json.loads((tmp_path / "config.json").read_text()), described("resnet50")
     assert set(theirs) >= set(ours)
-    assert (theirs["architecture"], theirs["num_classes"]) == (ours["architecture"], ours["num_classes"])
-    different = {key for key, value in ours["pretrained_cfg"].items() if theirs["pretrained_cfg"].get(key) != value}
+    assert (theirs["architecture"], theirs["num_classes"]) == (
+        ours["architecture"],
+        ours["num_classes"],
+    )
+    different = {
+        key
+        for key, value in ours["pretrained_cfg"].items()
+        if theirs["pretrained_cfg"].get(key) != value
+    }
     assert different <= {"origin_url"}
 
 
@@ -388,14 +516,20 @@ def test_classes_are_those_of_the_description_or_of_imagenet(hub, count, labels,
 
 def test_descriptions_of_old_are_read_too(hub):
     """Without the inner part, and with what timm takes for granted left out."""
-    config = {"architecture": "resnet18", "num_classes": 1000, "input_size": [3, 160, 160], "crop_pct": 0.9}
+    config = {
+        "architecture": "resnet18",
+        "num_classes": 1000,
+        "input_size": [3, 160, 160],
+        "crop_pct": 0.9,
+    }
     hub.files[f"{TAG}/config.json"] = json.dumps(config).encode()
     found = hub_weights(TAG, TINY)
     assert found.preprocessing == Preprocessing((160, 160), (177, 177), interpolation="bicubic")
     assert len(found.classes) == 1000
 
 
-# ---------------------------------------------------------------------------------------------------- asked for by name
+# ----------------------------------------------------------------------------------------------------
+# asked for by name
 
 
 def asking(weights: str = f"timm:{TAG}", **more) -> TrainSettings:
@@ -409,7 +543,11 @@ def test_training_starts_from_them_and_prepares_pictures_as_they_expect(hub):
     loaded = load_weights(network.build(), found.state)
     assert loaded.left == ("fc.weight", "fc.bias")
     prepared = make_preprocessing(asking(), found)
-    assert (prepared.size, prepared.resize, prepared.interpolation) == ((64, 64), (64, 64), "bicubic")
+    assert (prepared.size, prepared.resize, prepared.interpolation) == (
+        (64, 64),
+        (64, 64),
+        "bicubic",
+    )
     assert prepared.mean == (0.485, 0.456, 0.406)
 
 
@@ -439,11 +577,20 @@ print(sorted(hub_weights(sys.argv[1], sys.argv[2]).state)[0])
 def test_the_hub_is_asked_for_these_files_and_told_nothing_of_the_machine(server, tmp_path):
     """In a process of its own, where the environment decides."""
     words = ("proxy", "hf_", "huggingface", "telemetry", "do_not_track")
-    environment = {name: value for name, value in os.environ.items() if not any(word in name.lower() for word in words)}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not any(word in name.lower() for word in words)
+    }
     environment |= {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "home")}
     command = [sys.executable, "-c", FRESH, TAG, TINY]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, timeout=300, check=False
+    )
     assert done.stdout == "bn1.bias\n", done.stderr
-    assert {path for _, path, _, _ in server.handler.asked} == {f"{TAG}/config.json", f"{TAG}/model.safetensors"}
+    assert {path for _, path, _, _ in server.handler.asked} == {
+        f"{TAG}/config.json",
+        f"{TAG}/model.safetensors",
+    }
     assert not [agent for *_, agent in server.handler.asked if "torch" in agent or "agent" in agent]
     assert (tmp_path / "home/hub").is_dir()

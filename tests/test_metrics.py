@@ -51,7 +51,9 @@ def test_wilson_encloses_the_value_and_is_symmetric(case):
     estimate, mirrored = wilson(hits, n), wilson(n - hits, n)
     assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
     assert estimate.low < estimate.high
-    assert (estimate.low, estimate.high) == pytest.approx((1 - mirrored.high, 1 - mirrored.low), abs=1e-9)
+    assert (estimate.low, estimate.high) == pytest.approx(
+        (1 - mirrored.high, 1 - mirrored.low), abs=1e-9
+    )
 
 
 @given(st.integers(1, 2000), st.data())
@@ -66,7 +68,9 @@ def test_wilson_rises_with_hits_narrows_with_n_and_widens_with_the_level(n, data
     assert sure.high >= one.high
 
 
-@pytest.mark.parametrize(("hits", "n", "level"), [(1, 0, 0.95), (-1, 3, 0.95), (4, 3, 0.95), (1, 3, 1.0)])
+@pytest.mark.parametrize(
+    ("hits", "n", "level"), [(1, 0, 0.95), (-1, 3, 0.95), (4, 3, 0.95), (1, 3, 1.0)]
+)
 def test_wilson_refuses_what_is_no_proportion(hits, n, level):
     with pytest.raises(ValueError, match="hits"):
         wilson(hits, n, level)
@@ -88,18 +92,27 @@ def test_measure_agrees_with_torchmetrics(n, k):
         return getattr(functional, f"multiclass_{name}")(p, y, num_classes=k, **options)
 
     occurs = np.bincount(labels, minlength=k) > 0
-    recall, precision = theirs("recall", average="none").numpy(), theirs("precision", average="none").numpy()
+    recall, precision = (
+        theirs("recall", average="none").numpy(),
+        theirs("precision", average="none").numpy(),
+    )
     assert metrics.accuracy.value == pytest.approx(float(theirs("accuracy", average="micro")))
     assert metrics.balanced_accuracy.value == pytest.approx(recall[occurs].mean(), abs=1e-6)
-    assert metrics.macro_f1.value == pytest.approx(float(theirs("f1_score", average="macro")), abs=1e-6)
+    assert metrics.macro_f1.value == pytest.approx(
+        float(theirs("f1_score", average="macro")), abs=1e-6
+    )
     np.testing.assert_array_equal(metrics.confusion, theirs("confusion_matrix").numpy())
     assert metrics.loss == pytest.approx(float(torch.nn.functional.nll_loss(p.log(), y)))
     for i, entry in enumerate(metrics.per_class):
         assert (entry.recall.value if entry.recall else 0) == pytest.approx(recall[i], abs=1e-6)
-        assert (entry.precision.value if entry.precision else 0) == pytest.approx(precision[i], abs=1e-6)
+        assert (entry.precision.value if entry.precision else 0) == pytest.approx(
+            precision[i], abs=1e-6
+        )
     assert set(metrics.top_k) == ({5} if k > 5 else set())
     if k > 5:
-        assert metrics.top_k[5].value == pytest.approx(float(theirs("accuracy", average="micro", top_k=5)))
+        assert metrics.top_k[5].value == pytest.approx(
+            float(theirs("accuracy", average="micro", top_k=5))
+        )
 
 
 def test_equal_probabilities_are_no_way_into_the_top():
@@ -113,11 +126,21 @@ def test_to_dict_is_json_with_intervals():
     probabilities, labels = simulated(np.random.default_rng(0), 90, 8)
     metrics = measure(probabilities, labels, list("abcdefgh"))
     plain = json.loads(json.dumps(metrics.to_dict(), allow_nan=False))
-    for name, estimate in {"accuracy": metrics.accuracy, "macro_f1": metrics.macro_f1, "top_5": metrics.top_k[5]}.items():
-        assert (plain[name], plain[f"{name}_interval"]) == (estimate.value, [estimate.low, estimate.high])
+    for name, estimate in {
+        "accuracy": metrics.accuracy,
+        "macro_f1": metrics.macro_f1,
+        "top_5": metrics.top_k[5],
+    }.items():
+        assert (plain[name], plain[f"{name}_interval"]) == (
+            estimate.value,
+            [estimate.low, estimate.high],
+        )
     assert plain["n"] == metrics.n == 90
     assert np.sum(plain["confusion"]) == 90
-    assert plain["per_class"][0]["recall_interval"] == [metrics.per_class[0].recall.low, metrics.per_class[0].recall.high]
+    assert plain["per_class"][0]["recall_interval"] == [
+        metrics.per_class[0].recall.low,
+        metrics.per_class[0].recall.high,
+    ]
     assert "top_5" not in measure(np.eye(2), np.arange(2), "ab").to_dict()
 
 
@@ -125,14 +148,20 @@ def test_a_class_without_pictures_has_no_recall_and_does_not_count():
     metrics = measure(certain(np.array([0, 0, 1]), 4), np.array([0, 1, 1]), "abcd")
     assert metrics.balanced_accuracy.value == 0.75
     assert metrics.macro_f1.value == pytest.approx(2 / 3)
-    assert (metrics.per_class[2].recall, metrics.per_class[2].precision, metrics.per_class[2].f1) == (None, None, 0)
+    assert (
+        metrics.per_class[2].recall,
+        metrics.per_class[2].precision,
+        metrics.per_class[2].f1,
+    ) == (None, None, 0)
 
 
 def test_no_mistake_is_not_certainty():
     labels = np.repeat([0, 1], [90, 10])
     metrics = measure(certain(labels, 2), labels, "ab")
     assert metrics.balanced_accuracy.high == 1
-    assert metrics.balanced_accuracy.low < metrics.accuracy.low < 0.97  # ten pictures of b say less than ninety of a
+    assert (
+        metrics.balanced_accuracy.low < metrics.accuracy.low < 0.97
+    )  # ten pictures of b say less than ninety of a
     alone = measure(certain(labels, 2), labels, "ab", groups=np.zeros(100, int))
     assert alone.accuracy.low < 0.3  # a single group says next to nothing
 
@@ -143,17 +172,24 @@ def test_groups_widen_the_interval_where_pictures_resemble_one_another():
     labels = rng.integers(2, size=1000)
     right = np.repeat(rng.random(40) < 0.8, 25)  # the network reads a patient, or it does not
     probabilities = certain(np.where(right, labels, 1 - labels), 2)
-    alone, grouped = measure(probabilities, labels, "ab"), measure(probabilities, labels, "ab", groups=groups)
+    alone, grouped = (
+        measure(probabilities, labels, "ab"),
+        measure(probabilities, labels, "ab", groups=groups),
+    )
     for name in ("accuracy", "balanced_accuracy", "macro_f1"):
         narrow, wide = getattr(alone, name), getattr(grouped, name)
         assert narrow.value == wide.value
-        assert wide.high - wide.low > 3 * (narrow.high - narrow.low)  # sqrt(25) = 5 is what 25 equal pictures do
+        assert wide.high - wide.low > 3 * (
+            narrow.high - narrow.low
+        )  # sqrt(25) = 5 is what 25 equal pictures do
 
 
 def test_groups_of_one_change_next_to_nothing():
     probabilities, labels = simulated(np.random.default_rng(5), 400, 8)
     alone = measure(probabilities, labels, "abcdefgh")
-    grouped = measure(probabilities, labels, "abcdefgh", groups=np.random.default_rng(0).permutation(400))
+    grouped = measure(
+        probabilities, labels, "abcdefgh", groups=np.random.default_rng(0).permutation(400)
+    )
     for one, other in [
         *((getattr(alone, n), getattr(grouped, n)) for n in ("accuracy", "macro_f1")),
         (alone.top_k[5], grouped.top_k[5]),
@@ -163,7 +199,9 @@ def test_groups_of_one_change_next_to_nothing():
 
 def test_the_seed_fixes_the_bootstrap():
     probabilities, labels = simulated(np.random.default_rng(6), 100, 3)
-    one, same, other = (measure(probabilities, labels, "abc", seed=seed).macro_f1 for seed in (1, 1, 2))
+    one, same, other = (
+        measure(probabilities, labels, "abc", seed=seed).macro_f1 for seed in (1, 1, 2)
+    )
     assert one == same
     assert one != other
 
@@ -174,7 +212,9 @@ def test_the_interval_of_balanced_accuracy_covers_the_truth_as_often_as_it_says(
     labels = np.repeat([0, 1, 2], support)
     covered = 0
     for seed in range(300):
-        predicted = np.where(rng.random(130) < recall[labels], labels, (labels + rng.integers(1, 3, 130)) % 3)
+        predicted = np.where(
+            rng.random(130) < recall[labels], labels, (labels + rng.integers(1, 3, 130)) % 3
+        )
         estimate = measure(certain(predicted, 3), labels, "abc", seed=seed).balanced_accuracy
         covered += estimate.low <= recall.mean() <= estimate.high
     assert 0.90 <= covered / 300 <= 0.98
@@ -188,7 +228,9 @@ def test_a_thousand_classes_take_less_than_a_second():
     probabilities[np.arange(n), labels] += np.where(rng.random(n) < 0.75, 1, 0)
     probabilities /= probabilities.sum(1, keepdims=True)
     seconds = []
-    for _ in range(2):  # the better of two, of this process alone: other work on the machine must not fail it
+    for _ in range(
+        2
+    ):  # the better of two, of this process alone: other work on the machine must not fail it
         start = time.process_time()
         metrics = measure(probabilities, labels, [str(i) for i in range(k)])
         seconds.append(time.process_time() - start)

@@ -1,4 +1,5 @@
-"""The model file: what goes in comes out, equal content gives equal bytes, damage is refused, a full disk costs nothing."""
+"""The model file: what goes in comes out, equal content gives equal bytes, damage is refused, a
+full disk costs nothing."""
 
 import hashlib
 import json
@@ -64,7 +65,8 @@ def resealed(path: Path, **changes) -> None:
     path.write_bytes(safetensors.torch.save(tensors, {KEY: json.dumps({**content, **changes})}))
 
 
-# ---------------------------------------------------------------------------------------------------- round trip
+# ----------------------------------------------------------------------------------------------------
+# round trip
 
 
 @torch.no_grad()
@@ -99,13 +101,21 @@ def test_every_kind_of_tensor_comes_back(tmp_path):
         "parameter": nn.Parameter(torch.ones(2)),
         "optimizer/0/momentum_buffer": torch.ones(2),
     }
-    write_model(tmp_path / "a.safetensors", tensors, {"rows": [{"loss": 0.1}, {"loss": float("inf")}], "by": {10: "a", 9: "b"}})
+    write_model(
+        tmp_path / "a.safetensors",
+        tensors,
+        {"rows": [{"loss": 0.1}, {"loss": float("inf")}], "by": {10: "a", 9: "b"}},
+    )
     found, read = read_model(tmp_path / "a.safetensors")
     assert set(found) == set(tensors)
     for name, tensor in tensors.items():
         assert torch.equal(found[name], tensor), name
         assert found[name].dtype == tensor.dtype, name
-    assert read == {"rows": [{"loss": 0.1}, {"loss": float("inf")}], "by": {"10": "a", "9": "b"}, "format": FORMAT}
+    assert read == {
+        "rows": [{"loss": 0.1}, {"loss": float("inf")}],
+        "by": {"10": "a", "9": "b"},
+        "format": FORMAT,
+    }
 
 
 def test_names_that_are_not_utf8_survive(tmp_path):
@@ -137,9 +147,13 @@ write_model(Path(sys.argv[1]), dict(state), dict(more))
         subprocess.run([sys.executable, "-c", program, str(target)], check=True, env=environment)
         digests.add(hashlib.sha256(target.read_bytes()).hexdigest())
     assert len(digests) == 1
-    write_model(tmp_path / "here.safetensors", network().state_dict(), metadata(tags=["a", "b", "c"]))
+    write_model(
+        tmp_path / "here.safetensors", network().state_dict(), metadata(tags=["a", "b", "c"])
+    )
     assert hashlib.sha256((tmp_path / "here.safetensors").read_bytes()).hexdigest() in digests
-    assert hashlib.sha256(path.read_bytes()).hexdigest() not in digests  # other content, other bytes
+    assert (
+        hashlib.sha256(path.read_bytes()).hexdigest() not in digests
+    )  # other content, other bytes
 
 
 def test_only_one_key_is_ours(path):
@@ -147,7 +161,8 @@ def test_only_one_key_is_ours(path):
         assert list(file.metadata()) == [KEY]
 
 
-# ---------------------------------------------------------------------------------------------------- refusals
+# ----------------------------------------------------------------------------------------------------
+# refusals
 
 
 def test_a_truncated_file_is_refused(path):
@@ -187,7 +202,20 @@ def test_metadata_that_were_changed_by_hand_are_refused(path):
         load_model(path)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "3", "null", '"text"', "{}", '{"format": 1}', '{"format": "one", "sha256": ""}', "{"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "3",
+        "null",
+        '"text"',
+        "{}",
+        '{"format": 1}',
+        '{"format": "one", "sha256": ""}',
+        "{",
+    ],
+)
 def test_metadata_that_are_none_are_refused(path, text):
     path.write_bytes(safetensors.torch.save({"a": torch.ones(1)}, {KEY: text}))
     with pytest.raises(ValueError, match=str(path)):
@@ -196,20 +224,26 @@ def test_metadata_that_are_none_are_refused(path, text):
 
 def test_a_newer_format_is_refused_with_the_cure(path):
     resealed(path, format=FORMAT + 1)
-    with pytest.raises(ValueError, match=r"made by a newer resnets \(format 2\); this one reads up to 1: upgrade"):
+    with pytest.raises(
+        ValueError, match=r"made by a newer resnets \(format 2\); this one reads up to 1: upgrade"
+    ):
         load_model(path)
 
 
 def test_bare_safetensors_are_refused_with_the_cure(tmp_path):
     safetensors.torch.save_file(network().state_dict(), tmp_path / "bare.safetensors")
-    with pytest.raises(ValueError, match="for a bare state dict name the network: --model resnet18"):
+    with pytest.raises(
+        ValueError, match="for a bare state dict name the network: --model resnet18"
+    ):
         load_model(tmp_path / "bare.safetensors")
 
 
 def test_files_and_folders_that_are_not_there(tmp_path, path):
     with pytest.raises(ValueError, match="no such model file"):
         load_model(tmp_path / "gone.safetensors")
-    with pytest.raises(ValueError, match="not the folder of a run, or stopped before its first validation"):
+    with pytest.raises(
+        ValueError, match="not the folder of a run, or stopped before its first validation"
+    ):
         load_model(tmp_path)
     (tmp_path / "weights").mkdir()
     path.rename(tmp_path / "weights" / "best.safetensors")
@@ -246,7 +280,10 @@ def test_a_network_of_somebody_else_must_be_brought(tmp_path, kind):
     assert described["kind"] == "object"
     assert described["name"].endswith(kind.__name__)
     write_model(tmp_path / "own.safetensors", net.state_dict(), metadata(network=described))
-    with pytest.raises(ValueError, match=f"{kind.__name__}, which is not a network of this package: pass the network itself"):
+    with pytest.raises(
+        ValueError,
+        match=f"{kind.__name__}, which is not a network of this package: pass the network itself",
+    ):
         load_model(tmp_path / "own.safetensors")
     model = load_model(tmp_path / "own.safetensors", kind())
     images = torch.randn(1, 3, 16, 16)
@@ -277,7 +314,8 @@ def test_a_pickle_under_the_name_of_a_model_file_is_refused(tmp_path):
         load_model(tmp_path / "model.safetensors")
 
 
-# ---------------------------------------------------------------------------------------------------- writing
+# ----------------------------------------------------------------------------------------------------
+# writing
 
 
 def test_write_file_replaces_whole_files(tmp_path):
@@ -328,7 +366,8 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no resource limits on Windows")
 def test_a_full_disk_leaves_the_old_file(path):
-    """A limit on the size of files stands for the disk: the write fails in the middle, in another process."""
+    """A limit on the size of files stands for the disk: the write fails in the middle, in another
+    process."""
     before = path.read_bytes()
     program = f"""
 import resource, sys
@@ -341,7 +380,9 @@ try:
 except OSError as error:
     print("refused", error.errno)
 """
-    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True
+    )
     assert done.stdout.startswith("refused")
     assert path.read_bytes() == before
     assert os.listdir(path.parent) == [path.name]  # noqa: PTH208

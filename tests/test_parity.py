@@ -1,4 +1,5 @@
-"""Parity with timm and torchvision, the part that takes seconds; `python benchmarks/parity.py` compares the large ones too."""
+"""Parity with timm and torchvision, the part that takes seconds; `python benchmarks/parity.py`
+compares the large ones too."""
 
 import dataclasses
 import importlib.util
@@ -17,8 +18,25 @@ from resnets.models.rows import ROWS  # noqa: E402
 
 FILE = Path(__file__).parent.parent / "benchmarks/parity.py"
 THOROUGH = (  # one of each kind, the smallest that has it: also a training pass
-    *("resnet18", "resnet14t", "resnetaa34d", "resnetblur18", "seresnet18", "ecaresnet26t", "skresnet18", "res2net50_48w_2s"),
-    *("res2next50", "resnest14d", "resnest50d_1s4x24d", "resnetv2_18d", "resnetv2_50x1_bit", "mc3_18", "densenetblur121d"),
+    *(
+        "resnet18",
+        "resnet14t",
+        "resnetaa34d",
+        "resnetblur18",
+        "seresnet18",
+        "ecaresnet26t",
+        "skresnet18",
+        "res2net50_48w_2s",
+    ),
+    *(
+        "res2next50",
+        "resnest14d",
+        "resnest50d_1s4x24d",
+        "resnetv2_18d",
+        "resnetv2_50x1_bit",
+        "mc3_18",
+        "densenetblur121d",
+    ),
     "vit_tiny_patch16_224",
 )
 
@@ -46,15 +64,23 @@ def test_a_network_is_equal_to_its_peers(name):
 
 def test_networks_that_two_libraries_have_are_compared_with_both():
     with torch.device("meta"):
-        both = {name: dict(parity.make_peers(name)) for name in ("resnet18", "densenet121", "vit_base_patch16_224", "resnet50d")}
+        both = {
+            name: dict(parity.make_peers(name))
+            for name in ("resnet18", "densenet121", "vit_base_patch16_224", "resnet50d")
+        }
     assert [list(found) for found in both.values()] == [["timm", "torchvision"]] * 3 + [["timm"]]
-    assert {type(net).__module__.partition(".")[0] for found in both.values() for net in found.values()} == {"timm", "torchvision"}
+    assert {
+        type(net).__module__.partition(".")[0] for found in both.values() for net in found.values()
+    } == {"timm", "torchvision"}
 
 
-# ---------------------------------------------------------------------------------------------------- none missing
+# ----------------------------------------------------------------------------------------------------
+# none missing
 
 
-@pytest.mark.skipif(timm.__version__ != "1.0.31", reason="other versions of timm have other networks")
+@pytest.mark.skipif(
+    timm.__version__ != "1.0.31", reason="other versions of timm have other networks"
+)
 def test_every_published_network_is_compared_or_refused_in_words():
     assert not parity.miscounted()
 
@@ -96,13 +122,21 @@ def test_rows_that_differ_from_a_list_of_published_numbers_are_found(tmp_path):
     assert parity.differing(file) == [f"{entries[0]['name']}: not in published.json"]
 
 
-# ---------------------------------------------------------------------------------------------------- the comparison can fail
+# ----------------------------------------------------------------------------------------------------
+# the comparison can fail
 
 
 def good(**changes):
     row = ROWS["resnet18"]
     counts = {"ours": (row.parameters, row.macs), "timm": (row.parameters, row.macs)}
-    values = {"name": "resnet18", "peers": "timm", "keys": "equal", "counts": counts, "logits": 0.0, "spread": 0.5}
+    values = {
+        "name": "resnet18",
+        "peers": "timm",
+        "keys": "equal",
+        "counts": counts,
+        "logits": 0.0,
+        "spread": 0.5,
+    }
     return parity.Result(**{**values, "training": 0.0, "statistics": 0.0, **changes})
 
 
@@ -114,7 +148,11 @@ def test_a_good_result_is_found_good():
 @pytest.mark.parametrize("nought", [1e-3, float("nan"), float("inf")])
 @pytest.mark.parametrize(
     ("field", "words"),
-    [("logits", "logits differ by "), ("training", "training logits differ by "), ("statistics", "running statistics differ by ")],
+    [
+        ("logits", "logits differ by "),
+        ("training", "training logits differ by "),
+        ("statistics", "running statistics differ by "),
+    ],
 )
 def test_a_difference_is_found(field, words, nought):
     assert parity.judge(good(**{field: nought})) == f"{words}{nought:.1e}"
@@ -132,13 +170,18 @@ def test_a_wrong_count_is_found(whose):
 
 @pytest.mark.parametrize("spread", [0.0, 1e-5, float("nan")])
 def test_logits_that_are_alike_for_all_pictures_show_nothing(spread):
-    assert parity.judge(good(spread=spread)) == f"logits of two pictures differ by {spread:.1e} only"
+    assert (
+        parity.judge(good(spread=spread)) == f"logits of two pictures differ by {spread:.1e} only"
+    )
 
 
 @pytest.mark.parametrize(
     ("words", "found"),
     [
-        ("resnet18 antialias=blur", ["logits", "training logits", "running statistics", "multiply-adds of ours"]),
+        (
+            "resnet18 antialias=blur",
+            ["logits", "training logits", "running statistics", "multiply-adds of ours"],
+        ),
         ("resnet18 order=pre", None),
         ("resnet18 attention=eca", None),
     ],
@@ -157,7 +200,10 @@ def test_another_network_under_the_name_is_found(monkeypatch, words, found):
 @pytest.mark.parametrize(
     ("change", "found"),
     [
-        (lambda norm: setattr(norm, "eps", 1e-3), {"logits", "training logits", "running statistics"}),
+        (
+            lambda norm: setattr(norm, "eps", 1e-3),
+            {"logits", "training logits", "running statistics"},
+        ),
         (lambda norm: setattr(norm, "momentum", 0.2), {"running statistics"}),
     ],
 )
@@ -185,9 +231,18 @@ def test_no_weight_stays_zero_where_a_fresh_network_starts_with_zeros():
 
 
 def test_the_page_says_what_was_found():
-    results = [good(), dataclasses.replace(good(), name="resnet50", training=None, statistics=None, keys="mapped")]
+    results = [
+        good(),
+        dataclasses.replace(good(), name="resnet50", training=None, statistics=None, keys="mapped"),
+    ]
     page = parity.page([(results[0], ""), (results[1], "logits differ")], "python some.py")
     assert "`python some.py` with torch" in page
     assert "1 of 2 networks agree" in page
-    assert "| resnet18 | timm | equal | 11,689,512 | 1.814 | 0.0e+00 | 0.0e+00 | 0.0e+00 | yes |\n" in page
-    assert "| resnet50 | timm | mapped | 11,689,512 | 1.814 | 0.0e+00 |  |  | logits differ |\n" in page
+    assert (
+        "| resnet18 | timm | equal | 11,689,512 | 1.814 | 0.0e+00 | 0.0e+00 | 0.0e+00 | yes |\n"
+        in page
+    )
+    assert (
+        "| resnet50 | timm | mapped | 11,689,512 | 1.814 | 0.0e+00 |  |  | logits differ |\n"
+        in page
+    )

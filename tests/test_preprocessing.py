@@ -1,4 +1,5 @@
-"""From bytes to network input: against torchvision, against NumPy written out, and against files that are odd or broken."""
+"""From bytes to network input: against torchvision, against NumPy written out, and against files
+that are odd or broken."""
 
 import dataclasses
 import io
@@ -17,10 +18,20 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from resnets.preprocessing import IMAGENET_MEAN, IMAGENET_STD, MAX_PIXELS, Axis, BadImage, Preprocessing, open_image, to_mode
+from resnets.preprocessing import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    MAX_PIXELS,
+    Axis,
+    BadImage,
+    Preprocessing,
+    open_image,
+    to_mode,
+)
 
 ORIENTATION = 0x0112
-# How a viewer turns each EXIF orientation upright, written out in NumPy on (height, width, ...) arrays.
+# How a viewer turns each EXIF orientation upright, written out in NumPy on (height, width, ...)
+# arrays.
 UPRIGHT = {
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
@@ -40,7 +51,11 @@ def noise(height, width, seed=0, channels=3):
 def smooth(height, width):
     """Colours that say where they are: red grows to the right, green downwards, blue is 128."""
     y, x = np.mgrid[0:height, 0:width]
-    return np.stack([255 * (x + 0.5) / width, 255 * (y + 0.5) / height, np.full_like(x, 128.0)], 2).round().astype(np.uint8)
+    return (
+        np.stack([255 * (x + 0.5) / width, 255 * (y + 0.5) / height, np.full_like(x, 128.0)], 2)
+        .round()
+        .astype(np.uint8)
+    )
 
 
 def encode(image, form="PNG", **options):
@@ -54,9 +69,14 @@ def encode(image, form="PNG", **options):
 
 
 def torchvision_crop(image, size, resize, interpolation="bilinear"):
-    transforms = pytest.importorskip("torchvision.transforms", reason="torchvision is the reference")
+    transforms = pytest.importorskip(
+        "torchvision.transforms", reason="torchvision is the reference"
+    )
     mode = transforms.InterpolationMode(interpolation)
-    return np.asarray(transforms.Compose([transforms.Resize(resize, mode), transforms.CenterCrop(size)])(image), int)
+    return np.asarray(
+        transforms.Compose([transforms.Resize(resize, mode), transforms.CenterCrop(size)])(image),
+        int,
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -68,21 +88,35 @@ def torchvision_crop(image, size, resize, interpolation="bilinear"):
     interpolation=st.sampled_from(["bilinear", "bicubic"]),
 )
 def test_crop_equals_torchvision_pixel_for_pixel(height, width, size, more, interpolation):
-    value = Preprocessing(size=(size, size), resize=(size + more, size + more), interpolation=interpolation)
-    assume(max(axis.resized for axis in value.axes(height, width)) <= 8 * size)  # else a panorama: below
+    value = Preprocessing(
+        size=(size, size), resize=(size + more, size + more), interpolation=interpolation
+    )
+    assume(
+        max(axis.resized for axis in value.axes(height, width)) <= 8 * size
+    )  # else a panorama: below
     image = Image.fromarray(noise(height, width))
-    np.testing.assert_array_equal(value.pixels(image), torchvision_crop(image, size, size + more, interpolation))
+    np.testing.assert_array_equal(
+        value.pixels(image), torchvision_crop(image, size, size + more, interpolation)
+    )
 
 
 @settings(max_examples=30, deadline=None)
-@given(short=st.integers(1, 40), ratio=st.floats(8.5, 20), upright=st.booleans(), size=st.integers(16, 48), more=st.integers(0, 8))
+@given(
+    short=st.integers(1, 40),
+    ratio=st.floats(8.5, 20),
+    upright=st.booleans(),
+    size=st.integers(16, 48),
+    more=st.integers(0, 8),
+)
 def test_panoramas_differ_in_rounding_at_most(short, ratio, upright, size, more):
     height, width = (short, int(short * ratio) + 1)[:: -1 if upright else 1]
     value = Preprocessing(size=(size, size), resize=(size + more, size + more))
     assert max(axis.resized for axis in value.axes(height, width)) > 8 * size
     image = Image.fromarray(noise(height, width))
     difference = np.abs(value.pixels(image) - torchvision_crop(image, size, size + more))
-    assert difference.max() <= 2  # values half-way between two levels may be rounded the other way, in each of two passes
+    assert (
+        difference.max() <= 2
+    )  # values half-way between two levels may be rounded the other way, in each of two passes
     assert difference.mean() < 0.5
 
 
@@ -95,7 +129,12 @@ def test_a_long_panorama_is_no_work():
 
 
 @settings(max_examples=40, deadline=None)
-@given(height=st.integers(1, 200), width=st.integers(1, 200), out_h=st.integers(1, 50), out_w=st.integers(1, 50))
+@given(
+    height=st.integers(1, 200),
+    width=st.integers(1, 200),
+    out_h=st.integers(1, 50),
+    out_w=st.integers(1, 50),
+)
 def test_pad_keeps_all_of_the_picture_and_fills_the_rest(height, width, out_h, out_w):
     value = Preprocessing(size=(out_h, out_w), fit="pad", pad_color=7)
     image = Image.new("RGB", (width, height), (200, 200, 200))
@@ -117,17 +156,26 @@ def test_pad_keeps_all_of_the_picture_and_fills_the_rest(height, width, out_h, o
 def test_pad_of_a_wide_picture_is_the_scaled_picture_between_two_bars():
     image = Image.fromarray(noise(30, 60))
     pixels = Preprocessing(size=(20, 20), fit="pad", pad_color=9).pixels(image)
-    np.testing.assert_array_equal(pixels[5:15], np.asarray(image.resize((20, 10), Image.Resampling.BILINEAR)))
+    np.testing.assert_array_equal(
+        pixels[5:15], np.asarray(image.resize((20, 10), Image.Resampling.BILINEAR))
+    )
     assert (pixels[:5] == 9).all()
     assert (pixels[15:] == 9).all()
 
 
 @settings(max_examples=30, deadline=None)
-@given(height=st.integers(1, 150), width=st.integers(1, 150), out_h=st.integers(1, 40), out_w=st.integers(1, 40))
+@given(
+    height=st.integers(1, 150),
+    width=st.integers(1, 150),
+    out_h=st.integers(1, 40),
+    out_w=st.integers(1, 40),
+)
 def test_stretch_is_a_resize(height, width, out_h, out_w):
     image = Image.fromarray(noise(height, width))
     expected = np.asarray(image.resize((out_w, out_h), Image.Resampling.BILINEAR))
-    np.testing.assert_array_equal(Preprocessing(size=(out_h, out_w), fit="stretch").pixels(image), expected)
+    np.testing.assert_array_equal(
+        Preprocessing(size=(out_h, out_w), fit="stretch").pixels(image), expected
+    )
 
 
 @pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
@@ -145,7 +193,11 @@ def test_one_channel_and_sixteen_bits_go_the_same_way(fit):
 
 
 axes = st.builds(
-    Axis, length=st.integers(1, 5000), resized=st.integers(1, 5000), offset=st.integers(-500, 500), size=st.integers(1, 512)
+    Axis,
+    length=st.integers(1, 5000),
+    resized=st.integers(1, 5000),
+    offset=st.integers(-500, 500),
+    size=st.integers(1, 512),
 )
 
 
@@ -170,8 +222,13 @@ def test_axis_points_at_the_pixel_that_was_marked(height, width, fit, data):
     marked[y, x] = 255
     pixels = value.pixels(Image.fromarray(marked))[:, :, 0].astype(float)
     there = float(vertical.to_input(y + 0.5)), float(horizontal.to_input(x + 0.5))
-    reach = 1 + max(1.0, 1 / vertical.scale), 1 + max(1.0, 1 / horizontal.scale)  # of the filter, in input pixels
-    if not all(r <= place <= size - r for place, size, r in zip(there, value.size, reach, strict=True)):
+    reach = (
+        1 + max(1.0, 1 / vertical.scale),
+        1 + max(1.0, 1 / horizontal.scale),
+    )  # of the filter, in input pixels
+    if not all(
+        r <= place <= size - r for place, size, r in zip(there, value.size, reach, strict=True)
+    ):
         return  # cut away, or at the edge, where a part of the spot is missing
     if pixels.sum() < 20:
         return  # so much reduced that a single pixel drowns in rounding
@@ -181,16 +238,30 @@ def test_axis_points_at_the_pixel_that_was_marked(height, width, fit, data):
 
 
 @settings(max_examples=40, deadline=None)
-@given(height=st.integers(40, 400), width=st.integers(40, 400), fit=st.sampled_from(["crop", "pad", "stretch"]))
+@given(
+    height=st.integers(40, 400),
+    width=st.integers(40, 400),
+    fit=st.sampled_from(["crop", "pad", "stretch"]),
+)
 def test_axis_says_where_each_input_pixel_comes_from(height, width, fit):
     value = Preprocessing(size=(20, 28), resize=(24, 32), fit=fit)
     pixels = value.pixels(Image.fromarray(smooth(height, width))).astype(float)
     vertical, horizontal = value.axes(height, width)
     y, x = vertical.to_image(np.arange(20) + 0.5), horizontal.to_image(np.arange(28) + 0.5)
-    inner_y = (y > 1.5 * vertical.scale) & (y < height - 1.5 * vertical.scale)  # at an edge the filter is cut off
+    inner_y = (y > 1.5 * vertical.scale) & (
+        y < height - 1.5 * vertical.scale
+    )  # at an edge the filter is cut off
     inner_x = (x > 1.5 * horizontal.scale) & (x < width - 1.5 * horizontal.scale)
-    np.testing.assert_allclose(pixels[inner_y][:, inner_x, 0], np.tile(255 * x[inner_x] / width, (inner_y.sum(), 1)), atol=1.5)
-    np.testing.assert_allclose(pixels[inner_y][:, inner_x, 1].T, np.tile(255 * y[inner_y] / height, (inner_x.sum(), 1)), atol=1.5)
+    np.testing.assert_allclose(
+        pixels[inner_y][:, inner_x, 0],
+        np.tile(255 * x[inner_x] / width, (inner_y.sum(), 1)),
+        atol=1.5,
+    )
+    np.testing.assert_allclose(
+        pixels[inner_y][:, inner_x, 1].T,
+        np.tile(255 * y[inner_y] / height, (inner_x.sum(), 1)),
+        atol=1.5,
+    )
 
 
 # ---- numbers
@@ -209,7 +280,9 @@ def test_normalise_is_what_it_says():
 
 
 def test_normalise_of_sixteen_bits():
-    value = Preprocessing(size=(2, 2), fit="stretch", channels=1, value_range=65535, mean=(0.25,), std=(0.5,))
+    value = Preprocessing(
+        size=(2, 2), fit="stretch", channels=1, value_range=65535, mean=(0.25,), std=(0.5,)
+    )
     pixels = np.array([[[[0], [65535]], [[13107], [1]]]], np.uint16)
     expected = [[[[-0.5, 1.5], [-0.1, (1 / 65535 - 0.25) / 0.5]]]]
     np.testing.assert_allclose(value.normalise(pixels), expected, atol=1e-6)
@@ -232,7 +305,15 @@ VALUES = [
     Preprocessing(),
     Preprocessing.square(32),
     Preprocessing(size=(10, 30), fit="pad", pad_color=255, interpolation="bicubic"),
-    Preprocessing(size=(8, 8), fit="stretch", channels=1, value_range=65535, pad_color=65535, mean=(0.1,), std=(2.0,)),
+    Preprocessing(
+        size=(8, 8),
+        fit="stretch",
+        channels=1,
+        value_range=65535,
+        pad_color=65535,
+        mean=(0.1,),
+        std=(2.0,),
+    ),
 ]
 
 
@@ -257,7 +338,10 @@ def test_square():
         ({"interpolation": "nearest"}, ["interpolation", "'nearest'", "bilinear, bicubic"]),
         ({"channels": 4}, ["channels", "4", "1, 3"]),
         ({"value_range": 65535}, ["value_range", "65535", "255"]),
-        ({"channels": 1, "value_range": 1, "mean": (0,), "std": (1,)}, ["value_range", "255, 65535"]),
+        (
+            {"channels": 1, "value_range": 1, "mean": (0,), "std": (1,)},
+            ["value_range", "255, 65535"],
+        ),
         ({"size": (0, 224)}, ["size", "(0, 224)", "from 1 on"]),
         ({"size": (224.5, 224)}, ["size", "whole numbers"]),
         ({"size": (224,)}, ["size", "height and width"]),
@@ -304,7 +388,13 @@ def test_lossless_formats(form):
 
 
 @pytest.mark.parametrize(
-    "name", ["with spaces.png", "고양이 사진.png", "\N{CAT}\N{SMILING FACE WITH OPEN MOUTH}.png", "a'b\"c,d.png"]
+    "name",
+    [
+        "with spaces.png",
+        "고양이 사진.png",
+        "\N{CAT}\N{SMILING FACE WITH OPEN MOUTH}.png",
+        "a'b\"c,d.png",
+    ],
 )
 def test_names_of_any_script(tmp_path, name):
     (tmp_path / name).write_bytes(encode(noise(4, 5)))
@@ -312,7 +402,9 @@ def test_names_of_any_script(tmp_path, name):
 
 
 def test_cmyk_jpeg():
-    image, notes, _ = open_image(encode(Image.new("CMYK", (20, 20), (0, 255, 255, 0)), "JPEG", quality=95))
+    image, notes, _ = open_image(
+        encode(Image.new("CMYK", (20, 20), (0, 255, 255, 0)), "JPEG", quality=95)
+    )
     assert notes == ["CMYK turned into RGB"]
     assert np.abs(np.asarray(image).astype(int) - (255, 0, 0)).max() <= 6
     grey = open_image(encode(Image.new("CMYK", (20, 20), (0, 0, 0, 0)), "JPEG"), channels=1)[0]
@@ -357,18 +449,26 @@ def test_palette_with_transparency():
 
 def test_grey_and_one_bit():
     grey = noise(7, 9)[:, :, 0]
-    np.testing.assert_array_equal(np.asarray(open_image(encode(grey))[0]), np.repeat(grey[:, :, None], 3, 2))
+    np.testing.assert_array_equal(
+        np.asarray(open_image(encode(grey))[0]), np.repeat(grey[:, :, None], 3, 2)
+    )
     np.testing.assert_array_equal(np.asarray(open_image(encode(grey), channels=1)[0]), grey)
     bits = Image.fromarray(grey > 127)
     assert bits.mode == "1"
-    np.testing.assert_array_equal(np.asarray(open_image(encode(bits), channels=1)[0]), np.where(grey > 127, 255, 0))
+    np.testing.assert_array_equal(
+        np.asarray(open_image(encode(bits), channels=1)[0]), np.where(grey > 127, 255, 0)
+    )
 
 
 def sixteen_bit_files():
     values = np.random.default_rng(0).integers(0, 65536, (6, 8), np.uint16)
     big_endian = io.BytesIO()
     Image.frombytes("I;16B", (8, 6), values.astype(">u2").tobytes()).save(big_endian, "TIFF")
-    return values, {"png": encode(values), "tiff": encode(values, "TIFF"), "big-endian tiff": big_endian.getvalue()}
+    return values, {
+        "png": encode(values),
+        "tiff": encode(values, "TIFF"),
+        "big-endian tiff": big_endian.getvalue(),
+    }
 
 
 @pytest.mark.parametrize("kind", ["png", "tiff", "big-endian tiff"])
@@ -384,12 +484,16 @@ def test_sixteen_bits_are_kept_or_scaled(kind):
 
 def test_eight_bits_where_sixteen_are_wanted():
     grey = noise(7, 9)[:, :, 0]
-    np.testing.assert_array_equal(np.asarray(open_image(encode(grey), 1, 65535)[0]), grey.astype(np.uint16) * 257)
+    np.testing.assert_array_equal(
+        np.asarray(open_image(encode(grey), 1, 65535)[0]), grey.astype(np.uint16) * 257
+    )
 
 
 def test_float_tiff():
     values = np.array([[0.0, 257.0, 65535.0, np.nan, -5.0, 1e9]], np.float32)
-    assert np.asarray(open_image(encode(values, "TIFF"), channels=1)[0]).tolist() == [[0, 1, 255, 0, 0, 255]]
+    assert np.asarray(open_image(encode(values, "TIFF"), channels=1)[0]).tolist() == [
+        [0, 1, 255, 0, 0, 255]
+    ]
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
@@ -419,7 +523,9 @@ def test_the_first_frame_of_an_animation_is_used_and_said():
     frames = [Image.fromarray(noise(6, 7, seed)) for seed in range(3)]
     for form in ("PNG", "TIFF", "WEBP"):
         options = {"lossless": True} if form == "WEBP" else {}
-        image, notes, _ = open_image(encode(frames[0], form, save_all=True, append_images=frames[1:], **options))
+        image, notes, _ = open_image(
+            encode(frames[0], form, save_all=True, append_images=frames[1:], **options)
+        )
         assert notes == ["several frames: the first is used"]
         np.testing.assert_array_equal(np.asarray(image), np.asarray(frames[0]))
 
@@ -438,7 +544,9 @@ def test_reduced_decoding_never_falls_below_the_short_side(height, width, short)
     image, _, size = open_image(encode(Image.new("RGB", (width, height)), "JPEG"), short_side=short)
     assert size == (width, height)
     assert min(image.size) >= min(short, height, width)
-    assert min(image.size) <= 2 * short or min(height, width) >= 16 * short  # an eighth is the least that JPEG decodes to
+    assert (
+        min(image.size) <= 2 * short or min(height, width) >= 16 * short
+    )  # an eighth is the least that JPEG decodes to
 
 
 def test_to_mode_takes_pictures_in_memory():
@@ -457,7 +565,9 @@ def reason(source, **options):
     return str(error.value)
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # pytest puts its own filters before those of the module
+@pytest.mark.filterwarnings(
+    "ignore::UserWarning:PIL"
+)  # pytest puts its own filters before those of the module
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000"])
 def test_truncated(form):
     content = encode(noise(200, 300), form)
@@ -467,16 +577,28 @@ def test_truncated(form):
 
 def test_truncated_jpeg_is_found_at_reduced_scale_too():
     content = encode(noise(400, 300), "JPEG")
-    assert reason(content[: len(content) * 2 // 3], short_side=64) == "not readable as a picture (image file is truncated)"
+    assert (
+        reason(content[: len(content) * 2 // 3], short_side=64)
+        == "not readable as a picture (image file is truncated)"
+    )
 
 
 def test_empty_text_gif_missing_and_folder(tmp_path):
-    for name, content in {"empty.jpg": b"", "text.jpg": b"This is no picture.\n", "anim.jpg": encode(noise(5, 5), "GIF")}.items():
+    for name, content in {
+        "empty.jpg": b"",
+        "text.jpg": b"This is no picture.\n",
+        "anim.jpg": encode(noise(5, 5), "GIF"),
+    }.items():
         (tmp_path / name).write_bytes(content)
     (tmp_path / "folder.jpg").mkdir()
     assert reason(tmp_path / "empty.jpg") == reason(b"") == "empty file"
-    assert reason(tmp_path / "text.jpg") == "not readable as a picture (none of BMP, GIF, JPEG, JPEG2000, PNG, PPM, TIFF, WEBP)"
-    assert reason(tmp_path / "anim.jpg") == "GIF: not read as a photograph; convert it to PNG or JPEG"
+    assert (
+        reason(tmp_path / "text.jpg")
+        == "not readable as a picture (none of BMP, GIF, JPEG, JPEG2000, PNG, PPM, TIFF, WEBP)"
+    )
+    assert (
+        reason(tmp_path / "anim.jpg") == "GIF: not read as a photograph; convert it to PNG or JPEG"
+    )
     assert reason(tmp_path / "missing.jpg") == "no such file"
     assert reason(tmp_path / "folder.jpg") == "a folder, a pipe or a device, not a file"
     assert reason(tmp_path / ("x" * 300 + ".jpg")).startswith("not readable as a picture")
@@ -488,7 +610,9 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     assert reason(tmp_path / "pipe.jpg") == "a folder, a pipe or a device, not a file"
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything"
+)
 def test_no_permission(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(encode(noise(4, 4)))
@@ -498,25 +622,38 @@ def test_no_permission(tmp_path):
 
 def png_bomb(side):
     def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(bytes(1000)))
+        + chunk(b"IEND", b"")
+    )
 
 
 def test_a_bomb_is_refused_before_anything_is_allocated():
     resource = pytest.importorskip("resource", reason="memory is read with resource")
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
-    assert reason(png_bomb(30_000)) == (
-        f"too large (Image size (900000000 pixels) exceeds limit of {MAX_PIXELS} pixels); scale it down first"
+    assert (
+        reason(png_bomb(30_000))
+        == f"too large (Image size (900000000 pixels) exceeds limit of {MAX_PIXELS} pixels); scale"
+        " it down first"
     )
     assert time.perf_counter() - start < 0.5
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kilobytes; decoded it would be 2.7 GB
+    assert (
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+    )  # kilobytes; decoded it would be 2.7 GB
 
 
 def test_a_bomb_is_refused_where_pillow_was_told_not_to(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
-    assert reason(png_bomb(30_000)).startswith("30000 x 30000 pixels, more than the limit of 178,956,970")
+    assert reason(png_bomb(30_000)).startswith(
+        "30000 x 30000 pixels, more than the limit of 178,956,970"
+    )
 
 
 def test_formats_that_start_programs_are_not_opened():
@@ -566,9 +703,17 @@ def test_pillows_limits_and_others_warnings_stay_as_they_were():
 
 
 def test_odd_metadata_is_read_without_a_remark(tmp_path):
-    content = bytearray(encode(noise(8, 8), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0\x12\x01\x03\0\x01\0\0\0\xff\xff"))
+    content = bytearray(
+        encode(
+            noise(8, 8),
+            "JPEG",
+            exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0\x12\x01\x03\0\x01\0\0\0\xff\xff",
+        )
+    )
     path = tmp_path / "odd.jpg"
     path.write_bytes(bytes(content))
     code = f"from resnets.preprocessing import open_image; open_image({str(path)!r})"
-    done = subprocess.run([sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, check=True
+    )
     assert done.stderr == ""

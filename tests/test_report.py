@@ -1,4 +1,5 @@
-"""The report: what it holds, what it never does, and how it feels in a browser without a network."""
+"""The report: what it holds, what it never does, and how it feels in a browser without a
+network."""
 
 from __future__ import annotations
 
@@ -33,7 +34,10 @@ def example(classes=("ants", "bees"), n=80, seed=0, **changes):
     scores[np.arange(n), labels] += 2
     probabilities = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
     pixels = rng.integers(0, 256, (48, 64, 3), np.uint8)
-    picture, heat = thumbnail(pixels), thumbnail(np.asarray(overlay(pixels, rng.normal(size=(7, 7)))))
+    picture, heat = (
+        thumbnail(pixels),
+        thumbnail(np.asarray(overlay(pixels, rng.normal(size=(7, 7))))),
+    )
     cases = tuple(
         Case(
             file=f"{classes[labels[i]]}/{i} <img src=x onerror=alert(2)>.jpg",
@@ -47,8 +51,18 @@ def example(classes=("ants", "bees"), n=80, seed=0, **changes):
         for i in choose_cases(probabilities, labels)
     )
     rows = [
-        {"step": s, "epoch": s / 5, "train_loss": 1 / s, "train_accuracy": 1 - 1 / s, "val_loss": None if s % 5 else 1.2 / s}
-        | {"val_accuracy": None if s % 5 else 0.8, "val_accuracy_ema": None if s % 5 else 0.9, "learning_rate": 0.1}
+        {
+            "step": s,
+            "epoch": s / 5,
+            "train_loss": 1 / s,
+            "train_accuracy": 1 - 1 / s,
+            "val_loss": None if s % 5 else 1.2 / s,
+        }
+        | {
+            "val_accuracy": None if s % 5 else 0.8,
+            "val_accuracy_ema": None if s % 5 else 0.9,
+            "learning_rate": 0.1,
+        }
         for s in range(1, 11)
     ]
     values = {
@@ -88,11 +102,18 @@ class Page(HTMLParser):
 def test_hostile_names_stay_text(tmp_path):
     page = Page(written(tmp_path, example(HOSTILE)))
     assert [tag for tag, _ in page.tags].count("script") == 1
-    assert not [(tag, name) for tag, attributes in page.tags for name in attributes if name.startswith("on")]
-    assert all(attributes["src"].startswith("data:") for tag, attributes in page.tags if tag == "img")
+    assert not [
+        (tag, name) for tag, attributes in page.tags for name in attributes if name.startswith("on")
+    ]
+    assert all(
+        attributes["src"].startswith("data:") for tag, attributes in page.tags if tag == "img"
+    )
     for name in HOSTILE:
         assert name in page.text
-        assert any(attributes.get("aria-label", "").startswith(f"true {name}, predicted {name}: ") for _, attributes in page.tags)
+        assert any(
+            attributes.get("aria-label", "").startswith(f"true {name}, predicted {name}: ")
+            for _, attributes in page.tags
+        )
 
 
 def test_a_file_name_that_is_no_unicode_does_not_stop_the_page(tmp_path):
@@ -104,12 +125,17 @@ def test_a_file_name_that_is_no_unicode_does_not_stop_the_page(tmp_path):
 def test_nothing_is_fetched_from_anywhere(tmp_path, k):
     source = written(tmp_path, example([f"class {i}" for i in range(k)], n=200))
     assert not re.search(
-        r"https?://|url\(|@import|\bfetch\b|XMLHttpRequest|sendBeacon", re.sub(r"data:image/jpeg;base64,[^\"]+", "", source)
+        r"https?://|url\(|@import|\bfetch\b|XMLHttpRequest|sendBeacon",
+        re.sub(r"data:image/jpeg;base64,[^\"]+", "", source),
     )
     for tag, attributes in Page(source).tags:
         for name in ("src", "href", "srcset", "action", "data", "poster"):
             assert attributes.get(name, "data:").startswith(("data:", "#")), (tag, attributes)
-    policy = next(a["content"] for tag, a in Page(source).tags if a.get("http-equiv") == "Content-Security-Policy")
+    policy = next(
+        a["content"]
+        for tag, a in Page(source).tags
+        if a.get("http-equiv") == "Content-Security-Policy"
+    )
     assert policy.startswith("default-src 'none'; img-src data:;")
 
 
@@ -128,7 +154,13 @@ def test_the_page_says_what_counts(tmp_path):
         "Each class",
         "Worst mistakes",
     ]
-    order += ["Course of the training", "2 pictures <twice>", "To repeat it", report.command, report.notes[0]]
+    order += [
+        "Course of the training",
+        "2 pictures <twice>",
+        "To repeat it",
+        report.command,
+        report.notes[0],
+    ]
     places = [text.find(part) for part in order]
     assert -1 not in places
     assert places == sorted(places)
@@ -142,7 +174,9 @@ def test_many_classes_become_a_list_of_pairs(tmp_path):
     assert any(attributes.get("type") == "search" for _, attributes in page.tags)
 
 
-@pytest.mark.parametrize("changes", [{"rows": [], "cases": ()}, {"findings": (), "notes": (), "facts": ()}])
+@pytest.mark.parametrize(
+    "changes", [{"rows": [], "cases": ()}, {"findings": (), "notes": (), "facts": ()}]
+)
 def test_an_empty_part_does_not_break_the_page(tmp_path, changes):
     text = Page(written(tmp_path, example(**changes))).text
     assert ("Course of the training" in text) == ("rows" not in changes)
@@ -207,8 +241,13 @@ def test_maps_show_positive_evidence_where_it_is():
     values = np.asarray(overlay(pixels, heat), int)
     assert values.shape == (60, 90, 3)
     assert np.unravel_index(values.sum(2).argmax(), (60, 90)) == pytest.approx((15, 75), abs=6)
-    assert len(np.unique(values[:, :45].reshape(-1, 3), axis=0)) == 1  # what speaks against it leaves no trace
-    np.testing.assert_array_equal(np.asarray(overlay(pixels, np.zeros((6, 9)))), np.asarray(overlay(pixels, np.full((6, 9), -1))))
+    assert (
+        len(np.unique(values[:, :45].reshape(-1, 3), axis=0)) == 1
+    )  # what speaks against it leaves no trace
+    np.testing.assert_array_equal(
+        np.asarray(overlay(pixels, np.zeros((6, 9)))),
+        np.asarray(overlay(pixels, np.full((6, 9), -1))),
+    )
     with pytest.raises(ValueError, match="finite"):
         overlay(pixels, np.full((6, 9), np.nan))
 
@@ -234,8 +273,13 @@ def test_curves_are_drawn_with_and_without_validation(tmp_path):
 
 
 def test_the_room_needs_neither_torch_nor_the_extras_to_be_imported():
-    code = "import sys; from resnets.evaluation import curves, maps, metrics, report; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    code = (
+        "import sys; from resnets.evaluation import curves, maps, metrics, report;"
+        " print(*sys.modules)"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
     assert not {"torch", "jinja2", "matplotlib"} & set(loaded)
 
 
@@ -247,10 +291,15 @@ def browser():
     """Chromium, kept from talking to anyone of its own accord."""
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     path = (
-        os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+        os.environ.get("CHROMIUM")
+        or shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or shutil.which("google-chrome")
     )
     if path is None:
-        pytest.skip("no browser found: install chromium or name one in the environment variable CHROMIUM")
+        pytest.skip(
+            "no browser found: install chromium or name one in the environment variable CHROMIUM"
+        )
     flags = [
         "--no-sandbox",
         "--disable-gpu",
@@ -267,7 +316,8 @@ def browser():
 
 @pytest.fixture
 def show(browser, tmp_path):
-    """Opens a report offline; afterwards nothing may have been asked for and nothing complained of."""
+    """Opens a report offline; afterwards nothing may have been asked for and nothing complained
+    of."""
     contexts, requests, complaints = [], [], []
 
     def open_page(report, **options):
@@ -277,7 +327,12 @@ def show(browser, tmp_path):
         context.set_offline(True)
         context.route(re.compile(r"^(?!file:|data:)"), lambda route: route.abort())
         page = context.new_page()
-        page.on("request", lambda request: None if request.url.startswith("data:") else requests.append(request.url))
+        page.on(
+            "request",
+            lambda request: (
+                None if request.url.startswith("data:") else requests.append(request.url)
+            ),
+        )
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
@@ -303,10 +358,14 @@ def mistaken(report):
 def test_a_cell_opens_its_pictures_and_escape_closes_them(show, classes):
     report = example(classes)
     page, (i, j, count) = show(report), mistaken(report)
-    cell = page.get_by_role("button", name=f"true {classes[i]}, predicted {classes[j]}: {count} pictures", exact=True)
+    cell = page.get_by_role(
+        "button", name=f"true {classes[i]}, predicted {classes[j]}: {count} pictures", exact=True
+    )
     dialog = page.get_by_role("dialog")
     cell.click()
-    assert dialog.get_by_role("heading").inner_text() == f"true {classes[i]}, predicted {classes[j]}"
+    assert (
+        dialog.get_by_role("heading").inner_text() == f"true {classes[i]}, predicted {classes[j]}"
+    )
     assert dialog.locator("figure").count() == count
     photo, heat = dialog.locator(".photo").first, dialog.locator(".heat").first
     assert photo.evaluate("image => image.decode().then(() => image.naturalWidth)") == 64
@@ -345,7 +404,10 @@ def test_the_keyboard_is_enough(show):
     assert page.get_by_role("dialog").is_visible()
     for _ in range(5):
         page.keyboard.press("Tab")
-        assert page.evaluate("document.activeElement === document.body || document.activeElement.closest('dialog') !== null")
+        assert page.evaluate(
+            "document.activeElement === document.body || document.activeElement.closest('dialog')"
+            " !== null"
+        )
     page.keyboard.press("Escape")
     assert focused() == "1-0"
     page.keyboard.press("Tab")
@@ -361,7 +423,8 @@ def test_no_page_is_wider_than_the_screen(show, k, width):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.locator("[data-open]:not([aria-disabled])").first.click()
     assert page.locator("dialog").evaluate(
-        "dialog => dialog.scrollWidth <= dialog.clientWidth && dialog.getBoundingClientRect().right <= innerWidth"
+        "dialog => dialog.scrollWidth <= dialog.clientWidth && dialog.getBoundingClientRect().right"
+        " <= innerWidth"
     )
 
 

@@ -1,4 +1,5 @@
-"""The runtime: small graphs written with the onnx package, read, run, proven and written to tables without it."""
+"""The runtime: small graphs written with the onnx package, read, run, proven and written to tables
+without it."""
 
 import base64
 import contextlib
@@ -35,7 +36,10 @@ CLASSES = ["red", "green", "blue"]
 COLORS = {"red": (250, 20, 30), "green": (10, 240, 20), "blue": (0, 30, 250)}
 ENGINE_NAMES = [
     "onnxruntime",
-    pytest.param("openvino", marks=pytest.mark.skipif("openvino" not in available_engines(), reason="openvino")),
+    pytest.param(
+        "openvino",
+        marks=pytest.mark.skipif("openvino" not in available_engines(), reason="openvino"),
+    ),
 ]
 
 
@@ -51,11 +55,15 @@ def noise(seed: int, height: int = 9, width: int = 13) -> np.ndarray:
 
 def expected(image: np.ndarray) -> np.ndarray:
     """What the graph below computes, in NumPy: the softmax of 8 times the mean colour."""
-    logits = 8 * image.reshape(-1, image.shape[-1]).mean(0) / (255 if image.dtype == np.uint8 else 65535)
+    logits = (
+        8 * image.reshape(-1, image.shape[-1]).mean(0) / (255 if image.dtype == np.uint8 else 65535)
+    )
     return (np.exp(logits) / np.exp(logits).sum()).astype(np.float32)
 
 
-def graph(channels: int = 3, tensor: int = TensorProto.UINT8, heat: bool = True) -> "onnx.ModelProto":
+def graph(
+    channels: int = 3, tensor: int = TensorProto.UINT8, heat: bool = True
+) -> "onnx.ModelProto":
     weights = np.zeros((3, channels), np.float32) + 8 * np.eye(3, channels, dtype=np.float32)
     scale = np.float32(255 if tensor == TensorProto.UINT8 else 65535)
     nodes = [
@@ -67,14 +75,26 @@ def graph(channels: int = 3, tensor: int = TensorProto.UINT8, heat: bool = True)
         helper.make_node("Transpose", ["unit"], ["maps"], perm=[0, 3, 1, 2]),
         helper.make_node("Conv", ["maps", "filters"], ["heat"]),
     ]
-    constants = {"scale": scale, "axes": np.array([1, 2]), "weights": weights, "filters": weights[:, :, None, None]}
-    outputs = [("probabilities", ["N", 3]), ("embedding", ["N", channels]), ("heat", ["N", 3, "H", "W"])]
+    constants = {
+        "scale": scale,
+        "axes": np.array([1, 2]),
+        "weights": weights,
+        "filters": weights[:, :, None, None],
+    }
+    outputs = [
+        ("probabilities", ["N", 3]),
+        ("embedding", ["N", channels]),
+        ("heat", ["N", 3, "H", "W"]),
+    ]
     return helper.make_model(
         helper.make_graph(
             nodes if heat else nodes[:-2],
             "mean",
             [helper.make_tensor_value_info("image", tensor, ["N", "H", "W", channels])],
-            [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in (outputs if heat else outputs[:-1])],
+            [
+                helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+                for name, shape in (outputs if heat else outputs[:-1])
+            ],
             [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
         ),
         opset_imports=[helper.make_opsetid("", 18)],
@@ -84,7 +104,10 @@ def graph(channels: int = 3, tensor: int = TensorProto.UINT8, heat: bool = True)
 
 def metadata(**changes) -> dict:
     golden = [
-        {"png": base64.b64encode(png(Image.fromarray(noise(i)))).decode(), "probabilities": expected(noise(i)).tolist()}
+        {
+            "png": base64.b64encode(png(Image.fromarray(noise(i)))).decode(),
+            "probabilities": expected(noise(i)).tolist(),
+        }
         for i in range(4)
     ]
     values = {
@@ -134,7 +157,9 @@ def test_a_file_comes_back_as_it_was_written(model):
         np.testing.assert_array_equal(image, noise(i))
         np.testing.assert_array_equal(probabilities, expected(noise(i)))
         assert probabilities.dtype == np.float32
-    parsed = onnx.load_model_from_string(file.path.read_bytes())  # the seal is ordinary protobuf to everybody else
+    parsed = onnx.load_model_from_string(
+        file.path.read_bytes()
+    )  # the seal is ordinary protobuf to everybody else
     onnx.checker.check_model(parsed)
     assert [entry.key for entry in parsed.metadata_props] == ["resnets", "resnets_sha256"]
     assert len(parsed.metadata_props[1].value) == 64
@@ -142,10 +167,16 @@ def test_a_file_comes_back_as_it_was_written(model):
 
 def test_golden_images_keep_sixteen_bits(tmp_path):
     values = noise(0)[:, :, 0].astype(np.uint16) * 250
-    entry = {"png": base64.b64encode(png(Image.fromarray(values))).decode(), "probabilities": [1.0, 0.0, 0.0]}
+    entry = {
+        "png": base64.b64encode(png(Image.fromarray(values))).decode(),
+        "probabilities": [1.0, 0.0, 0.0],
+    }
     deep = Preprocessing.square(8, channels=1, value_range=65535, mean=(0.5,), std=(0.5,))
     write_onnx(
-        tmp_path / "a.onnx", serialized(graph(1, TensorProto.UINT16), metadata(preprocessing=deep.to_dict(), golden=[entry]))
+        tmp_path / "a.onnx",
+        serialized(
+            graph(1, TensorProto.UINT16), metadata(preprocessing=deep.to_dict(), golden=[entry])
+        ),
     )
     np.testing.assert_array_equal(read_onnx(tmp_path / "a.onnx").golden[0][0], values[:, :, None])
     folder = tmp_path / "in"
@@ -165,16 +196,25 @@ def test_every_altered_bit_and_every_cut_is_noticed(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("damage") / "a.onnx"
     for damaged in (bytes(flipped), whole[:at], whole + b"\0", whole[:at] + whole[at + 1 :]):
         path.write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"a\.onnx: (altered or damaged|this is not a file of `resnets export`)"):
+        with pytest.raises(
+            ValueError,
+            match=r"a\.onnx: (altered or damaged|this is not a file of `resnets export`)",
+        ):
             read_onnx(path)
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (metadata(format=7), r"made by a newer resnets \(format 7\); this one reads up to 1: upgrade"),
+        (
+            metadata(format=7),
+            r"made by a newer resnets \(format 7\); this one reads up to 1: upgrade",
+        ),
         ({"format": 9}, "newer resnets"),  # even if nothing else is as it used to be
-        ({key: value for key, value in metadata().items() if key not in ("golden", "limit")}, "missing: golden, limit"),
+        (
+            {key: value for key, value in metadata().items() if key not in ("golden", "limit")},
+            "missing: golden, limit",
+        ),
         (metadata(preprocessing={"size": [0, 8]}), "size"),
         (metadata(preprocessing={"zoom": 3}), "zoom"),
         (metadata(preprocessing=[1]), "not those"),
@@ -213,11 +253,21 @@ def test_other_files_are_refused_with_the_cure(tmp_path):
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.binary(max_size=40) | st.builds(lambda head, tail: head + tail, st.just(serialized()[:60]), st.binary(max_size=20)))
+@given(
+    st.binary(max_size=40)
+    | st.builds(lambda head, tail: head + tail, st.just(serialized()[:60]), st.binary(max_size=20))
+)
 def test_the_parser_stays_inside_the_bytes(data):
     with contextlib.suppress(ValueError):  # UnicodeDecodeError is one
         onnxfile._properties(memoryview(data))
-    for beyond in (b"\x72\x05ab", b"\x72\xff", b"\x08\x80", b"\x09\0\0", b"\x73", b"\x72" + b"\x80" * 10 + b"\0"):
+    for beyond in (
+        b"\x72\x05ab",
+        b"\x72\xff",
+        b"\x08\x80",
+        b"\x09\0\0",
+        b"\x73",
+        b"\x72" + b"\x80" * 10 + b"\0",
+    ):
         with pytest.raises(ValueError, match="not an ONNX model"):
             onnxfile._properties(memoryview(data[:0] + beyond))
 
@@ -246,13 +296,20 @@ def test_engines_compute_the_graph_for_any_size_and_number(model, name):
     for n, height, width in [(1, 9, 13), (3, 30, 7), (1, 1, 1), (2, 9, 13)]:
         images = np.stack([noise(i, height, width) for i in range(n)])
         answer = engine(images)
-        np.testing.assert_allclose(answer.probabilities, [expected(image) for image in images], atol=1e-5)
+        np.testing.assert_allclose(
+            answer.probabilities, [expected(image) for image in images], atol=1e-5
+        )
         assert answer.embedding.shape == (n, 3)
         assert answer.heat.shape == (n, 3, height, width)
-        assert all(values.dtype == np.float32 for values in (answer.probabilities, answer.embedding, answer.heat))
+        assert all(
+            values.dtype == np.float32
+            for values in (answer.probabilities, answer.embedding, answer.heat)
+        )
     before = answer.probabilities.copy()
     engine(255 - images)
-    np.testing.assert_array_equal(answer.probabilities, before)  # an answer is not overwritten by the next one
+    np.testing.assert_array_equal(
+        answer.probabilities, before
+    )  # an answer is not overwritten by the next one
 
 
 @pytest.mark.parametrize("name", ENGINE_NAMES)
@@ -277,7 +334,10 @@ def test_engines_answer_several_threads(model, name):
     found = {}
     threads = [
         threading.Thread(
-            target=lambda part: found.update({i: engine(images[i][None]).probabilities[0] for i in part}), args=[range(k, 40, 4)]
+            target=lambda part: found.update(
+                {i: engine(images[i][None]).probabilities[0] for i in part}
+            ),
+            args=[range(k, 40, 4)],
         )
         for k in range(4)
     ]
@@ -285,7 +345,9 @@ def test_engines_answer_several_threads(model, name):
         thread.start()
     for thread in threads:
         thread.join()
-    np.testing.assert_allclose([found[i] for i in range(40)], [expected(image) for image in images], atol=1e-5)
+    np.testing.assert_allclose(
+        [found[i] for i in range(40)], [expected(image) for image in images], atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("name", ENGINE_NAMES)
@@ -321,14 +383,18 @@ def test_unknown_and_missing_engines_name_the_cure(model, monkeypatch):
 
 def test_a_folder_is_answered_in_order(model, photos):
     (photos / "sub.png").mkdir()
-    Image.new("RGB", (5, 5), COLORS["blue"]).save(photos / "sub.png" / "한글 사진 \N{SEE-NO-EVIL MONKEY}.JPG")
+    Image.new("RGB", (5, 5), COLORS["blue"]).save(
+        photos / "sub.png" / "한글 사진 \N{SEE-NO-EVIL MONKEY}.JPG"
+    )
     (photos / "notes.txt").write_text("not looked at")
     found = list(load(model).predict(photos))
-    assert [p.file for p in found] == [str(photos / name) for name in ("0_red.png", "1_green.png", "2_blue.png")] + [
-        str(photos / "sub.png" / "한글 사진 \N{SEE-NO-EVIL MONKEY}.JPG")
-    ]
+    assert [p.file for p in found] == [
+        str(photos / name) for name in ("0_red.png", "1_green.png", "2_blue.png")
+    ] + [str(photos / "sub.png" / "한글 사진 \N{SEE-NO-EVIL MONKEY}.JPG")]
     assert [p.label for p in found] == ["red", "green", "blue", "blue"]
-    np.testing.assert_allclose(found[0].probabilities, expected(np.full((1, 1, 3), COLORS["red"], np.uint8)), atol=1e-5)
+    np.testing.assert_allclose(
+        found[0].probabilities, expected(np.full((1, 1, 3), COLORS["red"], np.uint8)), atol=1e-5
+    )
     assert found[0].embedding.shape == (3,)
     assert found[0].heat is None
     (hot,) = load(model).predict(photos / "1_green.png", heat=True)
@@ -353,14 +419,22 @@ def test_bad_files_have_a_reason_and_do_not_stop_the_others(model, photos):
     (photos / "h_loop").symlink_to(".")
     os.mkfifo(photos / "i_pipe.png")
     found = {Path(p.file).name: p for p in load(model).predict(photos)}
-    assert [name for name, p in found.items() if p.error is None] == ["0_red.png", "1_green.png", "2_blue.png"]
+    assert [name for name, p in found.items() if p.error is None] == [
+        "0_red.png",
+        "1_green.png",
+        "2_blue.png",
+    ]
     assert [name[0] for name in found if found[name].error] == list("abcdefgi")
     assert found["b_empty.jpg"].error == "empty file"
     assert "GIF" in found["d_gif.jpg"].error
     assert "900000000 pixels" in found["e_bomb.png"].error
     assert found["g_broken.png"].error == "no such file"
     assert "neither a file nor a folder" in found["i_pipe.png"].error
-    assert all(p.error and p.label == "" and p.classes == tuple(CLASSES) for name, p in found.items() if name[0] in "abcdefgi")
+    assert all(
+        p.error and p.label == "" and p.classes == tuple(CLASSES)
+        for name, p in found.items()
+        if name[0] in "abcdefgi"
+    )
 
 
 def test_two_linked_folders_end(tmp_path):
@@ -389,7 +463,9 @@ def test_mistakes_show_before_anything_starts(model, tmp_path, photos, monkeypat
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(ValueError, match=r"locked: this folder cannot be read \(Permission denied\)"):
+    with pytest.raises(
+        ValueError, match=r"locked: this folder cannot be read \(Permission denied\)"
+    ):
         ready.predict(photos)
 
 
@@ -401,7 +477,8 @@ def test_a_file_that_is_named_is_tried_whatever_its_suffix(model, photos):
 
 
 def test_predictions_come_while_inputs_are_still_made_and_few_are_in_memory(photos, monkeypatch):
-    """An endless input: the first answer comes, never more than a few pictures are open, and stopping stops."""
+    """An endless input: the first answer comes, never more than a few pictures are open, and
+    stopping stops."""
     asked, open_now, most, lock = 0, 0, 0, threading.Lock()
     true_open = predictor.open_image
 
@@ -463,7 +540,9 @@ def test_pictures_in_memory(model):
     turned.getexif()[0x0112] = 6
     assert ready.predict_image(turned, heat=True).heat.shape == (3, 13, 9)
     for wrong in (noise(1)[:, :, 0], noise(1).astype(np.float32), noise(1)[:, :, :1], noise(1)[:0]):
-        with pytest.raises(ValueError, match=r"this network takes \(height, width, 3\) of type uint8"):
+        with pytest.raises(
+            ValueError, match=r"this network takes \(height, width, 3\) of type uint8"
+        ):
             ready.predict_image(wrong)
     with pytest.raises(BadImage, match="not readable"):
         ready.predict_image(b"no picture")
@@ -471,7 +550,11 @@ def test_pictures_in_memory(model):
 
 @pytest.mark.parametrize("name", ENGINE_NAMES)
 def test_an_engine_that_fails_is_a_reason_too(model, photos, name):
-    gray = Predictor(make_engine(name, model.read_bytes()), CLASSES, Preprocessing(channels=1, mean=(0.5,), std=(0.5,)))
+    gray = Predictor(
+        make_engine(name, model.read_bytes()),
+        CLASSES,
+        Preprocessing(channels=1, mean=(0.5,), std=(0.5,)),
+    )
     assert [bool(p.error) for p in gray.predict(photos)] == [True] * 3
 
 
@@ -487,7 +570,10 @@ def rows() -> list[Prediction]:
         "한글 \N{SEE-NO-EVIL MONKEY}.png",
         "raw \udcff\udc80.jpg",
     ]
-    good = [Prediction(name, tuple(CLASSES), expected(noise(i)), notes=("turned", "x, y")[: i % 3]) for i, name in enumerate(names)]
+    good = [
+        Prediction(name, tuple(CLASSES), expected(noise(i)), notes=("turned", "x, y")[: i % 3])
+        for i, name in enumerate(names)
+    ]
     return good[:2] + [Prediction("bad.jpg", tuple(CLASSES), error='broken: "a", b\nc')] + good[2:]
 
 
@@ -507,9 +593,16 @@ def test_tables_hold_what_was_predicted(tmp_path, suffix, probabilities):
     path = tmp_path / f"out{suffix}"
     assert write_predictions(iter(rows()), path, probabilities) == 7
     found = table(path)
-    assert list(found[0]) == [*writers.COLUMNS, *([f"p_{name}" for name in CLASSES] if probabilities else [])]
+    assert list(found[0]) == [
+        *writers.COLUMNS,
+        *([f"p_{name}" for name in CLASSES] if probabilities else []),
+    ]
     for row, prediction in zip(found, rows(), strict=True):
-        name = prediction.file.replace("\udcff\udc80", r"\xff\x80") if suffix == ".parquet" else prediction.file
+        name = (
+            prediction.file.replace("\udcff\udc80", r"\xff\x80")
+            if suffix == ".parquet"
+            else prediction.file
+        )
         assert row["file"] == name
         assert (row["label"] or "") == prediction.label
         assert (row["error"] or None) == prediction.error
@@ -577,13 +670,20 @@ def test_continuing_a_finished_run_changes_nothing(model, photos, tmp_path, suff
 @settings(max_examples=150, deadline=None)
 @given(
     st.lists(
-        st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("\udc80\udcff,\"'\n\r\t\\;")), min_size=1, max_size=5
+        st.text(
+            st.characters(exclude_categories=["Cs"]) | st.sampled_from("\udc80\udcff,\"'\n\r\t\\;")
+        ),
+        min_size=1,
+        max_size=5,
     )
 )
 def test_any_name_survives(tmp_path_factory, names):
     folder = tmp_path_factory.mktemp("names")
     for suffix in (".csv", ".jsonl"):
-        write_predictions([Prediction(name, ("x",), np.ones(1, np.float32)) for name in names], folder / f"a{suffix}")
+        write_predictions(
+            [Prediction(name, ("x",), np.ones(1, np.float32)) for name in names],
+            folder / f"a{suffix}",
+        )
         assert done(folder / f"a{suffix}") == set(names)
         assert [row["file"] for _, row in writers._rows(folder / f"a{suffix}")] == names
 
@@ -605,7 +705,12 @@ def test_outputs_that_are_not_fit_are_refused_and_left_alone(tmp_path, monkeypat
         yield
 
     cases = {"out.xlsx": r"\.csv, \.jsonl, \.parquet"}
-    aliens = {"alien.csv": b"id,name\n1,2\n", "short.csv": b"filex", "alien.jsonl": b'{"id": 1}\n', "one.jsonl": b"[1"}
+    aliens = {
+        "alien.csv": b"id,name\n1,2\n",
+        "short.csv": b"filex",
+        "alien.jsonl": b'{"id": 1}\n',
+        "one.jsonl": b"[1",
+    }
     for name, content in aliens.items():
         (tmp_path / name).write_bytes(content)
         cases[name] = "not written by `resnets predict`"
@@ -621,7 +726,10 @@ def test_outputs_that_are_not_fit_are_refused_and_left_alone(tmp_path, monkeypat
         path = tmp_path / f"plain{suffix}"
         write_predictions(rows()[:2], path)
         before = path.read_bytes()
-        with pytest.raises(ValueError, match=r"has the columns .*notes; this run would write .*p_blue: name another output"):
+        with pytest.raises(
+            ValueError,
+            match=r"has the columns .*notes; this run would write .*p_blue: name another output",
+        ):
             write_predictions(rows()[2:], path, probabilities=True)
         assert path.read_bytes() == before
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
@@ -656,7 +764,9 @@ def test_answers_beyond_the_limit_are_no_proof(model, shift, ok):
 
     def engine(image: np.ndarray) -> Answer:
         found = expected(image[0])[None]
-        return Answer(found + np.float32([[shift, -shift, 0]]) * (image[0, 0, 0, 0] == noise(2)[0, 0, 0]))
+        return Answer(
+            found + np.float32([[shift, -shift, 0]]) * (image[0, 0, 0, 0] == noise(2)[0, 0, 0])
+        )
 
     engine.name = engine.version = "test"
     proof = prove(engine, file)
@@ -699,11 +809,24 @@ else:
 
 
 def python(code: str, *arguments: object, folder: Path) -> str:
-    """Runs code in a process that knows nothing of continuous integration, with an empty home folder."""
-    environment = {key: value for key, value in os.environ.items() if key not in ("CI", "TF_BUILD", "JENKINS_URL")}
+    """Runs code in a process that knows nothing of continuous integration, with an empty home
+    folder."""
+    environment = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in ("CI", "TF_BUILD", "JENKINS_URL")
+    }
     environment |= {"HOME": str(folder), "PYTHONPATH": str(Path(__file__).parents[1] / "src")}
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    result = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -718,7 +841,9 @@ def test_openvino_is_kept_from_the_network(model, photos, tmp_path):
     ours.mkdir()
     bare.mkdir()
     assert str(CLASSES) in python(SOCKETS, model, photos, folder=ours)
-    assert list(ours.iterdir()) == []  # no attempt, and no consent or client number in the home folder either
+    assert (
+        list(ours.iterdir()) == []
+    )  # no attempt, and no consent or client number in the home folder either
     if sys.platform == "linux":  # and this test could fail: the bare import does try
         python(SOCKETS, "bare", folder=bare)
         assert "google-analytics" in (bare / "attempts.txt").read_text()

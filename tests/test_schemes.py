@@ -1,4 +1,5 @@
-"""The names of other libraries: weights of theirs go into our networks, and then the answers are theirs."""
+"""The names of other libraries: weights of theirs go into our networks, and then the answers are
+theirs."""
 
 import math
 import re
@@ -29,7 +30,8 @@ def on_meta(build) -> nn.Module:
 
 @torch.no_grad()
 def randomise(net: nn.Module, seed: int = 0) -> nn.Module:
-    """A network from the meta device with weights as of a trained one, mild; a fresh one hides its norms and zeroed branches."""
+    """A network from the meta device with weights as of a trained one, mild; a fresh one hides its
+    norms and zeroed branches."""
     net, generator = net.to_empty(device="cpu"), torch.Generator().manual_seed(seed)
     for key, value in net.state_dict().items():
         if value.ndim > 1:
@@ -45,7 +47,8 @@ def randomise(net: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def small(name: str) -> tuple[str, dict[str, object]]:
-    """A row with few blocks: its words, and the same for timm, which does not let them be chosen in some."""
+    """A row with few blocks: its words, and the same for timm, which does not let them be chosen in
+    some."""
     setting = ROWS[name].setting
     if name.endswith("_bit"):
         return name, {}
@@ -85,7 +88,9 @@ def ours_with(words: str, state, classes: int = CLASSES) -> nn.Module:
     loaded = load_weights(net, convert(state, words))
     assert not loaded.left
     assert not loaded.adapted
-    assert {key for key in net.state_dict() if not key.endswith("num_batches_tracked")} <= set(loaded.loaded)
+    assert {key for key in net.state_dict() if not key.endswith("num_batches_tracked")} <= set(
+        loaded.loaded
+    )
     return net
 
 
@@ -95,7 +100,8 @@ def compare(ours: torch.Tensor, theirs: torch.Tensor) -> None:
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
-# ---------------------------------------------------------------------------------------------------- names
+# ----------------------------------------------------------------------------------------------------
+# names
 
 
 @pytest.mark.parametrize("name", list_models())
@@ -130,11 +136,22 @@ def test_names_and_shapes_of_torchvision_become_ours(name):
     assert shapes(convert(converted, name)) == shapes(converted)
 
 
-PREFIXES = ("module.", "model.", "net.", "module.model.", "backbone.", "backbone.body.", "model.backbone.body.")
+PREFIXES = (
+    "module.",
+    "model.",
+    "net.",
+    "module.model.",
+    "backbone.",
+    "backbone.body.",
+    "model.backbone.body.",
+)
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
-@pytest.mark.parametrize("name", ["resnet50d", "resnetv2_50", "skresnet18", "res2net50d", "densenet121", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize(
+    "name",
+    ["resnet50d", "resnetv2_50", "skresnet18", "res2net50d", "densenet121", "vit_tiny_patch16_224"],
+)
 def test_what_stands_before_the_names_is_taken_off_and_what_is_beside_it_is_left_out(prefix, name):
     state = names_in_timm(name)
     expected = convert(state, name)
@@ -152,13 +169,35 @@ def test_convert_needs_a_network_that_there_is():
         convert({}, "resnet51")
 
 
-# ---------------------------------------------------------------------------------------------------- answers
+# ----------------------------------------------------------------------------------------------------
+# answers
 
 ANSWERING = [
     *("resnet50t", "resnet50s", "resnetrs50", "senet154", "ecaresnet26t"),
-    *("resnetv2_18", "resnetv2_34d", "resnetv2_50", "resnetv2_50d", "resnetv2_50t", "resnetv2_50d_gn", "resnetv2_50x1_bit"),
-    *("skresnet18", "skresnet50d", "skresnext50_32x4d", "res2net50_26w_4s", "res2net50d", "res2next50"),
-    *("resnest14d", "resnest50d_1s4x24d", "resnest50d_4s2x40d", "densenet121", "vit_tiny_patch16_224"),
+    *(
+        "resnetv2_18",
+        "resnetv2_34d",
+        "resnetv2_50",
+        "resnetv2_50d",
+        "resnetv2_50t",
+        "resnetv2_50d_gn",
+        "resnetv2_50x1_bit",
+    ),
+    *(
+        "skresnet18",
+        "skresnet50d",
+        "skresnext50_32x4d",
+        "res2net50_26w_4s",
+        "res2net50d",
+        "res2next50",
+    ),
+    *(
+        "resnest14d",
+        "resnest50d_1s4x24d",
+        "resnest50d_4s2x40d",
+        "densenet121",
+        "vit_tiny_patch16_224",
+    ),
 ]
 
 
@@ -179,7 +218,15 @@ def test_with_weights_of_torchvision_clips_are_answered_alike(name):
 
 @torch.no_grad()
 def test_with_weights_of_torchvision_a_transformer_answers_alike():
-    build = partial(torchvision.models.VisionTransformer, 64, 16, num_layers=2, num_heads=3, hidden_dim=192, mlp_dim=768)
+    build = partial(
+        torchvision.models.VisionTransformer,
+        64,
+        16,
+        num_layers=2,
+        num_heads=3,
+        hidden_dim=192,
+        mlp_dim=768,
+    )
     theirs = randomise(on_meta(partial(build, num_classes=CLASSES)))
     words = "vit_base_patch16_224 size=64 depth=2 heads=3 width=192"
     compare(ours_with(words, theirs.state_dict())(pictures()), theirs(pictures()))
@@ -189,24 +236,39 @@ def test_with_weights_of_torchvision_a_transformer_answers_alike():
 def test_old_files_of_densenet_are_read():
     """Those that torchvision renames while it loads, which have no counters either."""
     theirs = randomise(on_meta(partial(torchvision.models.densenet121, num_classes=CLASSES)))
-    kept = {key: value for key, value in theirs.state_dict().items() if not key.endswith("num_batches_tracked")}
-    old = {re.sub(r"(denselayer\d+\.(?:norm|conv))([12])\.", r"\1.\2.", key): value for key, value in kept.items()}
+    kept = {
+        key: value
+        for key, value in theirs.state_dict().items()
+        if not key.endswith("num_batches_tracked")
+    }
+    old = {
+        re.sub(r"(denselayer\d+\.(?:norm|conv))([12])\.", r"\1.\2.", key): value
+        for key, value in kept.items()
+    }
     assert (len(old), len(set(old) - set(kept))) == (606, 580)
     again = randomise(on_meta(partial(torchvision.models.densenet121, num_classes=CLASSES)), seed=2)
-    torchvision.models.densenet._load_state_dict(again, SimpleNamespace(get_state_dict=lambda **how: dict(old)), progress=False)
+    torchvision.models.densenet._load_state_dict(
+        again, SimpleNamespace(get_state_dict=lambda **how: dict(old)), progress=False
+    )
     images = pictures(32)
-    torch.testing.assert_close(again(images), theirs(images))  # these are the names that torchvision reads
+    torch.testing.assert_close(
+        again(images), theirs(images)
+    )  # these are the names that torchvision reads
     compare(ours_with("densenet121", old)(images), theirs(images))
 
 
 def as_npz(state: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
-    """A state dict of timm's under the names of Big Transfer's files: kernels are (height, width, in, out)."""
+    """A state dict of timm's under the names of Big Transfer's files: kernels are (height, width,
+    in, out)."""
     letters = {"1": "a", "2": "b", "3": "c"}
     rules = [
         (r"^stem\.conv\.", "root_block/standardized_conv2d."),
         (r"^norm\.", "group_norm."),
         (r"^head\.fc\.", "head/conv2d."),
-        (r"^stages\.(\d)\.blocks\.(\d+)\.", lambda found: f"block{int(found[1]) + 1}/unit{int(found[2]) + 1:02d}/"),
+        (
+            r"^stages\.(\d)\.blocks\.(\d+)\.",
+            lambda found: f"block{int(found[1]) + 1}/unit{int(found[2]) + 1:02d}/",
+        ),
         (r"downsample\.conv\.", "a/proj/standardized_conv2d."),
         (r"conv([123])\.", lambda found: f"{letters[found[1]]}/standardized_conv2d."),
         (r"norm([123])\.", lambda found: f"{letters[found[1]]}/group_norm."),
@@ -216,8 +278,12 @@ def as_npz(state: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
         for pattern, new in rules:
             key = re.sub(pattern, new, key)
         name, _, kind = key.rpartition(".")
-        kind = {("bias", True): "beta", ("weight", True): "gamma", ("weight", False): "kernel"}.get((kind, "norm" in name), kind)
-        arrays[f"resnet/{name}/{kind}"] = value.permute(2, 3, 1, 0).numpy() if value.ndim == 4 else value.numpy()
+        kind = {("bias", True): "beta", ("weight", True): "gamma", ("weight", False): "kernel"}.get(
+            (kind, "norm" in name), kind
+        )
+        arrays[f"resnet/{name}/{kind}"] = (
+            value.permute(2, 3, 1, 0).numpy() if value.ndim == 4 else value.numpy()
+        )
     return arrays
 
 
@@ -225,19 +291,30 @@ def as_npz(state: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
 def test_npz_files_of_big_transfer_are_read(tmp_path):
     resnetv2 = pytest.importorskip("timm.models.resnetv2")
     conv = partial(pytest.importorskip("timm.layers").StdConv2d, eps=1e-8)
-    build = partial(resnetv2.ResNetV2, (2, 1, 1, 1), num_classes=CLASSES, stem_type="fixed", conv_layer=conv)
+    build = partial(
+        resnetv2.ResNetV2, (2, 1, 1, 1), num_classes=CLASSES, stem_type="fixed", conv_layer=conv
+    )
     theirs, again = randomise(on_meta(build)), randomise(on_meta(build), seed=2)
     arrays = as_npz(theirs.state_dict())
-    for part in ("block1/unit02/a/group_norm/gamma", "block1/unit01/a/proj/standardized_conv2d/kernel", "head/conv2d/bias"):
+    for part in (
+        "block1/unit02/a/group_norm/gamma",
+        "block1/unit01/a/proj/standardized_conv2d/kernel",
+        "head/conv2d/bias",
+    ):
         assert f"resnet/{part}" in arrays
     np.savez(tmp_path / "bit.npz", **arrays)
     again.load_pretrained(str(tmp_path / "bit.npz"))
-    torch.testing.assert_close(again(pictures()), theirs(pictures()), atol=0, rtol=0)  # these are the names that timm reads
+    torch.testing.assert_close(
+        again(pictures()), theirs(pictures()), atol=0, rtol=0
+    )  # these are the names that timm reads
     for state in (read_state(tmp_path / "bit.npz"), arrays):
-        compare(ours_with("resnetv2_50x1_bit depths=2-1-1-1", state)(pictures()), theirs(pictures()))
+        compare(
+            ours_with("resnetv2_50x1_bit depths=2-1-1-1", state)(pictures()), theirs(pictures())
+        )
 
 
-# ---------------------------------------------------------------------------------------------------- inside of others
+# ----------------------------------------------------------------------------------------------------
+# inside of others
 
 
 def segmenting(build, **more) -> nn.Module:
@@ -245,7 +322,10 @@ def segmenting(build, **more) -> nn.Module:
 
 
 INSIDE = {
-    "deeplabv3": ("resnet50 output_stride=8", partial(segmenting, segmentation.deeplabv3_resnet50, aux_loss=True)),
+    "deeplabv3": (
+        "resnet50 output_stride=8",
+        partial(segmenting, segmentation.deeplabv3_resnet50, aux_loss=True),
+    ),
     "fcn": ("resnet50 output_stride=8", partial(segmenting, segmentation.fcn_resnet50)),
     "fasterrcnn": ("resnet50", partial(segmenting, detection.fasterrcnn_resnet50_fpn)),
     "retinanet": ("resnet50", partial(segmenting, detection.retinanet_resnet50_fpn)),
@@ -286,7 +366,8 @@ def test_frozen_norms_without_counters_are_read():
     compare(ours.forward_features(pictures()), last_of(theirs.body, pictures()))
 
 
-# ---------------------------------------------------------------------------------------------------- of other networks
+# ----------------------------------------------------------------------------------------------------
+# of other networks
 
 
 def state_of(name: str) -> dict[str, torch.Tensor]:
@@ -300,14 +381,26 @@ def state_of(name: str) -> dict[str, torch.Tensor]:
         ("resnet18", "vgg11", "missing conv1.weight.*; unknown features.0.weight"),
         ("resnet101", "resnet50", "missing layer3.6.conv1.weight, layer3.6.bn1.weight"),
         ("resnet50", "resnet101", "unknown layer3.6.conv1.weight, layer3.6.bn1.weight"),
-        ("wide_resnet50_2", "resnet50", r"of another shape layer1.0.conv1.weight \(64, 64, 1, 1\) for \(128, 64, 1, 1\)"),
+        (
+            "wide_resnet50_2",
+            "resnet50",
+            r"of another shape layer1.0.conv1.weight \(64, 64, 1, 1\) for \(128, 64, 1, 1\)",
+        ),
         ("resnetv2_50", "resnet50", "unknown bn1.weight, bn1.bias"),
         ("resnet50d", "resnet50", "missing conv1.0.weight.*; unknown conv1.weight"),
         ("densenet121", "resnet18", "missing features.conv0.weight.*; unknown conv1.weight"),
         ("densenet169", "densenet121", "missing features.denseblock3.denselayer25.norm1.weight"),
-        ("vit_small_patch16_224", "vit_b_16", r"of another shape cls_token \(1, 1, 768\) for \(1, 1, 384\)"),
+        (
+            "vit_small_patch16_224",
+            "vit_b_16",
+            r"of another shape cls_token \(1, 1, 768\) for \(1, 1, 384\)",
+        ),
         ("vit_tiny_patch16_224", "resnet18", "missing cls_token.*; unknown conv1.weight"),
-        ("r3d_18", "resnet18", r"of another shape conv1.weight \(64, 3, 7, 7\) for \(64, 3, 3, 7, 7\)"),
+        (
+            "r3d_18",
+            "resnet18",
+            r"of another shape conv1.weight \(64, 3, 7, 7\) for \(64, 3, 3, 7, 7\)",
+        ),
     ],
 )
 def test_weights_of_other_networks_are_refused_by_names_that_differ(name, other, message):
@@ -318,6 +411,18 @@ def test_weights_of_other_networks_are_refused_by_names_that_differ(name, other,
 
 
 def test_arrays_under_names_that_no_scheme_has_are_refused_by_name():
-    arrays = {"Transformer/encoder_norm/bias": np.ones(1), "Transformer/Dense_0/kernel": np.ones((2, 3))}
-    with pytest.raises(ValueError, match=r"missing cls_token.*; unknown Transformer/encoder_norm/bias, Transformer/Dense_0/kernel"):
-        load_weights(on_meta(partial(create_model, "vit_tiny_patch16_224")), convert(arrays, "vit_tiny_patch16_224"))
+    arrays = {
+        "Transformer/encoder_norm/bias": np.ones(1),
+        "Transformer/Dense_0/kernel": np.ones((2, 3)),
+    }
+    with pytest.raises(
+        ValueError,
+        match=(
+            r"missing cls_token.*; unknown Transformer/encoder_norm/bias,"
+            r" Transformer/Dense_0/kernel"
+        ),
+    ):
+        load_weights(
+            on_meta(partial(create_model, "vit_tiny_patch16_224")),
+            convert(arrays, "vit_tiny_patch16_224"),
+        )

@@ -1,4 +1,5 @@
-"""A network looked at: table 1 of the paper, what each output sees, the memory of a step, lists, comparisons and the picture."""
+"""A network looked at: table 1 of the paper, what each output sees, the memory of a step, lists,
+comparisons and the picture."""
 
 import math
 import re
@@ -20,11 +21,11 @@ from resnets.summary.table import activation_bytes, count_parameters, summarise
 
 KINDS = re.split(
     r",\s+",
-    "resnet18, resnet50d, resnet20 shortcut=none, seresnext50_32x4d, resnetblur50, resnetaa50, senet154, resnetrs50, ecaresnet50t, "
-    "preresnet110, resnet34 shortcut=projection_everywhere, resnetv2_50x1_bit, skresnet50, res2net50_26w_4s, resnest50d, "
-    "densenet121, densenet_bc_100_12, wrn28_10, vit_tiny_patch16_224, vit_tiny_patch16_224 order=none, "
-    "vit_tiny_patch16_224 order=post, r3d_18, "
-    "r2plus1d_18, resnet50 output_stride=8, densenet121 output_stride=8",
+    "resnet18, resnet50d, resnet20 shortcut=none, seresnext50_32x4d, resnetblur50, resnetaa50,"
+    " senet154, resnetrs50, ecaresnet50t, preresnet110, resnet34 shortcut=projection_everywhere,"
+    " resnetv2_50x1_bit, skresnet50, res2net50_26w_4s, resnest50d, densenet121, densenet_bc_100_12,"
+    " wrn28_10, vit_tiny_patch16_224, vit_tiny_patch16_224 order=none, vit_tiny_patch16_224"
+    " order=post, r3d_18, r2plus1d_18, resnet50 output_stride=8, densenet121 output_stride=8",
 )
 SVG = "{http://www.w3.org/2000/svg}"
 quiet = Screen(quiet=True)
@@ -50,14 +51,18 @@ def test_the_table_is_that_of_the_paper():
 def test_parts_add_up_to_the_whole(words):
     network = Network.parse(words)
     net, side, stages = catalogue.built(network)
-    loose = sum(parameter.numel() for parameter in net.parameters(recurse=False))  # the class token and places of a Transformer
+    loose = sum(
+        parameter.numel() for parameter in net.parameters(recurse=False)
+    )  # the class token and places of a Transformer
     assert sum(stage.parameters for stage in stages) + loose == count_parameters(net)
     if words in ROWS:
         assert sum(stage.macs for stage in stages) == ROWS[words].macs
     leaves = summarise(net, (16, side, side) if network.is_clip else side, leaves=True)
     attention = sum(stage.macs for stage in stages) - sum(leaf.macs for leaf in leaves)
     assert attention >= 0
-    assert (attention > 0) == words.startswith("vit")  # the products of attention belong to no single layer
+    assert (attention > 0) == words.startswith(
+        "vit"
+    )  # the products of attention belong to no single layer
 
 
 def test_looking_changes_nothing():
@@ -71,9 +76,12 @@ def test_looking_changes_nothing():
 
 @torch.no_grad()
 def _softened(words: str) -> nn.Module:
-    """The network with every choice made smooth and every weight positive, so that all that is seen has a gradient."""
+    """The network with every choice made smooth and every weight positive, so that all that is seen
+    has a gradient."""
     net = create_model(words).eval()
-    replace(net, nn.MaxPool2d, lambda pool: nn.AvgPool2d(pool.kernel_size, pool.stride, pool.padding))
+    replace(
+        net, nn.MaxPool2d, lambda pool: nn.AvgPool2d(pool.kernel_size, pool.stride, pool.padding)
+    )
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             module.weight.abs_().clamp_(min=1e-3)
@@ -99,7 +107,8 @@ def _softened(words: str) -> nn.Module:
     ],
 )
 def test_an_output_sees_as_much_of_the_picture_as_is_said(words, stage):
-    """The gradient of one place of the maps is not zero on a square of that side, and zero outside."""
+    """The gradient of one place of the maps is not zero on a square of that side, and zero
+    outside."""
     net = _softened(words)
     size = 320
     names = [one.name for one in summarise(create_model(words), size)]
@@ -118,18 +127,25 @@ def test_attention_sees_the_whole_picture():
 
 
 def test_the_memory_of_a_step_by_hand():
-    """A convolution keeps its input, a ReLU its output, a linear layer its input; weights are not counted."""
-    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 16, 2))
+    """A convolution keeps its input, a ReLU its output, a linear layer its input; weights are not
+    counted."""
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 16, 2)
+    )
     assert activation_bytes(net, 4, 5) == 4 * 5 * (3 * 16 + 8 * 16)
     assert activation_bytes(net, 4, 10) == 2 * activation_bytes(net, 4, 5)
 
 
 def test_checkpointing_saves_memory():
-    kept = [activation_bytes(create_model("resnet50", checkpointing=given), 64, 2) for given in (False, True)]
+    kept = [
+        activation_bytes(create_model("resnet50", checkpointing=given), 64, 2)
+        for given in (False, True)
+    ]
     assert kept[1] < 0.5 * kept[0]
 
 
-# ---------------------------------------------------------------------------------------------------- lists and comparisons
+# ----------------------------------------------------------------------------------------------------
+# lists and comparisons
 
 
 def test_lists_are_sorted_as_asked():
@@ -141,46 +157,73 @@ def test_lists_are_sorted_as_asked():
     known = [value for value in top if value is not None]
     assert known == sorted(known, reverse=True)
     assert top[: len(known)] == known  # those without come last
-    assert [one["name"] for one in catalogue.show_list("*", None, None, quiet)["networks"]] == list(ROWS)
+    assert [one["name"] for one in catalogue.show_list("*", None, None, quiet)["networks"]] == list(
+        ROWS
+    )
     with pytest.raises(ValueError, match="sort=size: allowed: macs, name, parameters, top1"):
         catalogue.show_list("*", None, "size", quiet)
 
 
 def test_a_list_counts_at_another_size():
-    at = {size: catalogue.show_list("resnet18", size, None, quiet)["networks"][0]["macs"] for size in (224, 448)}
+    at = {
+        size: catalogue.show_list("resnet18", size, None, quiet)["networks"][0]["macs"]
+        for size in (224, 448)
+    }
     assert at[224] == ROWS["resnet18"].macs
     assert at[448] / at[224] == pytest.approx(4, rel=0.01)  # all but the classifier
 
 
 def test_published_accuracies_name_weights_that_exist():
-    """torchvision's own numbers (its documentation), and timm's table of results; every tag of the table is one of timm's."""
+    """torchvision's own numbers (its documentation), and timm's table of results; every tag of the
+    table is one of timm's."""
     found = {one.weights: one for one in published_accuracy("resnet50")}
     assert found["torchvision:IMAGENET1K_V1"].top1 == pytest.approx(76.130)
     assert found["torchvision:IMAGENET1K_V2"].top1 == pytest.approx(80.858)
-    assert (found["timm:resnet50.a1_in1k"].top1, found["timm:resnet50.a1_in1k"].size) == (81.24, 288)
-    assert [one.top1 for one in published_accuracy("resnet50")] == sorted((one.top1 for one in found.values()), reverse=True)
-    assert published_accuracy("vit_base_patch16_224")[0].weights == "torchvision:IMAGENET1K_SWAG_E2E_V1"
+    assert (found["timm:resnet50.a1_in1k"].top1, found["timm:resnet50.a1_in1k"].size) == (
+        81.24,
+        288,
+    )
+    assert [one.top1 for one in published_accuracy("resnet50")] == sorted(
+        (one.top1 for one in found.values()), reverse=True
+    )
+    assert (
+        published_accuracy("vit_base_patch16_224")[0].weights
+        == "torchvision:IMAGENET1K_SWAG_E2E_V1"
+    )
     assert published_accuracy("r3d_18")[0].top1 == pytest.approx(63.2, abs=0.01)
     assert published_accuracy("resnet20") == []
     timm = pytest.importorskip("timm")
     named = [
-        one.weights.removeprefix("timm:") for name in ROWS for one in published_accuracy(name) if one.weights.startswith("timm:")
+        one.weights.removeprefix("timm:")
+        for name in ROWS
+        for one in published_accuracy(name)
+        if one.weights.startswith("timm:")
     ]
     assert len(named) > 150
     assert not set(named) - set(timm.list_pretrained())
 
 
 def test_two_networks_differ_in_words_and_sums():
-    values = catalogue.show_difference([Network.parse("resnet50"), Network.parse("resnet50d")], None, quiet)
-    assert values["different"] == {"stem": ["imagenet", "deep"], "shortcut": ["projection", "average"]}
+    values = catalogue.show_difference(
+        [Network.parse("resnet50"), Network.parse("resnet50d")], None, quiet
+    )
+    assert values["different"] == {
+        "stem": ["imagenet", "deep"],
+        "shortcut": ["projection", "average"],
+    }
     assert values["parameters"] == [25557032, 25576264]
-    assert catalogue.show_difference([Network.parse("resnet50")] * 2, None, quiet)["different"] == {}
-    kinds = catalogue.show_difference([Network.parse("resnet50"), Network.parse("densenet121")], None, quiet)["different"]
+    assert (
+        catalogue.show_difference([Network.parse("resnet50")] * 2, None, quiet)["different"] == {}
+    )
+    kinds = catalogue.show_difference(
+        [Network.parse("resnet50"), Network.parse("densenet121")], None, quiet
+    )["different"]
     assert kinds["kind"] == ["residual network", "DenseNet"]
     assert kinds["growth"] == ["-", "32"]
 
 
-# ---------------------------------------------------------------------------------------------------- the picture
+# ----------------------------------------------------------------------------------------------------
+# the picture
 
 
 @pytest.mark.parametrize("words", KINDS)
@@ -195,7 +238,11 @@ def test_every_kind_is_drawn_within_its_frame(words):
         assert 0 <= float(box.get("x")) <= float(box.get("x")) + float(box.get("width")) <= width
         assert 0 <= float(box.get("y")) <= float(box.get("y")) + float(box.get("height")) <= height
     for text in root.iter(f"{SVG}text"):
-        half = 0 if "left" in text.get("class") or "title" in text.get("class") else len(text.text) * 5.5 / 2
+        half = (
+            0
+            if "left" in text.get("class") or "title" in text.get("class")
+            else len(text.text) * 5.5 / 2
+        )
         assert half <= float(text.get("x")) <= width - half, text.text
         assert 0 < float(text.get("y")) < height
     assert not [
@@ -203,17 +250,25 @@ def test_every_kind_is_drawn_within_its_frame(words):
         for element in root.iter()
         if element.tag.removeprefix(SVG) not in ("svg", "style", "rect", "text", "path", "circle")
     ]
-    assert not [value for element in root.iter() for key, value in element.items() if "href" in key or key.startswith("on")]
+    assert not [
+        value
+        for element in root.iter()
+        for key, value in element.items()
+        if "href" in key or key.startswith("on")
+    ]
 
 
 def count(words: str, style: str) -> int:
     return sum(
-        style in (element.get("class") or "").split() for element in ElementTree.fromstring(draw(Network.parse(words))).iter()
+        style in (element.get("class") or "").split()
+        for element in ElementTree.fromstring(draw(Network.parse(words))).iter()
     )
 
 
 def test_shortcuts_are_arcs_and_plain_networks_have_none():
-    assert count("resnet18", "arc") == 8 + 2  # one over each block, and one beside each of the two that are opened
+    assert (
+        count("resnet18", "arc") == 8 + 2
+    )  # one over each block, and one beside each of the two that are opened
     assert count("resnet18 shortcut=none", "arc") == 0
     assert count("vit_tiny_patch16_224 order=none", "arc") == 0
     assert count("densenet121", "arc") == 6 + 3 * 8 + 1  # of long stages eight are drawn
@@ -221,7 +276,11 @@ def test_shortcuts_are_arcs_and_plain_networks_have_none():
 
 def test_what_is_inside_is_said():
     for words, texts in {
-        "seresnext50_32x4d": ("squeeze and excitation", "3x3 256 in 32 groups, /2, norm, ReLU", "identity"),
+        "seresnext50_32x4d": (
+            "squeeze and excitation",
+            "3x3 256 in 32 groups, /2, norm, ReLU",
+            "identity",
+        ),
         "resnet50d": ("3x3 32, /2", "average 2x2"),
         "resnetv2_50x1_bit": ("group norm, ReLU, standardised 3x3 128",),
         "resnetblur50": ("blur, /2",),
@@ -230,14 +289,19 @@ def test_what_is_inside_is_said():
         "skresnet50": ("selective kernels, 3x3 128",),
         "r2plus1d_18": ("1x3x3 288, norm, ReLU, 3x1x1 128, norm, ReLU",),
     }.items():
-        drawn = "\n".join(text.text for text in ElementTree.fromstring(draw(Network.parse(words))).iter(f"{SVG}text"))
+        drawn = "\n".join(
+            text.text
+            for text in ElementTree.fromstring(draw(Network.parse(words))).iter(f"{SVG}text")
+        )
         for text in texts:
             assert text in drawn, (words, text)
 
 
 def test_parts_are_as_high_as_their_maps_are_large():
     root = ElementTree.fromstring(draw(Network.parse("resnet18")))
-    heights = [float(box.get("height")) for box in root.iter(f"{SVG}rect") if box.get("class") == ""][:7]
+    heights = [
+        float(box.get("height")) for box in root.iter(f"{SVG}rect") if box.get("class") == ""
+    ][:7]
     assert heights == sorted(heights, reverse=True)
     assert heights[0] == pytest.approx(16 + 11 * math.log2(224), abs=0.1)
 

@@ -1,4 +1,5 @@
-"""The loop: what moves the weights, what is kept, and that a run which was killed ends in the same bits."""
+"""The loop: what moves the weights, what is kept, and that a run which was killed ends in the same
+bits."""
 
 import csv
 import math
@@ -100,7 +101,13 @@ def test_frozen_norms_keep_their_statistics_and_still_learn():
     state = make_state()
     before = {name: tensor.clone() for name, tensor in state.net.state_dict().items()}
     plan = Plan(Schedule(0.1, 3, 0), 3, 3, 3, train_norms=False)
-    train_steps(state, batches(0), Classification(), plan, Hooks(lambda s: {"val_accuracy": None}, lambda s: None))
+    train_steps(
+        state,
+        batches(0),
+        Classification(),
+        plan,
+        Hooks(lambda s: {"val_accuracy": None}, lambda s: None),
+    )
     after = state.net.state_dict()
     assert torch.equal(before["bn1.running_mean"], after["bn1.running_mean"])
     assert not torch.equal(before["bn1.weight"], after["bn1.weight"])
@@ -123,7 +130,9 @@ def test_a_state_packed_at_any_step_goes_on_in_the_same_bits():
     whole = train_steps(make_state(), batches(0), Classification(0.1), plan, hooks)
     for stop in (0, 1, 5, 11):
         part = make_state()
-        halted = Hooks(hooks.validate, hooks.save, stopping=lambda part=part, stop=stop: part.step == stop)
+        halted = Hooks(
+            hooks.validate, hooks.save, stopping=lambda part=part, stop=stop: part.step == stop
+        )
         train_steps(part, batches(0), Classification(0.1), plan, halted)
         assert part.step == stop
         tensors, rest = pack(part)
@@ -131,7 +140,9 @@ def test_a_state_packed_at_any_step_goes_on_in_the_same_bits():
         unpack(again, {name: tensor.clone() for name, tensor in tensors.items()}, rest)
         train_steps(again, batches(stop), Classification(0.1), plan, hooks)
         assert equal(pack(again)[0], pack(whole)[0])
-        assert [row["train_loss"] for row in again.rows] == [row["train_loss"] for row in whole.rows]
+        assert [row["train_loss"] for row in again.rows] == [
+            row["train_loss"] for row in whole.rows
+        ]
 
 
 def test_dropout_draws_by_step_and_not_by_history():
@@ -141,7 +152,11 @@ def test_dropout_draws_by_step_and_not_by_history():
         state = TrainingState(net, make_optimizer(net, 0.1, 0.9, 0), Average(net, 3))
         plan = Plan(Schedule(0.1, 6, 0), 6, 6, 6, seed=3)
         for end in (stop, 6):
-            hooks = Hooks(lambda s: {"val_accuracy": None}, lambda s: None, stopping=lambda end=end: state.step >= end)
+            hooks = Hooks(
+                lambda s: {"val_accuracy": None},
+                lambda s: None,
+                stopping=lambda end=end: state.step >= end,
+            )
             train_steps(state, batches(state.step), Classification(), plan, hooks)
             torch.rand(7)  # somebody else draws
         return net[2].weight
@@ -159,15 +174,37 @@ def test_open_settings_are_decided_with_reasons_and_given_ones_stay():
     assert "lr" not in reasons
     assert (decided.norms, decided.size, decided.fit) == ("frozen", 224, "crop")
     assert "folded" in reasons["norms"]
-    assert None not in (decided.epochs, decided.batch_size, decided.weight_decay, decided.smoothing, decided.crop)
-    tiny, _ = decide(TrainSettings("cells"), Circumstances(False, False, None, (32, 32), 0.0, 50_000))
-    assert (tiny.size, tiny.crop, tiny.batch_size, tiny.norms, tiny.lr) == (32, "shift", 64, "train", 0.1)
+    assert None not in (
+        decided.epochs,
+        decided.batch_size,
+        decided.weight_decay,
+        decided.smoothing,
+        decided.crop,
+    )
+    tiny, _ = decide(
+        TrainSettings("cells"), Circumstances(False, False, None, (32, 32), 0.0, 50_000)
+    )
+    assert (tiny.size, tiny.crop, tiny.batch_size, tiny.norms, tiny.lr) == (
+        32,
+        "shift",
+        64,
+        "train",
+        0.1,
+    )
     long, _ = decide(TrainSettings("signs"), Circumstances(True, False, 224, (100, 400), 0.9, 1000))
     assert (long.fit, long.crop) == ("pad", "shift")
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"size": 3}, {"lr": -1.0}, {"flip": "up"}, {"channels": 2}, {"bits": 16}, {"epochs": 1.0, "minutes": 1.0}]
+    "wrong",
+    [
+        {"size": 3},
+        {"lr": -1.0},
+        {"flip": "up"},
+        {"channels": 2},
+        {"bits": 16},
+        {"epochs": 1.0, "minutes": 1.0},
+    ],
 )
 def test_values_out_of_range_are_refused(wrong):
     with pytest.raises(ValueError, match=r"allowed|needs|choose"):
@@ -217,7 +254,10 @@ def test_a_module_of_ones_own_trains_with_callbacks_and_says_when_to_stop(colour
     assert answer.label in ("blue", "red")
     with pytest.raises(ValueError, match=r"answers .* for 2 classes"):
         resnets.train(
-            colours, nn.Sequential(nn.Conv2d(3, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()), output=tmp_path / "no", **SMALL
+            colours,
+            nn.Sequential(nn.Conv2d(3, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+            output=tmp_path / "no",
+            **SMALL,
         )
     assert not (tmp_path / "no").exists()
 
@@ -259,7 +299,9 @@ def undisturbed(many, tmp_path_factory):
 
 
 @pytest.mark.parametrize("rows", [5, 14, 23])
-def test_a_run_that_was_killed_in_mid_epoch_resumes_to_the_same_bits(many, undisturbed, tmp_path, rows):
+def test_a_run_that_was_killed_in_mid_epoch_resumes_to_the_same_bits(
+    many, undisturbed, tmp_path, rows
+):
     output = tmp_path / "killed"
     process = start(many, output)
     step = wait_for_rows(output, process, rows)
@@ -269,7 +311,10 @@ def test_a_run_that_was_killed_in_mid_epoch_resumes_to_the_same_bits(many, undis
     assert step % per_epoch != 0, "it was killed between two epochs"
     resume(output, quiet=True)
     for name in ("last", "best"):
-        killed, whole = (read_model(folder / "weights" / f"{name}.safetensors")[0] for folder in (output, undisturbed))
+        killed, whole = (
+            read_model(folder / "weights" / f"{name}.safetensors")[0]
+            for folder in (output, undisturbed)
+        )
         assert equal(killed, whole)
     with pytest.raises(ValueError, match=r"is finished; its report is .*report\.html"):
         resume(output)
@@ -284,12 +329,15 @@ def test_sigterm_saves_evaluates_exports_and_can_be_resumed(many, undisturbed, t
     assert (output / "report.html").is_file()
     assert resnets.load(output / "colours.onnx").classes == ("blue", "red")
     resume(output, quiet=True)
-    last, whole = (read_model(folder / "weights" / "last.safetensors")[0] for folder in (output, undisturbed))
+    last, whole = (
+        read_model(folder / "weights" / "last.safetensors")[0] for folder in (output, undisturbed)
+    )
     assert equal(last, whole)
 
 
 def test_the_epoch_line_speaks_of_all_steps_since_the_last_validation():
-    """Rows are not all of one length: 4 steps and then 1 make a mean of 5 steps, in as many seconds as both took."""
+    """Rows are not all of one length: 4 steps and then 1 make a mean of 5 steps, in as many seconds
+    as both took."""
     validated = {"val_loss": 0.5, "val_accuracy": 0.9, "val_accuracy_ema": 0.8}
     plain = dict.fromkeys(validated)
     rows = [
@@ -309,7 +357,13 @@ def test_a_checkpoint_exists_from_step_0(colours, tmp_path):
         "resnet20",
         epochs=1,
         output=tmp_path / "run",
-        callbacks=[lambda row: seen.append(read_model(tmp_path / "run" / "weights" / "last.safetensors")[1]["checkpoint"]["step"])],
+        callbacks=[
+            lambda row: seen.append(
+                read_model(tmp_path / "run" / "weights" / "last.safetensors")[1]["checkpoint"][
+                    "step"
+                ]
+            )
+        ],
         **SMALL,
     )
     assert seen[0] == 0
@@ -319,7 +373,9 @@ def test_a_checkpoint_exists_from_step_0(colours, tmp_path):
 @pytest.mark.slow
 def test_minutes_are_kept(many, tmp_path):
     tick = time.monotonic()
-    run = resnets.train(many, "resnet20", minutes=1, output=tmp_path / "run", size=32, weights="none", quiet=True)
+    run = resnets.train(
+        many, "resnet20", minutes=1, output=tmp_path / "run", size=32, weights="none", quiet=True
+    )
     seconds = time.monotonic() - tick
     assert 0.85 * 60 <= seconds <= 60
     last = list(csv.DictReader((run.folder / "results.csv").read_text().splitlines()))[-1]

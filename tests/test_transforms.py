@@ -1,4 +1,5 @@
-"""Random numbers by place, augmentation of batches, pictures in memory, and the course through them."""
+"""Random numbers by place, augmentation of batches, pictures in memory, and the course through
+them."""
 
 import math
 from collections import Counter
@@ -23,7 +24,9 @@ MIRROR, STAY = 0.1, 0.9  # a draw below a half flips
 
 
 def noise(height, width, seed=0, channels=3, dtype=np.uint8):
-    return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max + 1, (height, width, channels), dtype)
+    return np.random.default_rng(seed).integers(
+        0, np.iinfo(dtype).max + 1, (height, width, channels), dtype
+    )
 
 
 def draw(y=0.5, x=0.5, area=0.5, shape=0.5, flip_y=STAY, flip_x=STAY):
@@ -36,7 +39,8 @@ def place_of(shift, reach):
 
 
 def exact(batch):
-    """(N, C, H, W) grey levels to (N, H, W, C) integers; a sampling that lands on pixels is off by rounding alone."""
+    """(N, C, H, W) grey levels to (N, H, W, C) integers; a sampling that lands on pixels is off by
+    rounding alone."""
     array = batch.permute(0, 2, 3, 1).double().numpy()
     assert np.abs(array - array.round()).max() < 0.05 * max(1, array.max() / 255)
     return array.round().astype(int)
@@ -71,14 +75,21 @@ def splitmix64(x):
 def test_uniform_is_the_same_on_every_machine(seed, epoch, sample):
     golden = 0x9E3779B97F4A7C15
     key = splitmix64(splitmix64(splitmix64((seed + golden) % 2**64) ^ epoch) ^ sample)
-    expected = [(splitmix64((key + golden * number) % 2**64) >> 11) / 2**53 for number in range(1, 4)]
+    expected = [
+        (splitmix64((key + golden * number) % 2**64) >> 11) / 2**53 for number in range(1, 4)
+    ]
     assert uniform(seed, epoch, np.array([sample]), 3)[0].tolist() == expected
 
 
-@given(seed=st.integers(-(2**63), 2**64 - 1), epoch=st.integers(0, 2**40), sample=st.integers(0, 2**40))
+@given(
+    seed=st.integers(-(2**63), 2**64 - 1), epoch=st.integers(0, 2**40), sample=st.integers(0, 2**40)
+)
 def test_neighbours_have_nothing_in_common(seed, epoch, sample):
     here = uniform(seed, epoch, np.array([sample]), 6)
-    others = [uniform(seed + 1, epoch, np.array([sample]), 6), uniform(seed, epoch + 1, np.array([sample]), 6)]
+    others = [
+        uniform(seed + 1, epoch, np.array([sample]), 6),
+        uniform(seed, epoch + 1, np.array([sample]), 6),
+    ]
     others.append(uniform(seed, epoch, np.array([sample + 1]), 6))
     for other in others:
         assert not set(here.ravel()) & set(other.ravel())
@@ -89,13 +100,21 @@ def test_uniform_is_uniform(axis):
     n = 20_000
     values = {
         "samples": lambda: uniform(0, 0, np.arange(n), 1).ravel(),
-        "epochs": lambda: np.concatenate([uniform(0, epoch, np.array([7]), 1).ravel() for epoch in range(n // 10)]),
-        "seeds": lambda: np.concatenate([uniform(seed, 0, np.array([7]), 1).ravel() for seed in range(n // 10)]),
+        "epochs": lambda: np.concatenate(
+            [uniform(0, epoch, np.array([7]), 1).ravel() for epoch in range(n // 10)]
+        ),
+        "seeds": lambda: np.concatenate(
+            [uniform(seed, 0, np.array([7]), 1).ravel() for seed in range(n // 10)]
+        ),
         "numbers": lambda: uniform(0, 0, np.array([7]), n).ravel(),
     }[axis]()
     ordered, n = np.sort(values), len(values)
-    distance = max((np.arange(1, n + 1) / n - ordered).max(), (ordered - np.arange(n) / n).max())  # Kolmogorov, Smirnov
-    assert distance < 1.95 / math.sqrt(n)  # exceeded by chance once in a thousand seeds; the seeds are fixed
+    distance = max(
+        (np.arange(1, n + 1) / n - ordered).max(), (ordered - np.arange(n) / n).max()
+    )  # Kolmogorov, Smirnov
+    assert distance < 1.95 / math.sqrt(
+        n
+    )  # exceeded by chance once in a thousand seeds; the seeds are fixed
     assert abs(np.corrcoef(values[1:], values[:-1])[0, 1]) < 4 / math.sqrt(n)
 
 
@@ -108,10 +127,20 @@ def test_the_numbers_of_a_sample_are_unrelated():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"crop": "centre"}, {"flip": "vertical"}, {"smallest": 0.0}, {"smallest": 1.1}, {"smallest": float("nan")}]
+    "changes",
+    [
+        {"crop": "centre"},
+        {"flip": "vertical"},
+        {"smallest": 0.0},
+        {"smallest": 1.1},
+        {"smallest": float("nan")},
+    ],
 )
 def test_what_an_augmentation_may_be(changes):
-    with pytest.raises(ValueError, match=r"allowed: crop resized\|shift\|none, flip none\|horizontal\|both, smallest above 0"):
+    with pytest.raises(
+        ValueError,
+        match=r"allowed: crop resized\|shift\|none, flip none\|horizontal\|both, smallest above 0",
+    ):
         Augmentation(**changes)
 
 
@@ -135,7 +164,9 @@ def test_a_shift_moves_whole_pixels_and_fills_with_the_pad_colour():
             expected = np.full((50, 60, 3), 9)
             expected[9:41, 10:50] = pixels
             expected = expected[9 + down : 41 + down, 10 + right : 50 + right]
-            np.testing.assert_array_equal(exact(augment([pixels], SHIFT, preprocessing, draws))[0], expected)
+            np.testing.assert_array_equal(
+                exact(augment([pixels], SHIFT, preprocessing, draws))[0], expected
+            )
 
 
 def test_shifts_reach_an_eighth_and_all_are_equally_likely():
@@ -150,7 +181,9 @@ def test_shifts_reach_an_eighth_and_all_are_equally_likely():
 def test_flips_are_exact():
     pixels = noise(20, 24)
     preprocessing = Preprocessing(size=(20, 24), fit="stretch")
-    draws = np.array([draw(), draw(flip_x=MIRROR), draw(flip_y=MIRROR), draw(flip_y=MIRROR, flip_x=MIRROR)])
+    draws = np.array(
+        [draw(), draw(flip_x=MIRROR), draw(flip_y=MIRROR), draw(flip_y=MIRROR, flip_x=MIRROR)]
+    )
     for flip, views in (
         ("none", [pixels] * 4),
         ("horizontal", [pixels, pixels[:, ::-1], pixels, pixels[:, ::-1]]),
@@ -166,15 +199,24 @@ def test_a_shift_and_a_flip_together():
     draws = np.array([draw(0.5, place_of(2, 2), flip_x=MIRROR)])
     moved = np.zeros_like(pixels)
     moved[:, :14] = pixels[:, 2:]
-    np.testing.assert_array_equal(exact(augment([pixels], Augmentation("shift"), preprocessing, draws))[0], moved[:, ::-1])
+    np.testing.assert_array_equal(
+        exact(augment([pixels], Augmentation("shift"), preprocessing, draws))[0], moved[:, ::-1]
+    )
 
 
-@pytest.mark.parametrize(("crop", "looks"), [("resized", 64), ("shift", 58)])  # of 1,156 shifts and flips a few come twice
+@pytest.mark.parametrize(
+    ("crop", "looks"), [("resized", 64), ("shift", 58)]
+)  # of 1,156 shifts and flips a few come twice
 def test_sixty_four_equal_pictures_look_sixty_four_ways(crop, looks):
     """Workers or batches that share their random numbers would repeat themselves here."""
     pixels = noise(64, 64)
     draws = uniform(0, 0, np.arange(64), 6)
-    batch = augment([pixels] * 64, Augmentation(crop, flip="both"), Preprocessing(size=(64, 64), fit="stretch"), draws)
+    batch = augment(
+        [pixels] * 64,
+        Augmentation(crop, flip="both"),
+        Preprocessing(size=(64, 64), fit="stretch"),
+        draws,
+    )
     assert len({picture.numpy().tobytes() for picture in batch}) >= looks
 
 
@@ -185,7 +227,12 @@ def test_half_of_the_pictures_are_flipped():
 
 
 @settings(max_examples=60, deadline=None)
-@given(height=st.integers(1, 500), width=st.integers(1, 500), smallest=st.floats(0.01, 1), seed=st.integers(0, 100))
+@given(
+    height=st.integers(1, 500),
+    width=st.integers(1, 500),
+    smallest=st.floats(0.01, 1),
+    seed=st.integers(0, 100),
+)
 def test_resized_crops_lie_inside_the_picture(height, width, smallest, seed):
     sizes = np.full((200, 2), (height, width))
     boxes = Augmentation("resized", smallest).boxes(uniform(seed, 0, np.arange(200), 6), sizes)
@@ -197,29 +244,42 @@ def test_resized_crops_lie_inside_the_picture(height, width, smallest, seed):
     assert (right > left).all()
     area = (bottom - top) * (right - left) / (height * width)
     assert area.max() <= 1 + 1e-9
-    inside = (bottom - top < height - 1e-9) & (right - left < width - 1e-9)  # not cut short by a side
+    inside = (bottom - top < height - 1e-9) & (
+        right - left < width - 1e-9
+    )  # not cut short by a side
     shape = ((right - left) / (bottom - top))[inside]
     assert ((shape > 3 / 4 - 1e-9) & (shape < 4 / 3 + 1e-9)).all()
     assert (area[inside] >= smallest - 1e-9).all()
 
 
 def test_a_resized_crop_shows_what_its_box_says():
-    """Red grows to the right, green downwards: the corners of the result say where they were cut."""
+    """Red grows to the right, green downwards: the corners of the result say where they were
+    cut."""
     y, x = np.mgrid[0:120, 0:200]
     pixels = np.stack([x, y, np.zeros_like(x)], 2).astype(np.uint8)
     draws = uniform(0, 0, np.arange(32), 6)
-    batch = augment([pixels] * 32, RESIZED, Preprocessing(size=(48, 48), fit="stretch"), draws).numpy()
+    batch = augment(
+        [pixels] * 32, RESIZED, Preprocessing(size=(48, 48), fit="stretch"), draws
+    ).numpy()
     boxes = RESIZED.boxes(draws, np.full((32, 2), (120, 200)))
     for picture, (top, left, bottom, right) in zip(batch, boxes, strict=True):
-        xs, ys = left + (np.arange(48) + 0.5) * (right - left) / 48 - 0.5, top + (np.arange(48) + 0.5) * (bottom - top) / 48 - 0.5
+        xs, ys = (
+            left + (np.arange(48) + 0.5) * (right - left) / 48 - 0.5,
+            top + (np.arange(48) + 0.5) * (bottom - top) / 48 - 0.5,
+        )
         np.testing.assert_allclose(picture[0], np.tile(xs.clip(0, 199), (48, 1)), atol=0.02)
         np.testing.assert_allclose(picture[1].T, np.tile(ys.clip(0, 119), (48, 1)), atol=0.02)
 
 
 def test_a_resized_crop_has_nothing_of_the_pad_colour():
-    pixels = [np.full((height, width, 3), 200, np.uint8) for height, width in [(20, 31), (64, 9), (50, 50)]]
+    pixels = [
+        np.full((height, width, 3), 200, np.uint8)
+        for height, width in [(20, 31), (64, 9), (50, 50)]
+    ]
     preprocessing = Preprocessing(size=(32, 32), fit="stretch", pad_color=0)
-    batch = augment(pixels, Augmentation("resized", 1.0, "both"), preprocessing, uniform(0, 0, np.arange(3), 6))
+    batch = augment(
+        pixels, Augmentation("resized", 1.0, "both"), preprocessing, uniform(0, 0, np.arange(3), 6)
+    )
     np.testing.assert_allclose(batch.numpy(), 200, atol=1e-3)
 
 
@@ -239,7 +299,13 @@ def test_pictures_of_mixed_sizes_go_in_one_batch_and_their_order_does_not_matter
 
 def test_one_channel_and_sixteen_bits():
     preprocessing = Preprocessing(
-        size=(16, 16), fit="stretch", channels=1, value_range=65535, pad_color=65535, mean=(0.5,), std=(0.5,)
+        size=(16, 16),
+        fit="stretch",
+        channels=1,
+        value_range=65535,
+        pad_color=65535,
+        mean=(0.5,),
+        std=(0.5,),
     )
     pixels = noise(16, 16, 0, 1, np.uint16)
     draws = np.array([draw(), draw(place_of(-2, 2), flip_x=MIRROR)])
@@ -311,7 +377,9 @@ def test_prepared_input_is_what_evaluation_sees(folder):
     assert [places.tolist() for places, _ in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     pixels = np.concatenate([pixels for _, pixels in batches])
     for place, sample in enumerate(folder):
-        np.testing.assert_array_equal(pixels[place], preprocessing.pixels(preprocessing.open(sample.path)))
+        np.testing.assert_array_equal(
+            pixels[place], preprocessing.pixels(preprocessing.open(sample.path))
+        )
 
 
 def test_whole_pictures_are_scaled_down_and_of_a_panorama_the_middle_is_kept(tmp_path):
@@ -329,7 +397,9 @@ def test_whole_pictures_are_scaled_down_and_of_a_panorama_the_middle_is_kept(tmp
 
 @pytest.mark.parametrize("short_side", [None, 20])
 def test_sixteen_bit_pictures_keep_their_bits(tmp_path, short_side):
-    preprocessing = Preprocessing(size=(20, 20), resize=(20, 20), channels=1, value_range=65535, mean=(0.5,), std=(0.5,))
+    preprocessing = Preprocessing(
+        size=(20, 20), resize=(20, 20), channels=1, value_range=65535, mean=(0.5,), std=(0.5,)
+    )
     path = tmp_path / "a.png"
     pixels = np.full((30, 30), 1000, np.uint16)
     pixels[:, 15:] = 50_000
@@ -345,20 +415,28 @@ def test_sixteen_bit_pictures_keep_their_bits(tmp_path, short_side):
 
 def course(folder, batch_size=3, seed=5, budget=1e9, workers=None, augmentation=RESIZED):
     preprocessing = Preprocessing(size=(16, 16), resize=(16, 16))
-    pictures = Pictures(folder, preprocessing, augmentation.short_side(preprocessing), budget, workers)
+    pictures = Pictures(
+        folder, preprocessing, augmentation.short_side(preprocessing), budget, workers
+    )
     fill(pictures)
     return TrainingBatches(pictures, np.arange(len(folder)), batch_size, augmentation, seed)
 
 
 def take(batches, first, count):
     stream = batches.from_step(first, torch.device("cpu"))
-    return [(batch.images.numpy().copy(), batch.labels.tolist()) for batch, _ in zip(stream, range(count), strict=False)]
+    return [
+        (batch.images.numpy().copy(), batch.labels.tolist())
+        for batch, _ in zip(stream, range(count), strict=False)
+    ]
 
 
 def test_an_epoch_shows_every_picture_once_and_epochs_differ(folder):
     batches = course(folder, batch_size=5)
     assert batches.steps_per_epoch == 2
-    epochs = [np.concatenate([batches.places(2 * epoch), batches.places(2 * epoch + 1)]).tolist() for epoch in range(20)]
+    epochs = [
+        np.concatenate([batches.places(2 * epoch), batches.places(2 * epoch + 1)]).tolist()
+        for epoch in range(20)
+    ]
     assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 20
     assert course(folder, batch_size=5, seed=6).places(0).tolist() != epochs[0][:5]
@@ -395,7 +473,11 @@ def test_a_step_is_the_same_wherever_one_starts(folder, augmentation):
 
 def test_neither_workers_nor_memory_matter(folder):
     whole = take(course(folder, workers=1), 0, 6)
-    for other in (course(folder, workers=4), course(folder, budget=0), course(folder, budget=20_000, workers=2)):
+    for other in (
+        course(folder, workers=4),
+        course(folder, budget=0),
+        course(folder, budget=20_000, workers=2),
+    ):
         for (images, labels), (expected, wanted) in zip(take(other, 0, 6), whole, strict=True):
             assert labels == wanted
             np.testing.assert_array_equal(images, expected)

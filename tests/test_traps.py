@@ -1,9 +1,11 @@
 """Traps of the residual family, numbered as they were found, judged against timm and torchvision.
 
-Not ours to hold, since the networks are refused in words or not built at all: the arithmetic of EvoNorm and FRN (18), of quantised
-(33), pruned (34) and legacy (4) networks; FPNs, heads and the eps of 0 in some detectors (20), the auxiliary heads of segmentation
-(21): of these we read the backbones. The tests of these numbers hold what is left: that the refusal says why, and where to find the
-network as it is, or that the backbone is read. That half-precision files exist (31) is not tested, but that they are widened.
+Not ours to hold, since the networks are refused in words or not built at all: the arithmetic of
+EvoNorm and FRN (18), of quantised (33), pruned (34) and legacy (4) networks; FPNs, heads and the
+eps of 0 in some detectors (20), the auxiliary heads of segmentation (21): of these we read the
+backbones. The tests of these numbers hold what is left: that the refusal says why, and where to
+find the network as it is, or that the backbone is read. That half-precision files exist (31) is not
+tested, but that they are widened.
 """
 
 import pytest
@@ -61,12 +63,16 @@ def hollow(words: str, **arguments) -> nn.Module:
 
 
 @torch.no_grad()
-def check_equal(words: str, peer: nn.Module, *sizes: tuple[int, int], relative: float = 1e-5) -> nn.Module:
+def check_equal(
+    words: str, peer: nn.Module, *sizes: tuple[int, int], relative: float = 1e-5
+) -> nn.Module:
     """Our network in words, with the peer's weights, gives the peer's logits."""
     net = ours(words, peer.state_dict())
     for size in sizes or [(64, 64)]:
         expected = peer(noise(*size))
-        torch.testing.assert_close(net(noise(*size)), expected, atol=relative * expected.abs().max().item(), rtol=0)
+        torch.testing.assert_close(
+            net(noise(*size)), expected, atol=relative * expected.abs().max().item(), rtol=0
+        )
     return net
 
 
@@ -81,12 +87,14 @@ def macs(net: nn.Module, size: int = 224) -> int:
     return sum(stage.macs for stage in summarise(net, size))
 
 
-# ---------------------------------------------------------------------------------------------------- 1 to 9
+# ----------------------------------------------------------------------------------------------------
+# 1 to 9
 
 
 @torch.no_grad()
 def test_trap_01_zero_init_hides_the_residual_branch():
-    """Before comparing, weights are randomised so that what is wrong inside a branch can be seen."""
+    """Before comparing, weights are randomised so that what is wrong inside a branch can be
+    seen."""
     seen = {}
     for kind in ("fresh", "randomised"):
         torch.manual_seed(0)
@@ -114,7 +122,9 @@ def test_trap_01_zero_init_hides_the_residual_branch():
     ],
 )
 def test_trap_02_a_state_dict_does_not_identify_the_network(names):
-    keys = [{key: value.shape for key, value in hollow(name).state_dict().items()} for name in names]
+    keys = [
+        {key: value.shape for key, value in hollow(name).state_dict().items()} for name in names
+    ]
     assert all(one == keys[0] for one in keys)
     for name in names:
         assert {*names} - {name} <= {*look_alikes(Network.parse(name))}
@@ -123,7 +133,10 @@ def test_trap_02_a_state_dict_does_not_identify_the_network(names):
 @torch.no_grad()
 def test_trap_02_the_same_weights_give_other_logits():
     state = small("resnetblur50").state_dict()
-    logits = [ours(f"{name} depths=1-1-1-1", state)(noise()) for name in ("resnet50", "resnetaa50", "resnetblur50")]
+    logits = [
+        ours(f"{name} depths=1-1-1-1", state)(noise())
+        for name in ("resnet50", "resnetaa50", "resnetblur50")
+    ]
     for one, two in ((0, 1), (0, 2), (1, 2)):
         assert (logits[one] - logits[two]).abs().max() > 0.01 * logits[one].abs().max()
 
@@ -138,9 +151,13 @@ def test_trap_03_the_stride_stands_in_the_3x3_and_in_the_first_1x1_by_a_word_onl
     words = "seresnet50 depths=1-1-1-1"
     with torch.no_grad():
         expected = legacy(noise())
-        torch.testing.assert_close(ours(f"{words} stride_in=1x1", state)(noise()), expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            ours(f"{words} stride_in=1x1", state)(noise()), expected, atol=1e-5, rtol=1e-5
+        )
         assert not torch.allclose(ours(words, state)(noise()), expected, rtol=1e-2)
-    assert macs(hollow("seresnet50")) - macs(hollow("seresnet50 stride_in=1x1")) == pytest.approx(0.23e9, rel=0.02)
+    assert macs(hollow("seresnet50")) - macs(hollow("seresnet50 stride_in=1x1")) == pytest.approx(
+        0.23e9, rel=0.02
+    )
 
 
 def test_trap_04_legacy_networks_are_refused():
@@ -154,7 +171,11 @@ def test_trap_05_attention_is_rounded_to_multiples_of_8_and_by_a_word_not_at_all
     assert create_model("seresnet18").layer1[0].se.fc1.out_channels == 8
     legacy = hollow("seresnet18 attention=se-16-1")
     assert legacy.layer1[0].se.fc1.out_channels == 4
-    assert count_parameters(legacy) == 11_778_592 == count_parameters(timm.create_model("legacy_seresnet18"))
+    assert (
+        count_parameters(legacy)
+        == 11_778_592
+        == count_parameters(timm.create_model("legacy_seresnet18"))
+    )
     assert count_parameters(hollow("seresnet18")) == 11_779_624
 
 
@@ -163,7 +184,10 @@ def test_trap_05_ratio_and_biases_are_those_of_timm(name):
     peer, net = timm.create_model(name, layers=(1, 1, 1, 1)), hollow(f"{name} depths=1-1-1-1")
     for stage in (1, 2, 3, 4):
         own, theirs = (getattr(one, f"layer{stage}")[0].se for one in (net, peer))
-        assert (own.fc1.out_channels, own.fc2.in_channels) == (theirs.fc1.out_channels, theirs.fc2.in_channels)
+        assert (own.fc1.out_channels, own.fc2.in_channels) == (
+            theirs.fc1.out_channels,
+            theirs.fc2.in_channels,
+        )
         assert own.fc1.bias is not None
         assert own.fc2.bias is not None
     ratio = 4 if name == "resnetrs50" else 16
@@ -174,10 +198,16 @@ def widths(stem: nn.Module) -> list[int]:
     return [conv.out_channels for conv in stem.modules() if isinstance(conv, nn.Conv2d)]
 
 
-@pytest.mark.parametrize("name", ["resnet10t", "resnet50t", "ecaresnext26t_32x4d", "seresnext26t_32x4d", "seresnet50t"])
+@pytest.mark.parametrize(
+    "name", ["resnet10t", "resnet50t", "ecaresnext26t_32x4d", "seresnext26t_32x4d", "seresnet50t"]
+)
 def test_trap_06_tiered_stems_are_24_32_64(name):
     with torch.device("meta"):
-        assert widths(create_model(name).conv1) == widths(timm.create_model(name).conv1) == [24, 32, 64]
+        assert (
+            widths(create_model(name).conv1)
+            == widths(timm.create_model(name).conv1)
+            == [24, 32, 64]
+        )
 
 
 def test_trap_06_densenets_have_no_tiered_stem():
@@ -186,7 +216,8 @@ def test_trap_06_densenets_have_no_tiered_stem():
     with torch.device("meta"):
         peers = timm.create_model("densenet264d").features
         assert widths(peers.conv0) + widths(peers.conv1) + widths(peers.conv2) == [
-            hollow("densenet264d").features.get_submodule(f"conv{number}").out_channels for number in range(3)
+            hollow("densenet264d").features.get_submodule(f"conv{number}").out_channels
+            for number in range(3)
         ]
 
 
@@ -217,7 +248,11 @@ def test_trap_08_blur_keeps_the_max_pooling_and_pads_by_reflection():
     point = torch.zeros(1, 1, 5, 5)
     point[0, 0, 1, 1] = 16
     out = BlurPool(stride=1)(point)[0, 0]
-    assert out[:3, :3].tolist() == [[4, 4, 2], [4, 4, 2], [2, 2, 1]]  # at the border the second row counts twice
+    assert out[:3, :3].tolist() == [
+        [4, 4, 2],
+        [4, 4, 2],
+        [2, 2, 1],
+    ]  # at the border the second row counts twice
     assert not list(BlurPool().state_dict())
 
 
@@ -229,13 +264,16 @@ def test_trap_09_antialiasing_is_refused_where_it_would_be_swallowed(words):
 
 def test_trap_09_densenets_are_antialiased_in_the_stem_only():
     for net in (hollow("densenetblur121d"), timm.create_model("densenetblur121d")):
-        blurs = [key for key, module in net.named_modules() if "blur" in type(module).__name__.lower()]
+        blurs = [
+            key for key, module in net.named_modules() if "blur" in type(module).__name__.lower()
+        ]
         assert blurs == ["features.pool0.1"]
     with pytest.raises(ValueError, match="antialias=average"):
         create_model("densenet121 antialias=average")
 
 
-# ---------------------------------------------------------------------------------------------------- 10 to 19
+# ----------------------------------------------------------------------------------------------------
+# 10 to 19
 
 
 def test_trap_10_average_shortcuts_round_up():
@@ -251,7 +289,9 @@ def test_trap_10_dilated_they_pad_below_and_right_with_zeros_that_count(output_s
         drawn(timm.create_model("resnet50d", layers=(2, 2, 2, 2), output_stride=output_stride)),
         *[(64, 64), (75, 90)],
     )
-    assert net.layer4[0].downsample[0](torch.ones(1, 1, 2, 2)).tolist() == [[[[1.0, 0.5], [0.5, 0.25]]]]
+    assert net.layer4[0].downsample[0](torch.ones(1, 1, 2, 2)).tolist() == [
+        [[[1.0, 0.5], [0.5, 0.25]]]
+    ]
 
 
 @torch.no_grad()
@@ -279,7 +319,11 @@ def test_trap_12_what_is_dropped_is_the_branch_also_in_resnest():
         torch.testing.assert_close(block(x), expected.relu(), atol=0, rtol=0)
         block.drop_path.p = 0.0
         assert (block(x) - expected.relu()).abs().max() > 0.1
-    rates = [block.drop_path.p for block in create_model("resnest50d drop_path=0.2").modules() if hasattr(block, "branch_end")]
+    rates = [
+        block.drop_path.p
+        for block in create_model("resnest50d drop_path=0.2").modules()
+        if hasattr(block, "branch_end")
+    ]
     assert rates == pytest.approx(torch.linspace(0, 0.2, 16).tolist())
 
 
@@ -311,13 +355,16 @@ def test_trap_14_attention_is_shared_out_among_the_splits_of_a_group(radix, grou
 
 @torch.no_grad()
 def test_trap_15_the_norm_of_pooled_maps_stays_batchnorm():
-    """A GroupNorm of 32 channels at one place is zero whatever it is given, and fails for a single picture."""
+    """A GroupNorm of 32 channels at one place is zero whatever it is given, and fails for a single
+    picture."""
     peer = small("skresnet50", norm_layer="groupnorm")
     check_equal("skresnet50 depths=1-1-1-1 norm=group", peer)
     for words in ("skresnet50 depths=1-1-1-1 norm=group", "resnest14d norm=group"):
         net = drawn(create_model(words))
         assert net(noise(count=1)).shape == (1, 1000)
-        norms = [module for module in net.modules() if isinstance(module, nn.GroupNorm | nn.BatchNorm2d)]
+        norms = [
+            module for module in net.modules() if isinstance(module, nn.GroupNorm | nn.BatchNorm2d)
+        ]
         assert {type(module) for module in norms} == {nn.GroupNorm, PooledNorm}
     pooled = net.layer1[0].conv2.bn1
     x = noise(1, 1, channels=32)
@@ -334,7 +381,9 @@ def test_trap_16_the_stem_of_bit_pools_with_a_border_of_zeros():
     assert bool((expected[0, 0, 1:, 1:] == -1).all())
     torch.testing.assert_close(net.maxpool(negative), expected, atol=0, rtol=0)
     torch.testing.assert_close(create_model("resnetv2_18").maxpool(negative), negative[..., :4, :4])
-    assert {type(module) for module in (net.bn1, net.relu)} == {nn.Identity}  # nothing between the convolution and the pooling
+    assert {type(module) for module in (net.bn1, net.relu)} == {
+        nn.Identity
+    }  # nothing between the convolution and the pooling
 
 
 @torch.no_grad()
@@ -359,7 +408,9 @@ def test_trap_17_stem_and_shortcuts_are_standardised_too_and_the_head_is_not():
     with torch.device("meta"):
         peer = timm.create_model("resnetv2_50x1_bit")
     assert type(peer.head.fc) is nn.Conv2d
-    assert {module.eps for module in peer.modules() if isinstance(module, StdConv2d)} == {StandardisedConv2d.eps}
+    assert {module.eps for module in peer.modules() if isinstance(module, StdConv2d)} == {
+        StandardisedConv2d.eps
+    }
 
 
 @pytest.mark.parametrize("name", ["resnetv2_50d_evos", "resnetv2_50d_frn"])
@@ -372,7 +423,10 @@ def test_trap_19_counters_of_batchnorm_stay_whole_and_may_be_missing():
     words = "resnet18 widths=8-8-8-8"
     net = create_model(words)
     net(noise())
-    assert (net.bn1.num_batches_tracked.dtype, net.bn1.num_batches_tracked.shape) == (torch.int64, ())
+    assert (net.bn1.num_batches_tracked.dtype, net.bn1.num_batches_tracked.shape) == (
+        torch.int64,
+        (),
+    )
     assert net.half().bn1.num_batches_tracked.dtype == torch.int64
     assert net.bn1.num_batches_tracked.item() == 1
     state = net.float().state_dict()
@@ -386,7 +440,8 @@ def test_trap_19_counters_of_batchnorm_stay_whole_and_may_be_missing():
         torch.testing.assert_close(target.eval()(noise()), net.eval()(noise()), atol=0, rtol=0)
 
 
-# ---------------------------------------------------------------------------------------------------- 20 to 29
+# ----------------------------------------------------------------------------------------------------
+# 20 to 29
 
 
 def frozen() -> nn.Module:
@@ -408,16 +463,32 @@ def frozen() -> nn.Module:
 @torch.no_grad()
 def test_trap_20_backbones_of_detectors_are_read():
     backbone = frozen()
-    state = {f"backbone.body.{key}": value for key, value in backbone.state_dict().items() if not key.startswith("fc.")}
-    others = dict.fromkeys(("backbone.fpn.inner_blocks.0.0.weight", "rpn.head.conv.0.0.weight", "roi_heads.box_head.fc6.bias"))
+    state = {
+        f"backbone.body.{key}": value
+        for key, value in backbone.state_dict().items()
+        if not key.startswith("fc.")
+    }
+    others = dict.fromkeys(
+        (
+            "backbone.fpn.inner_blocks.0.0.weight",
+            "rpn.head.conv.0.0.weight",
+            "roi_heads.box_head.fc6.bias",
+        )
+    )
     with torch.device("meta"):
-        detector = torchvision.models.detection.fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None).state_dict()
+        detector = torchvision.models.detection.fasterrcnn_resnet50_fpn(
+            weights=None, weights_backbone=None
+        ).state_dict()
     assert {*state, *others} <= {*detector}
     net = create_model("resnet50").eval()
-    loaded = load_weights(net, convert({**state, **{key: torch.zeros(1) for key in others}}, "resnet50"))
+    loaded = load_weights(
+        net, convert({**state, **{key: torch.zeros(1) for key in others}}, "resnet50")
+    )
     assert loaded.left == ("fc.weight", "fc.bias")
     assert len(loaded.loaded) == len(state)
-    expected = backbone.layer2(backbone.layer1(backbone.maxpool(backbone.relu(backbone.bn1(backbone.conv1(noise()))))))
+    expected = backbone.layer2(
+        backbone.layer1(backbone.maxpool(backbone.relu(backbone.bn1(backbone.conv1(noise())))))
+    )
     torch.testing.assert_close(net.forward_stages(noise())[2], expected, atol=1e-4, rtol=1e-4)
 
 
@@ -425,7 +496,9 @@ def test_trap_20_backbones_of_detectors_are_read():
 def test_trap_21_backbones_of_segmentation_are_read_with_or_without_the_auxiliary_head():
     torch.manual_seed(0)
     for auxiliary in (True, False):
-        whole = torchvision.models.segmentation.fcn_resnet50(weights=None, weights_backbone=None, aux_loss=auxiliary)
+        whole = torchvision.models.segmentation.fcn_resnet50(
+            weights=None, weights_backbone=None, aux_loss=auxiliary
+        )
         drawn(whole)
         assert any(key.startswith("aux_classifier.") for key in whole.state_dict()) == auxiliary
         net = create_model("resnet50 output_stride=8", num_classes=0).eval()
@@ -438,7 +511,11 @@ def test_trap_21_backbones_of_segmentation_are_read_with_or_without_the_auxiliar
 @pytest.mark.parametrize("name", ["resnet18", "resnet18d", "skresnet18", "resnetv2_18"])
 def test_trap_22_basic_blocks_dilate(name):
     with pytest.raises(NotImplementedError, match="Dilation > 1 not supported"):
-        torchvision.models.ResNet(torchvision.models.resnet.BasicBlock, [1] * 4, replace_stride_with_dilation=[False, True, True])
+        torchvision.models.ResNet(
+            torchvision.models.resnet.BasicBlock,
+            [1] * 4,
+            replace_stride_with_dilation=[False, True, True],
+        )
     for output_stride in (8, 16):
         peer = drawn(timm.create_model(name, output_stride=output_stride))
         net = check_equal(f"{name} output_stride={output_stride}", peer, (75, 90))
@@ -455,7 +532,9 @@ def test_trap_23_features_of_a_densenet_end_with_the_relu():
     torch.testing.assert_close(features, peer.forward_features(noise()))
     torch.testing.assert_close(features, theirs.features(noise()).relu())
     assert bool((theirs.features(noise()) < 0).any())
-    assert theirs.features(noise(29, 29)).shape[-2:] == net.forward_features(noise(29, 29)).shape[-2:]
+    assert (
+        theirs.features(noise(29, 29)).shape[-2:] == net.forward_features(noise(29, 29)).shape[-2:]
+    )
     for size in ((28, 64), (64, 28)):
         with pytest.raises(ValueError, match="sides of at least 29 px"):
             net(noise(*size))
@@ -466,22 +545,37 @@ def test_trap_23_features_of_a_densenet_end_with_the_relu():
 def test_trap_23_a_densenet_starts_by_fan_in():
     torch.manual_seed(0)
     net = create_model("densenet121")
-    for one in (net.features.denseblock3.denselayer5.conv2, net.features.denseblock3.denselayer5.conv1):
-        assert one.weight.std().item() == pytest.approx((2 / one.weight[0].numel()) ** 0.5, rel=0.05)
+    for one in (
+        net.features.denseblock3.denselayer5.conv2,
+        net.features.denseblock3.denselayer5.conv1,
+    ):
+        assert one.weight.std().item() == pytest.approx(
+            (2 / one.weight[0].numel()) ** 0.5, rel=0.05
+        )
 
 
 @pytest.mark.parametrize(
-    "words", ["densenet121 growth=8 depths=2-2-2-2", "resnet50 widths=8-8-8-8", "skresnet18 widths=16-16-16-16"]
+    "words",
+    [
+        "densenet121 growth=8 depths=2-2-2-2",
+        "resnet50 widths=8-8-8-8",
+        "skresnet18 widths=16-16-16-16",
+    ],
 )
 def test_trap_24_saving_memory_updates_statistics_once(words):
     """Both peers' memory-efficient DenseNets do so twice for some norms."""
     torch.manual_seed(0)
-    plain, saving = create_model(words, num_classes=3).train(), create_model(words, num_classes=3, checkpointing=True).train()
+    plain, saving = (
+        create_model(words, num_classes=3).train(),
+        create_model(words, num_classes=3, checkpointing=True).train(),
+    )
     saving.load_state_dict(plain.state_dict())
     for net in (plain, saving):
         x = noise(96, 96).requires_grad_()
         net(x).square().sum().backward()
-    assert {value.item() for key, value in saving.state_dict().items() if "num_batches" in key} == {1}
+    assert {value.item() for key, value in saving.state_dict().items() if "num_batches" in key} == {
+        1
+    }
     for key, value in plain.state_dict().items():
         torch.testing.assert_close(saving.state_dict()[key], value)
     for one, two in zip(plain.parameters(), saving.parameters(), strict=True):
@@ -502,7 +596,11 @@ def test_trap_25_old_files_of_densenets_are_read():
     old = {}
     for key, value in state.items():
         for part in ("norm1", "norm2", "conv1", "conv2"):
-            key = key.replace(f".{part}.", f".{part[:-1]}.{part[-1]}.") if "denselayer" in key else key
+            key = (
+                key.replace(f".{part}.", f".{part[:-1]}.{part[-1]}.")
+                if "denselayer" in key
+                else key
+            )
         old[key] = value
     assert "features.denseblock1.denselayer1.norm.1.weight" in old
     found = convert(old, "densenet121")
@@ -519,7 +617,11 @@ def test_trap_26_the_head_of_resnetv2_is_a_convolution_there_and_linear_here():
         assert convert(state, name)["fc.weight"].shape == (1000, 2048)
         # The pooling in the shortcut has no weights, and their names do not tell of it
         assert "stages.1.blocks.0.downsample.conv.weight" in state
-        assert not [key for key in state if "downsample" in key and not key.endswith("downsample.conv.weight")]
+        assert not [
+            key
+            for key in state
+            if "downsample" in key and not key.endswith("downsample.conv.weight")
+        ]
         check_equal(f"{name} depths=1-1-1-1", small(name))
     shapes = [
         {key: value.shape for key, value in small(name).state_dict().items() if "stem" not in key}
@@ -528,23 +630,38 @@ def test_trap_26_the_head_of_resnetv2_is_a_convolution_there_and_linear_here():
     assert shapes[0] == shapes[1]
 
 
-@pytest.mark.parametrize("name", ["ig_resnext101_32x16d", "ig_resnext101_32x32d", "ig_resnext101_32x48d", "resnext101_32x48d"])
+@pytest.mark.parametrize(
+    "name",
+    ["ig_resnext101_32x16d", "ig_resnext101_32x32d", "ig_resnext101_32x48d", "resnext101_32x48d"],
+)
 def test_trap_27_wrong_aliases_are_refused(name):
-    with pytest.raises(ValueError, match=r"this name builds resnext101_32x8d|names weights for it but no network") as refused:
+    with pytest.raises(
+        ValueError, match=r"this name builds resnext101_32x8d|names weights for it but no network"
+    ) as refused:
         create_model(name)
     assert "timm:" not in str(refused.value)  # there is no such network in timm
     if name.startswith("ig_"):
         with torch.device("meta"), pytest.warns(UserWarning, match="deprecated"):
-            assert count_parameters(timm.create_model(name)) == 88_791_336 == ROWS["resnext101_32x8d"].parameters
+            assert (
+                count_parameters(timm.create_model(name))
+                == 88_791_336
+                == ROWS["resnext101_32x8d"].parameters
+            )
     else:
         assert not timm.is_model(name)
 
 
 def test_trap_28_gluon_variants_are_weights_of_networks_that_we_have():
     names = {
-        tag.partition(".")[0] for tag in timm.list_pretrained("*.gluon*") if not tag.startswith(("hrnet", "inception", "xception"))
+        tag.partition(".")[0]
+        for tag in timm.list_pretrained("*.gluon*")
+        if not tag.startswith(("hrnet", "inception", "xception"))
     }
-    assert {"resnet50", "resnet50c", "resnet50d", "resnet50s", "senet154", "resnest14d"} <= names <= {*ROWS}
+    assert (
+        {"resnet50", "resnet50c", "resnet50d", "resnet50s", "senet154", "resnest14d"}
+        <= names
+        <= {*ROWS}
+    )
 
 
 CLASSES = {11821: "in12k", 21843: "in21k", 0: "bamboo"}
@@ -553,17 +670,27 @@ CLASSES = {11821: "in12k", 21843: "in21k", 0: "bamboo"}
 @pytest.mark.parametrize("classes", CLASSES)
 def test_trap_29_the_head_stays_new_where_weights_have_other_classes(classes):
     words = "resnet18 widths=8-8-8-8"
-    published = {timm.get_pretrained_cfg(tag).num_classes for name in ROWS for tag in timm.list_pretrained(f"{name}.*")}
+    published = {
+        timm.get_pretrained_cfg(tag).num_classes
+        for name in ROWS
+        for tag in timm.list_pretrained(f"{name}.*")
+    }
     assert classes in published
-    source, target = drawn(create_model(words, num_classes=classes)), create_model(words, num_classes=7).eval()
+    source, target = (
+        drawn(create_model(words, num_classes=classes)),
+        create_model(words, num_classes=7).eval(),
+    )
     head = target.fc.weight.clone()
     loaded = load_weights(target, source.state_dict())
     assert loaded.left == ("fc.weight", "fc.bias")
     assert torch.equal(target.fc.weight, head)
-    torch.testing.assert_close(target.forward_features(noise()), source.forward_features(noise()), atol=0, rtol=0)
+    torch.testing.assert_close(
+        target.forward_features(noise()), source.forward_features(noise()), atol=0, rtol=0
+    )
 
 
-# ---------------------------------------------------------------------------------------------------- 30 to 37
+# ----------------------------------------------------------------------------------------------------
+# 30 to 37
 
 
 def test_trap_30_preprocessing_is_that_of_the_tag():
@@ -576,11 +703,19 @@ def test_trap_30_preprocessing_is_that_of_the_tag():
         found = _timm_preprocessing(config)
         assert found.size == tuple(expected["input_size"][1:]), tag
         assert found.resize[0] == int(found.size[0] / expected["crop_pct"]), tag
-        assert (found.mean, found.std, found.interpolation) == (expected["mean"], expected["std"], expected["interpolation"]), tag
+        assert (found.mean, found.std, found.interpolation) == (
+            expected["mean"],
+            expected["std"],
+            expected["interpolation"],
+        ), tag
         assert expected["crop_mode"] == "center", tag
     tv2 = _timm_preprocessing(timm.get_pretrained_cfg("resnet50.tv2_in1k").to_dict())
     assert (tv2.size, tv2.resize) == ((224, 224), (232, 232))
-    assert _timm_preprocessing(timm.get_pretrained_cfg("resnetv2_50.a1h_in1k").to_dict()).mean == (0.5, 0.5, 0.5)
+    assert _timm_preprocessing(timm.get_pretrained_cfg("resnetv2_50.a1h_in1k").to_dict()).mean == (
+        0.5,
+        0.5,
+        0.5,
+    )
 
 
 @pytest.mark.parametrize(("tag", "resize"), [("IMAGENET1K_V1", 256), ("IMAGENET1K_V2", 232)])
@@ -597,14 +732,20 @@ def test_trap_31_half_precision_files_are_widened():
     words = "wide_resnet50_2 widths=8-8-8-8 depths=1-1-1-1"
     source = drawn(create_model(words)).half()
     state = source.state_dict()
-    assert {value.dtype for key, value in state.items() if "num_batches" not in key} == {torch.float16}
+    assert {value.dtype for key, value in state.items() if "num_batches" not in key} == {
+        torch.float16
+    }
     for channels in (3, 1):
         net = create_model(words, in_channels=channels).eval()
         load_weights(net, state)
-        assert {value.dtype for key, value in net.state_dict().items() if "num_batches" not in key} == {torch.float32}
+        assert {
+            value.dtype for key, value in net.state_dict().items() if "num_batches" not in key
+        } == {torch.float32}
         assert torch.equal(net.layer1[0].conv1.weight, state["layer1.0.conv1.weight"].float())
         assert net(noise(channels=channels)).dtype == torch.float32
-    assert torch.equal(net.conv1.weight, state["conv1.weight"].float().sum(1, keepdim=True))  # summed after widening
+    assert torch.equal(
+        net.conv1.weight, state["conv1.weight"].float().sum(1, keepdim=True)
+    )  # summed after widening
 
 
 @pytest.mark.parametrize("name", ["r3d_18", "mc3_18", "r2plus1d_18"])
@@ -612,7 +753,9 @@ def test_trap_32_clips_keep_their_number_of_pictures_in_the_stem(name):
     with torch.device("meta"):
         net, theirs = create_model(name), torchvision.models.get_model(name)
         x = torch.zeros(1, 3, 8, 32, 32)
-        assert [one.shape for one in net.forward_stages(x)[:2]] == [(1, 64, 8, 16, 16)] * 2  # also without pooling
+        assert [one.shape for one in net.forward_stages(x)[:2]] == [
+            (1, 64, 8, 16, 16)
+        ] * 2  # also without pooling
         assert net.forward_stages(x)[0].shape == theirs.stem(x).shape
     for stage in (2, 3, 4):
         own, other = (getattr(one, f"layer{stage}")[0].downsample[0] for one in (net, theirs))
@@ -627,10 +770,14 @@ def test_trap_32_zero_init_also_works_for_clips():
 
 
 def test_trap_33_quantised_networks_are_refused():
-    names = torchvision.models.list_models(module=torchvision.models.quantization, include="quantized_res*")
+    names = torchvision.models.list_models(
+        module=torchvision.models.quantization, include="quantized_res*"
+    )
     assert len(names) == 4
     for name in names:
-        with pytest.raises(ValueError, match=f"unknown network '{name}': its integer form belongs to one version") as refused:
+        with pytest.raises(
+            ValueError, match=f"unknown network '{name}': its integer form belongs to one version"
+        ) as refused:
             create_model(name)
         assert "timm:" not in str(refused.value)  # which does not have it
 
@@ -649,11 +796,22 @@ def weighted_layers(net: nn.Module) -> int:
 
 
 @pytest.mark.parametrize(
-    ("name", "layers"), [("resnet26d", 28), ("resnet26t", 28), ("resnet10t", 12), ("resnet14t", 16), ("seresnextaa201d_32x8d", 205)]
+    ("name", "layers"),
+    [
+        ("resnet26d", 28),
+        ("resnet26t", 28),
+        ("resnet10t", 12),
+        ("resnet14t", 16),
+        ("seresnextaa201d_32x8d", 205),
+    ],
 )
 def test_trap_35_names_do_not_tell_the_depth(name, layers):
     with torch.device("meta"):
-        assert weighted_layers(create_model(name)) == weighted_layers(timm.create_model(name)) == layers
+        assert (
+            weighted_layers(create_model(name))
+            == weighted_layers(timm.create_model(name))
+            == layers
+        )
 
 
 def test_trap_35_what_mixes_blocks_is_refused_and_any_number_of_stages_is_not():
@@ -665,8 +823,14 @@ def test_trap_35_what_mixes_blocks_is_refused_and_any_number_of_stages_is_not():
     ("words", "theirs"),
     [
         ("resnet18", lambda: torchvision.models.resnet18()),
-        ("resnext50_32x4d depths=1-1-1-1", lambda: torchvision.models.ResNet(*DEEP, groups=32, width_per_group=4)),
-        ("wide_resnet50_2 depths=1-1-1-1", lambda: torchvision.models.ResNet(*DEEP, width_per_group=128)),
+        (
+            "resnext50_32x4d depths=1-1-1-1",
+            lambda: torchvision.models.ResNet(*DEEP, groups=32, width_per_group=4),
+        ),
+        (
+            "wide_resnet50_2 depths=1-1-1-1",
+            lambda: torchvision.models.ResNet(*DEEP, width_per_group=128),
+        ),
         ("densenet121 depths=2-2-2-2", lambda: torchvision.models.DenseNet(32, (2, 2, 2, 2), 64)),
     ],
 )
@@ -695,12 +859,17 @@ def test_trap_37_filters_are_summed_for_grey_pictures():
     load_weights(target, source.state_dict())
     torch.testing.assert_close(target.conv1.weight, adapt_input_conv(1, source.conv1.weight))
     grey = noise(channels=1)
-    torch.testing.assert_close(target(grey), source(grey.expand(-1, 3, -1, -1)), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        target(grey), source(grey.expand(-1, 3, -1, -1)), atol=1e-5, rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("channels", [2, 4, 6])
 def test_trap_37_other_numbers_of_channels_are_refused(channels):
     words = "resnet18 widths=8-8-8-8"
     state = create_model(words).state_dict()
-    with pytest.raises(ValueError, match=rf"of another shape conv1.weight \(8, 3, 7, 7\) for \(8, {channels}, 7, 7\)"):
+    with pytest.raises(
+        ValueError,
+        match=rf"of another shape conv1.weight \(8, 3, 7, 7\) for \(8, {channels}, 7, 7\)",
+    ):
         load_weights(create_model(words, in_channels=channels), state)

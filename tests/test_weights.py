@@ -1,4 +1,5 @@
-"""Weights that go into a network: what is loaded, adapted, refused, downloaded; and that nothing else touches the network."""
+"""Weights that go into a network: what is loaded, adapted, refused, downloaded; and that nothing
+else touches the network."""
 
 import contextlib
 import hashlib
@@ -53,7 +54,8 @@ def images(channels: int = 3) -> torch.Tensor:
     return torch.randn(2, channels, 64, 64, generator=torch.Generator().manual_seed(1))
 
 
-# ---------------------------------------------------------------------------------------------------- into a network
+# ----------------------------------------------------------------------------------------------------
+# into a network
 
 
 @torch.no_grad()
@@ -68,14 +70,22 @@ def test_all_that_fits_is_loaded():
 @torch.no_grad()
 def test_counters_may_be_missing_and_half_precision_is_widened():
     source, target = trained(), trained(seed=1)
-    state = {key: value.half() for key, value in source.state_dict().items() if not key.endswith("num_batches_tracked")}
+    state = {
+        key: value.half()
+        for key, value in source.state_dict().items()
+        if not key.endswith("num_batches_tracked")
+    }
     load_weights(target, state)
-    assert {value.dtype for key, value in target.state_dict().items() if "num_batches" not in key} == {torch.float32}
+    assert {
+        value.dtype for key, value in target.state_dict().items() if "num_batches" not in key
+    } == {torch.float32}
     torch.testing.assert_close(target(images()), source(images()), atol=0.02, rtol=0.02)
 
 
 def test_counters_may_be_left_over():
-    frozen = torchvision.models.resnet18(num_classes=5, norm_layer=torchvision.ops.FrozenBatchNorm2d)
+    frozen = torchvision.models.resnet18(
+        num_classes=5, norm_layer=torchvision.ops.FrozenBatchNorm2d
+    )
     source = create_model("resnet18", 5)
     assert set(load_weights(frozen, source.state_dict()).loaded) == set(frozen.state_dict())
     assert torch.equal(frozen.bn1.running_var, source.bn1.running_var)
@@ -90,12 +100,19 @@ def test_the_head_stays_new_where_classes_differ():
     assert "new: fc.weight, fc.bias" in str(loaded)
     assert len(loaded.loaded) == len(source.state_dict()) - 2
     assert bool((target.fc.weight == head).all())
-    torch.testing.assert_close(target.forward_features(images()), source.forward_features(images()), atol=0, rtol=0)
-    backbone = {key: value for key, value in source.state_dict().items() if not key.startswith("fc.")}
+    torch.testing.assert_close(
+        target.forward_features(images()), source.forward_features(images()), atol=0, rtol=0
+    )
+    backbone = {
+        key: value for key, value in source.state_dict().items() if not key.startswith("fc.")
+    }
     assert load_weights(trained(seed=1), backbone).left == ("fc.weight", "fc.bias")
 
 
-@pytest.mark.parametrize("words", [SMALL, "densenet121 depths=1-1-1-1 growth=8", "vit_tiny_patch16_224 width=24 depth=1 size=32"])
+@pytest.mark.parametrize(
+    "words",
+    [SMALL, "densenet121 depths=1-1-1-1 growth=8", "vit_tiny_patch16_224 width=24 depth=1 size=32"],
+)
 @torch.no_grad()
 def test_a_network_without_classes_takes_the_weights_of_one_with(words):
     source, target = trained(words), trained(words, classes=0, seed=1)
@@ -115,7 +132,9 @@ def test_a_gray_picture_answers_as_its_rgb_copy():
     torch.testing.assert_close(target(gray), source(gray.repeat(1, 3, 1, 1)), atol=1e-5, rtol=1e-5)
     assert loaded.adapted == ("conv1.weight (3 channels to 1)",)
     assert "conv1.weight" not in loaded.loaded
-    with pytest.raises(ValueError, match=r"of another shape conv1.weight \(4, 1, 7, 7\) for \(4, 3, 7, 7\)"):
+    with pytest.raises(
+        ValueError, match=r"of another shape conv1.weight \(4, 1, 7, 7\) for \(4, 3, 7, 7\)"
+    ):
         load_weights(trained(), target.state_dict())
 
 
@@ -151,7 +170,8 @@ def test_folded_statistics_are_recognised():
     assert not is_folded({"fc.weight": torch.zeros(1)})
 
 
-# ---------------------------------------------------------------------------------------------------- look-alikes
+# ----------------------------------------------------------------------------------------------------
+# look-alikes
 
 
 def shapes(network: Network) -> list[tuple[str, tuple[int, ...]]]:
@@ -167,9 +187,15 @@ def test_look_alikes_are_the_rows_whose_weights_have_the_same_names_and_shapes()
     known = {name: shapes(Network.parse(name)) for names in crowded for name in names}
     found = {name: look_alikes(Network.parse(name)) for name in list_models()}
     expected = {
-        name: [other for other in same_count[ROWS[name].parameters] if other != name and known[other] == known[name]]
-        if name in known
-        else []
+        name: (
+            [
+                other
+                for other in same_count[ROWS[name].parameters]
+                if other != name and known[other] == known[name]
+            ]
+            if name in known
+            else []
+        )
         for name in list_models()
     }
     assert found == expected
@@ -199,10 +225,14 @@ def test_what_weights_do_not_show_is_told_exactly_where_their_names_and_shapes_a
     first = {key: data.draw(st.sampled_from(CHANGES[key])) for key in data.draw(chosen)}
     second = first | {key: data.draw(st.sampled_from(CHANGES[key])) for key in data.draw(chosen)}
     try:
-        one, two = (Network.parse("resnet50 depths=1-1-1-1", 5, **changes) for changes in (first, second))
+        one, two = (
+            Network.parse("resnet50 depths=1-1-1-1", 5, **changes) for changes in (first, second)
+        )
     except ValueError:
         assume(False)
-    different = {key for key in CHANGES if getattr(one.setting, key) != getattr(two.setting, key)} - {"drop_path", "zero_init"}
+    different = {
+        key for key in CHANGES if getattr(one.setting, key) != getattr(two.setting, key)
+    } - {"drop_path", "zero_init"}
     same = shapes(one) == shapes(two)
     assert set(unseen_differences(one.setting, two.setting)) == (different if same else set())
 
@@ -235,7 +265,8 @@ def test_what_weights_do_not_show_is_told_by_its_words(one, two, words):
     assert sorted(unseen_differences(*settings_of[::-1])) == words
 
 
-# ---------------------------------------------------------------------------------------------------- files
+# ----------------------------------------------------------------------------------------------------
+# files
 
 
 @pytest.fixture
@@ -244,7 +275,9 @@ def state() -> dict[str, torch.Tensor]:
 
 
 def same(found, expected) -> bool:
-    return list(found) == list(expected) and all(torch.equal(found[key], expected[key]) for key in expected)
+    return list(found) == list(expected) and all(
+        torch.equal(found[key], expected[key]) for key in expected
+    )
 
 
 def test_files_of_every_kind_are_read(tmp_path, state):
@@ -256,7 +289,9 @@ def test_files_of_every_kind_are_read(tmp_path, state):
     np.savez(tmp_path / "a.npz", **{key: value.numpy() for key, value in state.items()})
     for name in ("a.pt", "old.pth", "wrapped.pt", "parallel.pth", "a.npz"):
         assert same(convert(read_state(tmp_path / name), SMALL), state), name
-    assert same(dict(sorted(read_state(tmp_path / "a.safetensors").items())), dict(sorted(state.items())))
+    assert same(
+        dict(sorted(read_state(tmp_path / "a.safetensors").items())), dict(sorted(state.items()))
+    )
 
 
 def test_names_with_slashes_are_kept_in_npz_files_only(tmp_path):
@@ -268,7 +303,9 @@ def test_names_with_slashes_are_kept_in_npz_files_only(tmp_path):
 
 
 def test_what_belongs_to_training_is_left_out(tmp_path, state):
-    safetensors.torch.save_file({**state, "average/fc.bias": torch.ones(5)}, tmp_path / "last.safetensors")
+    safetensors.torch.save_file(
+        {**state, "average/fc.bias": torch.ones(5)}, tmp_path / "last.safetensors"
+    )
     assert set(read_state(tmp_path / "last.safetensors")) == set(state)
 
 
@@ -304,7 +341,9 @@ def test_damaged_files_are_refused(tmp_path, state, name):
         with pytest.raises(ValueError, match=name):
             read_state(tmp_path / name)
     chance = random.Random(0)
-    for _ in range(200):  # without a digest not every flip can be seen; what is refused is refused in words
+    for _ in range(
+        200
+    ):  # without a digest not every flip can be seen; what is refused is refused in words
         flipped = bytearray(whole)
         flipped[chance.randrange(min(len(whole), 4000))] ^= 1 << chance.randrange(8)
         (tmp_path / name).write_bytes(flipped)
@@ -331,12 +370,19 @@ def test_code_in_a_pickle_is_refused_and_never_executed(tmp_path, state):
     plain, zipped, hidden = tmp_path / "plain.pt", tmp_path / "zipped.pt", tmp_path / "hidden.pth"
     plain.write_bytes(pickle.dumps(Touch(trap), protocol=2))
     np.savez(tmp_path / "arrays.npz", odd=np.array([Touch(trap)], dtype=object))
-    with pytest.raises(ValueError, match=r"arrays.npz: truncated, or not a state dict \(Object arrays cannot be loaded"):
+    with pytest.raises(
+        ValueError,
+        match=r"arrays.npz: truncated, or not a state dict \(Object arrays cannot be loaded",
+    ):
         read_state(tmp_path / "arrays.npz")
     torch.save({**state, "extra": Touch(trap)}, zipped)
-    torch.save({"state_dict": state, "args": Touch(trap)}, hidden, _use_new_zipfile_serialization=False)
+    torch.save(
+        {"state_dict": state, "args": Touch(trap)}, hidden, _use_new_zipfile_serialization=False
+    )
     for path in (plain, zipped, hidden):
-        with pytest.raises(ValueError, match=r"running code from a file is refused. Save net.state_dict\(\)"):
+        with pytest.raises(
+            ValueError, match=r"running code from a file is refused. Save net.state_dict\(\)"
+        ):
             read_state(path)
         assert not trap.exists()
     pickle.loads(plain.read_bytes())
@@ -355,7 +401,8 @@ def test_text_and_pictures_are_no_weights(tmp_path):
             read_state(tmp_path / name)
 
 
-# ---------------------------------------------------------------------------------------------------- downloads
+# ----------------------------------------------------------------------------------------------------
+# downloads
 
 
 class Server(http.server.BaseHTTPRequestHandler):
@@ -368,7 +415,11 @@ class Server(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         self.asked.append(self.headers["Range"])
-        start = int(re.fullmatch(r"bytes=(\d+)-", self.headers["Range"])[1]) if self.headers["Range"] else 0
+        start = (
+            int(re.fullmatch(r"bytes=(\d+)-", self.headers["Range"])[1])
+            if self.headers["Range"]
+            else 0
+        )
         if self.mode == "missing":
             return self.send_error(404)
         if self.mode == "rubbish":
@@ -384,7 +435,9 @@ class Server(http.server.BaseHTTPRequestHandler):
             return self.wfile.write(b"1000\r\n" + self.content[:100])
         rest = self.content[start:]
         self.send_header("Content-Length", str(len(rest)))
-        self.send_header("Content-Range", f"bytes {start}-{len(self.content) - 1}/{len(self.content)}")
+        self.send_header(
+            "Content-Range", f"bytes {start}-{len(self.content) - 1}/{len(self.content)}"
+        )
         self.end_headers()
         part = rest if self.mode in ("well", "deaf") else rest[: len(rest) // 2]
         type(self).sent += len(part)
@@ -425,7 +478,9 @@ def server(tmp_path, monkeypatch, state, direct):
     torch.save(state, tmp_path / "served.pt")
     with serve((tmp_path / "served.pt").read_bytes()) as running:
         real = torchvision.models.ResNet18_Weights.IMAGENET1K_V1
-        entry = types.SimpleNamespace(url=running.url, transforms=real.transforms, meta=real.meta, name=real.name)
+        entry = types.SimpleNamespace(
+            url=running.url, transforms=real.transforms, meta=real.meta, name=real.name
+        )
         members = {"IMAGENET1K_V1": entry}
 
         class Tags(dict):
@@ -440,7 +495,9 @@ def server(tmp_path, monkeypatch, state, direct):
 
 def beside(server) -> list[str]:
     """What stands where the file should be, without the digest in its name."""
-    return [path.name.replace(server.digest[:8], "DIGEST") for path in server.target.parent.iterdir()]
+    return [
+        path.name.replace(server.digest[:8], "DIGEST") for path in server.target.parent.iterdir()
+    ]
 
 
 def test_a_download_is_announced_checked_and_kept(server):
@@ -464,7 +521,11 @@ def test_a_download_is_announced_checked_and_kept(server):
 @pytest.mark.parametrize(
     ("mode", "message", "left"),
     [
-        ("broken", "broke off at .* of .* bytes; try again to go on, or bring", ["resnet18-DIGEST.pth.partial"]),
+        (
+            "broken",
+            "broke off at .* of .* bytes; try again to go on, or bring",
+            ["resnet18-DIGEST.pth.partial"],
+        ),
         ("chunked", "IncompleteRead", ["resnet18-DIGEST.pth.partial"]),
         ("resets", "reset by peer", ["resnet18-DIGEST.pth.partial"]),
         ("missing", "Not Found", []),
@@ -543,7 +604,9 @@ def test_a_part_of_another_file_is_found_out_and_removed(server):
 def test_another_digest_is_refused_and_nothing_is_left(server):
     server.handler.content = server.handler.content + b"\0"
     came = hashlib.sha256(server.handler.content).hexdigest()
-    with pytest.raises(Offline, match=f"sha256 of what came is {came}, {server.digest[:8]}... was expected") as refused:
+    with pytest.raises(
+        Offline, match=f"sha256 of what came is {came}, {server.digest[:8]}... was expected"
+    ) as refused:
         torchvision_weights("resnet18")
     assert f"bring {server.url} to {server.target} by hand" in str(refused.value)
     assert beside(server) == []
@@ -551,7 +614,12 @@ def test_another_digest_is_refused_and_nothing_is_left(server):
 
 def test_no_server_says_what_to_bring_and_where_to(server):
     server.entry.url = "http://127.0.0.1:9/resnet18-f37072fd.pth"  # nobody listens there
-    with pytest.raises(Offline, match=r"refused; bring http://127.0.0.1:9/resnet18-f37072fd.pth to .*hub.checkpoints.*by hand"):
+    with pytest.raises(
+        Offline,
+        match=(
+            r"refused; bring http://127.0.0.1:9/resnet18-f37072fd.pth to .*hub.checkpoints.*by hand"
+        ),
+    ):
         torchvision_weights("resnet18")
 
 
@@ -571,7 +639,9 @@ def test_a_damaged_file_in_the_cache_is_not_taken_for_a_network_without_weights(
 def test_networks_and_tags_that_are_not_there():
     with pytest.raises(ValueError, match="torchvision has no weights for resnet20"):
         torchvision_weights("resnet20")
-    with pytest.raises(ValueError, match="no weights IMAGENET1K_V3 for resnet50: did you mean IMAGENET1K_V"):
+    with pytest.raises(
+        ValueError, match="no weights IMAGENET1K_V3 for resnet50: did you mean IMAGENET1K_V"
+    ):
         torchvision_weights("resnet50", "IMAGENET1K_V3")
 
 
@@ -579,12 +649,15 @@ THEIRS = [
     *torchvision.models.list_models(module=torchvision.models),
     *torchvision.models.list_models(module=torchvision.models.video),
 ]
-PUBLISHED = {name: name for name in list_models() if name in THEIRS} | {"vit_base_patch16_224": "vit_b_16"}
+PUBLISHED = {name: name for name in list_models() if name in THEIRS} | {
+    "vit_base_patch16_224": "vit_b_16"
+}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_every_entry_of_torchvision_has_what_is_said_of_it(name, monkeypatch):
-    """Address, size, digest in the name and preprocessing, of the newest and of every other tag; nothing is fetched."""
+    """Address, size, digest in the name and preprocessing, of the newest and of every other tag;
+    nothing is fetched."""
     said: list[str] = []
     monkeypatch.setattr(pretrained, "download", lambda url, target: hashlib.sha256().hexdigest())
     monkeypatch.setattr(pretrained, "read_state", lambda path: {})
@@ -592,15 +665,26 @@ def test_every_entry_of_torchvision_has_what_is_said_of_it(name, monkeypatch):
     tags = torchvision.models.get_model_weights(PUBLISHED[name])
     for tag, entry in [("DEFAULT", tags.DEFAULT), *tags.__members__.items()]:
         found, theirs = torchvision_weights(name, tag, said.append), entry.transforms()
-        expected = (theirs.crop_size[0], tuple(theirs.mean), tuple(theirs.std), theirs.interpolation.value)
+        expected = (
+            theirs.crop_size[0],
+            tuple(theirs.mean),
+            tuple(theirs.std),
+            theirs.interpolation.value,
+        )
         ours = found.preprocessing
         assert (ours.size[0], ours.mean, ours.std, ours.interpolation) == expected
         assert ours.size[0] == ours.size[1]
         assert ours.resize == (theirs.resize_size[0], theirs.resize_size[-1])
         assert len(set(found.classes)) == len(entry.meta["categories"])
-        assert (found.network, found.source) == (name, f"torchvision {PUBLISHED[name]} {entry.name}")
+        assert (found.network, found.source) == (
+            name,
+            f"torchvision {PUBLISHED[name]} {entry.name}",
+        )
         assert re.search(r"-[0-9a-f]{8}\.pth$", entry.url)  # so that what comes can be checked
-    assert all(f"/{PUBLISHED[name]}" in text and " MB, licence" in text and "(0 MB" not in text for text in said[::2])
+    assert all(
+        f"/{PUBLISHED[name]}" in text and " MB, licence" in text and "(0 MB" not in text
+        for text in said[::2]
+    )
 
 
 @pytest.mark.parametrize(
@@ -608,7 +692,11 @@ def test_every_entry_of_torchvision_has_what_is_said_of_it(name, monkeypatch):
     [
         ("r2plus1d_18", "stem.3.weight", "conv1.3.weight"),
         ("vit_base_patch16_224", "class_token", "cls_token"),
-        ("densenet121", "features.denseblock1.denselayer1.norm.1.weight", "features.denseblock1.denselayer1.norm1.weight"),
+        (
+            "densenet121",
+            "features.denseblock1.denselayer1.norm.1.weight",
+            "features.denseblock1.denselayer1.norm1.weight",
+        ),
     ],
 )
 def test_names_in_files_of_torchvision_become_ours(name, theirs, ours, monkeypatch):
@@ -621,11 +709,16 @@ def test_names_in_files_of_torchvision_become_ours(name, theirs, ours, monkeypat
 def test_published_accuracy_is_that_of_torchvision_and_timm_the_best_first():
     assert published_accuracy("r3d_18") == [Published("torchvision:KINETICS400_V1", 112, 63.2)]
     found = published_accuracy("resnet50")
-    for expected in [("torchvision:IMAGENET1K_V1", 224, 76.13), ("torchvision:IMAGENET1K_V2", 224, 80.858)]:
+    for expected in [
+        ("torchvision:IMAGENET1K_V1", 224, 76.13),
+        ("torchvision:IMAGENET1K_V2", 224, 80.858),
+    ]:
         assert Published(*expected) in found
     assert Published("timm:resnet50.a1_in1k", 288, 81.24) in found
     assert [one.top1 for one in found] == sorted((one.top1 for one in found), reverse=True)
-    assert published_accuracy("vit_base_patch16_224")[0] == Published("torchvision:IMAGENET1K_SWAG_E2E_V1", 384, 85.304)
+    assert published_accuracy("vit_base_patch16_224")[0] == Published(
+        "torchvision:IMAGENET1K_SWAG_E2E_V1", 384, 85.304
+    )
     for name in ("resnet20", "preresnet110", "nonsense"):
         assert published_accuracy(name) == []
 
@@ -633,14 +726,19 @@ def test_published_accuracy_is_that_of_torchvision_and_timm_the_best_first():
 def test_every_published_accuracy_is_of_weights_that_there_are():
     timm = pytest.importorskip("timm")
     known = {f"timm:{name}" for name in timm.list_pretrained()}
-    known |= {f"torchvision:{tag}" for name in PUBLISHED.values() for tag in torchvision.models.get_model_weights(name).__members__}
+    known |= {
+        f"torchvision:{tag}"
+        for name in PUBLISHED.values()
+        for tag in torchvision.models.get_model_weights(name).__members__
+    }
     found = [one for name in list_models() for one in published_accuracy(name)]
     assert {one.weights for one in found} <= known
     assert len(found) > 150
     assert all(50 < one.top1 < 90 and one.size >= 112 for one in found)
 
 
-# ---------------------------------------------------------------------------------------------------- nothing else
+# ----------------------------------------------------------------------------------------------------
+# nothing else
 
 LISTENING = """
 import socket, sys
@@ -685,7 +783,12 @@ def listen(*arguments: str, home: Path) -> str:
     }  # fmt: skip
     environment["HOME"] = str(home)  # a home in which nobody has said no to telemetry
     done = subprocess.run(
-        [sys.executable, "-c", LISTENING, *arguments], capture_output=True, text=True, env=environment, timeout=300, check=False
+        [sys.executable, "-c", LISTENING, *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -698,7 +801,9 @@ def test_nothing_else_touches_the_network(tmp_path):
         (data / label).mkdir(parents=True)
         for number in range(8):
             noise = chance.integers(-40, 40, (20, 24, 3)) + color
-            Image.fromarray(noise.clip(0, 255).astype(np.uint8)).save(data / label / f"{number}.png")
+            Image.fromarray(noise.clip(0, 255).astype(np.uint8)).save(
+                data / label / f"{number}.png"
+            )
     told = listen(str(data), str(tmp_path / "run"), home=tmp_path)
     assert told.endswith("attempts []\n"), told
     assert "engines onnxruntime" in told

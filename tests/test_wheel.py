@@ -1,4 +1,5 @@
-"""The package as others get it: built into a wheel, installed outside the source tree, and used there; once without PyTorch."""
+"""The package as others get it: built into a wheel, installed outside the source tree, and used
+there; once without PyTorch."""
 
 import json
 import os
@@ -22,10 +23,19 @@ LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.egg-info", "*.partial")
 
 def run(*command, cwd, path=None):
     """A command away from the source tree: its result, whatever the exit code."""
-    variables = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
+    variables = {
+        key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")
+    }
     if path:
         variables["PYTHONPATH"] = str(path)
-    return subprocess.run(list(map(str, command)), cwd=cwd, env=variables, capture_output=True, text=True, encoding="utf-8")
+    return subprocess.run(
+        list(map(str, command)),
+        cwd=cwd,
+        env=variables,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
 
 
 def succeed(*command, cwd, path=None):
@@ -50,7 +60,15 @@ def wheel(tmp_path_factory):
         shutil.copy(ROOT / name, copy)
     shutil.copytree(ROOT / "src", copy / "src", ignore=LEFT_OUT)
     alone = ("-m", "build", "--wheel", "--no-isolation", "--outdir", out, ".")
-    fetched = ("-m", "pip", "wheel", "--no-deps", "--wheel-dir", out, ".")  # setuptools comes from the package index
+    fetched = (
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--wheel-dir",
+        out,
+        ".",
+    )  # setuptools comes from the package index
     succeed(sys.executable, *(alone if has_setuptools() else fetched), cwd=copy)
     return next(out.glob("*.whl"))
 
@@ -59,19 +77,42 @@ def wheel(tmp_path_factory):
 def installed(wheel, tmp_path_factory):
     """A folder with the wheel in it; what it depends on is borrowed from this environment."""
     folder = tmp_path_factory.mktemp("installed")
-    succeed(sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target", folder, wheel, cwd=folder)
+    succeed(
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--no-deps",
+        "--no-index",
+        "--target",
+        folder,
+        wheel,
+        cwd=folder,
+    )
     return folder
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     inside = {name.removeprefix("resnets/") for name in names if name.startswith("resnets/")}
-    here = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    here = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
     assert inside == here
-    assert {"py.typed", "imagenet_classes.tsv", "sample/labels.csv", "sample/LICENSE", "sample/ATTRIBUTION.md"} <= inside
+    assert {
+        "py.typed",
+        "imagenet_classes.tsv",
+        "sample/labels.csv",
+        "sample/LICENSE",
+        "sample/ATTRIBUTION.md",
+    } <= inside
     assert {"evaluation/report.html.j2", "evaluation/report.css", "evaluation/report.js"} <= inside
     assert sum(name.startswith("sample/") and name.endswith(".jpg") for name in inside) == 1270
-    assert all(name.startswith(("resnets/", f"resnets-{version('resnets')}.dist-info/")) for name in names)
+    assert all(
+        name.startswith(("resnets/", f"resnets-{version('resnets')}.dist-info/")) for name in names
+    )
     assert wheel.stat().st_size < 5_000_000
 
 
@@ -84,11 +125,19 @@ def test_the_wheel_carries_its_licences(wheel):
 
 
 def test_the_command_answers_from_the_wheel(installed, tmp_path):
-    where = succeed(sys.executable, "-c", "import resnets; print(resnets.__file__)", cwd=tmp_path, path=installed)
+    where = succeed(
+        sys.executable,
+        "-c",
+        "import resnets; print(resnets.__file__)",
+        cwd=tmp_path,
+        path=installed,
+    )
     assert Path(where.stdout.strip()).is_relative_to(installed)
     shown = succeed(installed / "bin" / "resnets", "--help", cwd=tmp_path, path=installed).stdout
     assert "predict" in shown
-    assert succeed(installed / "bin" / "resnets", "--version", cwd=tmp_path, path=installed).stdout.strip() == version("resnets")
+    assert succeed(
+        installed / "bin" / "resnets", "--version", cwd=tmp_path, path=installed
+    ).stdout.strip() == version("resnets")
 
 
 @pytest.mark.slow
@@ -97,24 +146,33 @@ def test_the_demo_runs_from_the_wheel(installed, tmp_path):
     done = succeed(installed / "bin" / "resnets", "demo", "--json", cwd=tmp_path, path=installed)
     said = json.loads(done.stdout.splitlines()[-1])
     summary = json.loads((tmp_path / "runs/demo/summary.json").read_text("utf-8"))
-    assert {"run", "model", "onnx", "report", "metrics", "classes", "seconds"} <= set(said) & set(summary)
+    assert {"run", "model", "onnx", "report", "metrics", "classes", "seconds"} <= set(said) & set(
+        summary
+    )
     assert said["metrics"] == summary["metrics"]
     assert said["metrics"]["balanced_accuracy"] >= 0.95
     assert all((tmp_path / said[name]).is_file() for name in ("model", "onnx", "report"))
     assert "linear classifier" in done.stderr
-    proof = succeed(installed / "bin" / "resnets", "val", said["onnx"], "--json", cwd=tmp_path, path=installed)
+    proof = succeed(
+        installed / "bin" / "resnets", "val", said["onnx"], "--json", cwd=tmp_path, path=installed
+    )
     assert json.loads(proof.stdout.splitlines()[-1])["proof"]["ok"]
-    again = succeed(installed / "bin" / "resnets", "demo", cwd=tmp_path, path=installed)  # over the earlier one
+    again = succeed(
+        installed / "bin" / "resnets", "demo", cwd=tmp_path, path=installed
+    )  # over the earlier one
     assert "everything lies in" in again.stderr
 
 
 @pytest.fixture(scope="module")
 def base(wheel, tmp_path_factory):
-    """The Python of a new environment with the base install: the wheel and what it depends on, from the package index."""
+    """The Python of a new environment with the base install: the wheel and what it depends on, from
+    the package index."""
     folder = tmp_path_factory.mktemp("base") / "environment"
     venv.create(folder, with_pip=True)
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
-    done = run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel, cwd=folder)
+    done = run(
+        python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel, cwd=folder
+    )
     if done.returncode and "connection" in done.stderr.lower():
         pytest.skip(f"the package index does not answer: {done.stderr.strip().splitlines()[-1]}")
     assert done.returncode == 0, done.stderr
@@ -149,10 +207,18 @@ print(json.dumps({"code": code, "seconds": time.perf_counter() - start, "megabyt
 
 @pytest.mark.slow
 def test_the_base_install_imports_at_once_and_has_no_torch(base, tmp_path):
-    absent = "import importlib.util as u; print(u.find_spec('torch'), u.find_spec('torchvision'), u.find_spec('onnx'))"
+    absent = (
+        "import importlib.util as u; print(u.find_spec('torch'), u.find_spec('torchvision'),"
+        " u.find_spec('onnx'))"
+    )
     assert succeed(base, "-c", absent, cwd=tmp_path).stdout.split() == ["None"] * 3
-    timed = "import time; start = time.perf_counter(); import resnets; resnets.load; print(time.perf_counter() - start)"
-    seconds = [float(succeed(base, "-c", timed, cwd=tmp_path).stdout) for _ in range(6)][1:]  # the first one compiles
+    timed = (
+        "import time; start = time.perf_counter(); import resnets; resnets.load;"
+        " print(time.perf_counter() - start)"
+    )
+    seconds = [float(succeed(base, "-c", timed, cwd=tmp_path).stdout) for _ in range(6)][
+        1:
+    ]  # the first one compiles
     assert statistics.median(seconds) < 0.3, seconds
 
 
@@ -161,7 +227,9 @@ def test_the_base_install_proves_and_predicts(base, made, tmp_path):
     resnets = base.with_name("resnets")
     proof = succeed(resnets, "val", made / "resnet18.onnx", "--json", cwd=tmp_path)
     assert json.loads(proof.stdout.splitlines()[-1])["proof"]["ok"]
-    answer = succeed(resnets, "predict", made / "resnet18.onnx", made / "photo.jpg", cwd=tmp_path).stdout.splitlines()
+    answer = succeed(
+        resnets, "predict", made / "resnet18.onnx", made / "photo.jpg", cwd=tmp_path
+    ).stdout.splitlines()
     assert len(answer) == 2
     if os.name == "nt":
         pytest.skip("memory of a process is measured on Unix only")

@@ -1,4 +1,5 @@
-"""Makes the small files of the present formats that must open for ever: tests/data/formatN/, to be committed and never made again.
+"""Makes the small files of the present formats that must open for ever: tests/data/formatN/, to be
+committed and never made again.
 
 usage: python tools/make_format_files.py [FOLDER]
 """
@@ -37,7 +38,9 @@ def make_model(folder: Path) -> Path:
     net = network.build()
     for name, statistics in net.named_buffers():
         if not name.endswith("num_batches_tracked"):
-            nn.init.uniform_(statistics, *((-0.2, 0.2) if name.endswith("running_mean") else (0.5, 1.5)))
+            nn.init.uniform_(
+                statistics, *((-0.2, 0.2) if name.endswith("running_mean") else (0.5, 1.5))
+            )
     nn.init.normal_(net.fc.weight, std=1.0)
     metadata = {
         "network": describe_network(network, net, len(CLASSES), 3),
@@ -57,7 +60,10 @@ def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else default
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
-        sys.exit(f"{folder} is not empty: files of a format are made once; a change of the format is a new number")
+        sys.exit(
+            f"{folder} is not empty: files of a format are made once; a change of the format is a"
+            " new number"
+        )
     picture = make_picture()
     picture.save(folder / "picture.png")
     model: Model = load_model(make_model(folder))
@@ -66,7 +72,10 @@ def main() -> None:
         "tiny.safetensors": model(np.asarray(picture)[None]).probabilities[0],
         "tiny.onnx": load(folder / "tiny.onnx").predict_image(picture).probabilities,
     }
-    text = json.dumps({name: [float(f"{value:.7g}") for value in values] for name, values in answers.items()}, indent=1)
+    text = json.dumps(
+        {name: [float(f"{value:.7g}") for value in values] for name, values in answers.items()},
+        indent=1,
+    )
     (folder / "answers.json").write_text(text + "\n", encoding="utf-8")
 
 

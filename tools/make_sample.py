@@ -2,7 +2,8 @@
 
     python tools/make_sample.py BCCD src/resnets/sample
 
-BCCD is a copy of https://github.com/Shenggan/BCCD_Dataset: the folder that holds LICENSE and BCCD/Annotations.
+BCCD is a copy of https://github.com/Shenggan/BCCD_Dataset: the folder that holds LICENSE and
+BCCD/Annotations.
 """
 
 import argparse
@@ -17,7 +18,8 @@ from pathlib import Path
 
 from PIL import Image
 
-WINDOW = 128  # pixels of the microscope image: a red blood cell (about 105) and a little of its surroundings
+# pixels of the microscope image: a red blood cell (about 105) and a little of its surroundings
+WINDOW = 128
 SIDE = 64  # pixels of a crop
 QUALITY = 92
 MAX_SHIFT = WINDOW / 8  # more, and another cell may stand at the centre
@@ -26,10 +28,37 @@ MAX_IOU = 0.5
 SEED = 0
 # Unequal on purpose: the sample has to show what class imbalance does.
 WANTED = {"Platelets": 240, "RBC": 700, "WBC": 330}
-# Images that show again part of the slide that a kept image shows: their cells would stand on both sides of a split. Found by phase
-# correlation of all pairs; the common parts of these pairs correlate at 0.89 or more, those of the next best pair at 0.66.
+# Images that show again part of the slide that a kept image shows: their cells would stand on both
+# sides of a split. Found by phase correlation of all pairs; the common parts of these pairs
+# correlate at 0.89 or more, those of the next best pair at 0.66.
 SHOWN_AGAIN = {
-    *(19, 38, 41, 45, 108, 161, 193, 204, 205, 206, 228, 229, 233, 239, 242, 247, 248, 250, 252, 253, 255, 256, 257, 260, 261),
+    *(
+        19,
+        38,
+        41,
+        45,
+        108,
+        161,
+        193,
+        204,
+        205,
+        206,
+        228,
+        229,
+        233,
+        239,
+        242,
+        247,
+        248,
+        250,
+        252,
+        253,
+        255,
+        256,
+        257,
+        260,
+        261,
+    ),
     *(262, 263, 264, 277, 279, 364, 365, 382, 384, 391, 397, 400),
 }
 # Errors of the annotation, seen by eye: (image, index of the box).
@@ -119,7 +148,9 @@ class Box:
     def iou(self, other: "Box") -> float:
         """Intersection over union with another box."""
         left, top = (max(a, b) for a, b in zip(self.corners[:2], other.corners[:2], strict=True))
-        right, bottom = (min(a, b) for a, b in zip(self.corners[2:], other.corners[2:], strict=True))
+        right, bottom = (
+            min(a, b) for a, b in zip(self.corners[2:], other.corners[2:], strict=True)
+        )
         common = max(right - left, 0) * max(bottom - top, 0)
         return common / max(self.area + other.area - common, 1)
 
@@ -130,8 +161,19 @@ def read_boxes(annotation: Path) -> list[Box]:
     size = int(root.findtext("size/width", "0")), int(root.findtext("size/height", "0"))
     boxes = []
     for index, element in enumerate(root.iter("object")):
-        left, top, right, bottom = (int(element.findtext(f"bndbox/{side}", "0")) for side in ("xmin", "ymin", "xmax", "ymax"))
-        boxes.append(Box(annotation.stem, index, element.findtext("name", ""), (left, top, right, bottom), size))
+        left, top, right, bottom = (
+            int(element.findtext(f"bndbox/{side}", "0"))
+            for side in ("xmin", "ymin", "xmax", "ymax")
+        )
+        boxes.append(
+            Box(
+                annotation.stem,
+                index,
+                element.findtext("name", ""),
+                (left, top, right, bottom),
+                size,
+            )
+        )
     return boxes
 
 
@@ -156,7 +198,8 @@ def fault(box: Box, neighbours: list[Box]) -> str | None:
 
 
 def lot(box: Box) -> float:
-    """Draws the lot of a box: by its name, so that leaving out one box does not change what is drawn for the others."""
+    """Draws the lot of a box: by its name, so that leaving out one box does not change what is
+    drawn for the others."""
     return random.Random(f"{SEED}/{box.image}/{box.index}").random()
 
 
@@ -217,9 +260,13 @@ def attribution(boxes: list[Box]) -> str:
 
 def main() -> None:
     """Makes the sample."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("bccd", type=Path, help="folder of the BCCD data set")
-    parser.add_argument("output", type=Path, help="folder of the sample; its class folders are made anew")
+    parser.add_argument(
+        "output", type=Path, help="folder of the sample; its class folders are made anew"
+    )
     args = parser.parse_args()
 
     boxes = list(choose(sorted((args.bccd / "BCCD" / "Annotations").glob("*.xml"))))

@@ -1,9 +1,12 @@
-"""Make the picture of the README: the terminal of a real `resnets train` beside a confusion cell of its report, opened.
+"""Make the picture of the README: the terminal of a real `resnets train` beside a confusion cell of
+its report, opened.
 
-    python tools/readme_picture.py src/resnets/sample docs/readme.png --name cells --arguments "--size 32 --epochs 12"
+    python tools/readme_picture.py src/resnets/sample docs/readme.png --name cells --arguments
+    "--size 32 --epochs 12"
 
-Needs a Unix terminal, Chromium and Playwright (in the `dev` install). Nothing is drawn by hand: the command is run under a
-terminal, what it wrote is read as a terminal reads it, and the cell is clicked in the browser.
+Needs a Unix terminal, Chromium and Playwright (in the `dev` install). Nothing is drawn by hand: the
+command is run under a terminal, what it wrote is read as a terminal reads it, and the cell is
+clicked in the browser.
 """
 
 import argparse
@@ -29,11 +32,31 @@ FLAGS = (
     *("--disable-component-update", "--disable-sync", "--no-first-run"),
 )
 COLORS = {
-    **{30: "#484f58", 31: "#ff7b72", 32: "#7ee787", 33: "#e3b341", 34: "#79c0ff", 35: "#d2a8ff", 36: "#76e3ea", 37: "#c9d1d9"},
-    **{90: "#6e7681", 91: "#ffa198", 92: "#a5f0b0", 93: "#f2cc60", 94: "#a5d6ff", 95: "#e2c5ff", 96: "#a2f0f5", 97: "#f0f6fc"},
+    **{
+        30: "#484f58",
+        31: "#ff7b72",
+        32: "#7ee787",
+        33: "#e3b341",
+        34: "#79c0ff",
+        35: "#d2a8ff",
+        36: "#76e3ea",
+        37: "#c9d1d9",
+    },
+    **{
+        90: "#6e7681",
+        91: "#ffa198",
+        92: "#a5f0b0",
+        93: "#f2cc60",
+        94: "#a5d6ff",
+        95: "#e2c5ff",
+        96: "#a2f0f5",
+        97: "#f0f6fc",
+    },
 }
 SEQUENCE = re.compile(r"\x1b\[([?\d;]*)([A-Za-z])")
-PALETTE = re.compile(r"[34]8;(?:5;\d+|2;\d+;\d+;\d+)")  # colours that only erased progress bars have
+PALETTE = re.compile(
+    r"[34]8;(?:5;\d+|2;\d+;\d+;\d+)"
+)  # colours that only erased progress bars have
 PARTS = re.compile(r"\x1b\[[?\d;]*[A-Za-z]|.", re.DOTALL)
 WIDTH = 620  # of the report's window, in pixels
 SCALE = 1.75  # pixels of the file for a pixel of the page
@@ -50,7 +73,8 @@ img {{ display: block; zoom: {zoom}; }} img + img {{ border-radius: 8px; }}
 
 
 class Terminal:
-    """As much of a terminal as a progress bar needs: lines that wrap, colours, going up and erasing.
+    """As much of a terminal as a progress bar needs: lines that wrap, colours, going up and
+    erasing.
 
     Args:
         columns: Its width.
@@ -103,7 +127,11 @@ class Terminal:
 
     def _obey(self, numbers: str, letter: str) -> None:
         numbers = PALETTE.sub("39", numbers)
-        values = [int(number or 0) for number in numbers.split(";")] if not numbers.startswith("?") else []
+        values = (
+            [int(number or 0) for number in numbers.split(";")]
+            if not numbers.startswith("?")
+            else []
+        )
         if letter == "m":
             self.codes = [0] if values in ([], [0]) else self.codes + values
         elif letter == "A":
@@ -128,7 +156,8 @@ class Terminal:
 
 
 def run_in_terminal(command: list[str], columns: int, folder: Path) -> str:
-    """Runs `resnets ...` of this Python in a terminal of its own; its output is shown here and returned.
+    """Runs `resnets ...` of this Python in a terminal of its own; its output is shown here and
+    returned.
 
     Raises:
         SystemExit: The command failed.
@@ -138,7 +167,11 @@ def run_in_terminal(command: list[str], columns: int, folder: Path) -> str:
     if child == 0:
         os.chdir(folder)
         fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
-        variables = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES", "NO_COLOR")}
+        variables = {
+            key: value
+            for key, value in os.environ.items()
+            if key not in ("COLUMNS", "LINES", "NO_COLOR")
+        }
         os.execve(program, [str(program), *command[1:]], {**variables, "TERM": "xterm-256color"})
     written = b""
     while True:
@@ -156,17 +189,26 @@ def run_in_terminal(command: list[str], columns: int, folder: Path) -> str:
 
 
 def photograph_report(browser: Browser, report: Path) -> tuple[bytes, bytes]:
-    """The confusion matrix with a cell in focus, and that cell opened: the mistake with the most pictures, if there is one."""
+    """The confusion matrix with a cell in focus, and that cell opened: the mistake with the most
+    pictures, if there is one."""
     page = browser.new_page(
-        viewport={"width": WIDTH, "height": 900}, device_scale_factor=SCALE, color_scheme="dark", reduced_motion="reduce"
+        viewport={"width": WIDTH, "height": 900},
+        device_scale_factor=SCALE,
+        color_scheme="dark",
+        reduced_motion="reduce",
     )
     page.goto(report.as_uri())
     cells = page.locator(".matrix .cell")
     order = sorted(
         cells.all(),
-        key=lambda cell: ("wrong" in (cell.get_attribute("class") or ""), int(cell.get_attribute("data-count") or 0)),
+        key=lambda cell: (
+            "wrong" in (cell.get_attribute("class") or ""),
+            int(cell.get_attribute("data-count") or 0),
+        ),
     )
-    chosen = next((cell for cell in reversed(order) if cell.get_attribute("data-count") != "0"), order[-1])
+    chosen = next(
+        (cell for cell in reversed(order) if cell.get_attribute("data-count") != "0"), order[-1]
+    )
     chosen.focus()
     matrix = page.locator(".matrix").screenshot()
     page.locator("h1").click()  # takes the focus away: the ring belongs to the keyboard
@@ -182,7 +224,9 @@ def main() -> None:
     parser.add_argument("picture", type=Path, help="FILE.png to write")
     parser.add_argument("--name", default="photos", help="what the folder is called in the picture")
     parser.add_argument("--arguments", default="", help="further arguments of `resnets train`")
-    parser.add_argument("--weights", type=Path, help="a file of weights; in the picture, only its name is seen")
+    parser.add_argument(
+        "--weights", type=Path, help="a file of weights; in the picture, only its name is seen"
+    )
     parser.add_argument("--columns", type=int, default=100, help="width of the terminal")
     parser.add_argument("--browser", default=shutil.which("chromium"), help="path of Chromium")
     options = parser.parse_args()
@@ -197,7 +241,10 @@ def main() -> None:
             command += ["--weights", options.weights.name]
         terminal = Terminal(options.columns)
         terminal.write(run_in_terminal(command, options.columns, folder))
-        typed = f'<span class="prompt">$</span> <span class="typed">{html.escape(shlex.join(command))}</span>\n'
+        typed = (
+            '<span class="prompt">$</span> <span'
+            f' class="typed">{html.escape(shlex.join(command))}</span>\n'
+        )
         browser = playwright.chromium.launch(executable_path=options.browser, args=list(FLAGS))
         report = next(folder.glob("runs/train/*/report.html"))
         write_picture(browser, typed + terminal.to_html(), report, options.picture)

@@ -1,9 +1,10 @@
-"""Say which index PyTorch is best installed from: the address of its CPU wheels, or nothing for pip's own.
+"""Say which index PyTorch is best installed from: the address of its CPU wheels, or nothing for
+pip's own.
 
     pip install --extra-index-url $(python tools/torch_index.py) torch torchvision
 
-On Linux, pip's own index has PyTorch for NVIDIA's devices: several GB that nothing uses where there is no such device. The address
-goes to stdout, the reason to stderr. Nothing but Python is needed.
+On Linux, pip's own index has PyTorch for NVIDIA's devices: several GB that nothing uses where there
+is no such device. The address goes to stdout, the reason to stderr. Nothing but Python is needed.
 """
 
 import os
@@ -13,7 +14,8 @@ import threading
 import urllib.request
 
 INDEX = "https://download.pytorch.org/whl/cpu"
-PATIENCE = 1.0  # seconds, the look-up of the name included: a thread, since no timeout of urllib covers that
+# seconds, the look-up of the name included: a thread, since no timeout of urllib covers that
+PATIENCE = 1.0
 
 
 def has_nvidia() -> bool:
@@ -48,7 +50,10 @@ def main() -> None:
     elif answers(f"{INDEX}/torch/"):
         address, reason = INDEX, f"no NVIDIA device: PyTorch for the CPU from {INDEX}"
     else:
-        reason = f"no NVIDIA device, but {INDEX} does not answer: PyTorch from pip's own index (several GB on Linux)"
+        reason = (
+            f"no NVIDIA device, but {INDEX} does not answer: PyTorch from pip's own index (several"
+            " GB on Linux)"
+        )
     print(reason, file=sys.stderr, flush=True)
     print(address, flush=True)
     os._exit(0)  # a look-up that still hangs does not hold us

@@ -1,6 +1,7 @@
 """A folder of photos in, one proven file out: the residual network, end to end.
 
-Names are imported when they are first used, so that reading an exported file needs neither torch nor the time to load it.
+Names are imported when they are first used, so that reading an exported file needs neither torch
+nor the time to load it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The demonstration: blood cells of three kinds, from the pictures in the package to predictions with the exported file."""
+"""The demonstration: blood cells of three kinds, from the pictures in the package to predictions
+with the exported file."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ EPOCHS = 20
 
 
 def run_demo(output: Path) -> dict[str, Any]:
-    """Trains, measures beside a linear classifier, exports, predicts; returns what summary.json says.
+    """Trains, measures beside a linear classifier, exports, predicts; returns what summary.json
+    says.
 
     Raises:
         ValueError: `output` holds something that is not an earlier demonstration.
@@ -35,9 +37,20 @@ def run_demo(output: Path) -> dict[str, Any]:
     started = time.monotonic()
     screen = Screen()
     again = RunFolder(output).split.is_file()
-    run = train(sample_folder(), "resnet20", size=SIZE, epochs=EPOCHS, flip="both", output=output, exist_ok=again, weights="none")
+    run = train(
+        sample_folder(),
+        "resnet20",
+        size=SIZE,
+        epochs=EPOCHS,
+        flip="both",
+        output=output,
+        exist_ok=again,
+        weights="none",
+    )
     linear = measure_linear(read_split(RunFolder(output).split))
-    screen.say("\nthese cells differ in colour alone, so even a linear classifier does well on them:")
+    screen.say(
+        "\nthese cells differ in colour alone, so even a linear classifier does well on them:"
+    )
     screen.table(
         ("balanced accuracy", "", ""),
         [
@@ -46,25 +59,34 @@ def run_demo(output: Path) -> dict[str, Any]:
         ],
     )
     screen.say(f"\na few held-out cells, answered by {run.proven.path} without torch:")
-    held_out = [sample for sample in read_split(RunFolder(output).split) if sample.split == "val"][:: max(1, run.metrics.n // 6)][
-        :6
-    ]
+    held_out = [sample for sample in read_split(RunFolder(output).split) if sample.split == "val"][
+        :: max(1, run.metrics.n // 6)
+    ][:6]
     predictions = runtime.load(run.proven.path).predict([sample.path for sample in held_out])
-    rows = [(sample.name, p.label, f"{p.probability:.3f}") for sample, p in zip(held_out, predictions, strict=True)]
+    rows = [
+        (sample.name, p.label, f"{p.probability:.3f}")
+        for sample, p in zip(held_out, predictions, strict=True)
+    ]
     screen.table(("picture", "answer", "probability"), rows)
     summary = {
         **run.to_dict(),
         "linear_balanced_accuracy": linear.balanced_accuracy.value,
         "seconds": round(time.monotonic() - started, 2),
     }
-    write_file(RunFolder(output).summary, json.dumps({**summary, "stopped": False}, ensure_ascii=False, indent=1))
+    write_file(
+        RunFolder(output).summary,
+        json.dumps({**summary, "stopped": False}, ensure_ascii=False, indent=1),
+    )
     screen.say(f"\neverything lies in {output}: open {summary['report']} in a browser")
-    screen.say("next: resnets train YOUR_PHOTOS/ --minutes 5   (a folder with one folder for each class)")
+    screen.say(
+        "next: resnets train YOUR_PHOTOS/ --minutes 5   (a folder with one folder for each class)"
+    )
     return summary
 
 
 def measure_linear(samples: Sequence[Sample]) -> Metrics:
-    """A linear softmax classifier on 12 x 12 pixels, trained and measured on the same split: what a network must beat."""
+    """A linear softmax classifier on 12 x 12 pixels, trained and measured on the same split: what a
+    network must beat."""
     import torch
     import torch.nn.functional as F
     from torch import nn
@@ -78,7 +100,9 @@ def measure_linear(samples: Sequence[Sample]) -> Metrics:
 
     def read(part: str) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
         chosen = [sample for sample in samples if sample.split == part]
-        pixels = np.stack([preprocessing.pixels(preprocessing.open(sample.path)) for sample in chosen])
+        pixels = np.stack(
+            [preprocessing.pixels(preprocessing.open(sample.path)) for sample in chosen]
+        )
         inputs = torch.from_numpy(preprocessing.normalise(pixels)).flatten(1)
         return inputs, class_indices(chosen, classes), np.array([sample.group for sample in chosen])
 
@@ -89,7 +113,10 @@ def measure_linear(samples: Sequence[Sample]) -> Metrics:
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
-        loss = F.cross_entropy(net(inputs), torch.from_numpy(labels)) + 1e-3 * net.weight.square().sum()
+        loss = (
+            F.cross_entropy(net(inputs), torch.from_numpy(labels))
+            + 1e-3 * net.weight.square().sum()
+        )
         loss.backward()
         return loss
 

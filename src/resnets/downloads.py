@@ -22,14 +22,16 @@ def sha256(path: Path) -> str:
 
 
 def download(url: str, target: Path, timeout: float = 15.0) -> str:
-    """Fetches a file, checks the digest that its name carries (NAME-f37072fd.pth), and puts it in place in one piece. What came
-    before an interruption stays beside it, and the next call goes on from there.
+    """Fetches a file, checks the digest that its name carries (NAME-f37072fd.pth), and puts it in
+    place in one piece. What came before an interruption stays beside it, and the next call goes on
+    from there.
 
     Returns:
         Its sha256.
 
     Raises:
-        Offline: Nothing answers, or what came is not the file; the message says which file to bring and where to.
+        Offline: Nothing answers, or what came is not the file; the message says which file to bring
+            and where to.
     """
     by_hand = f"bring {url} to {target} by hand"
     partial = target.with_name(f"{target.name}.partial")
@@ -45,14 +47,20 @@ def download(url: str, target: Path, timeout: float = 15.0) -> str:
                     file.write(block)
                 size = file.tell()
         if expected is not None and size != have + int(expected):
-            raise Offline(f"the download broke off at {size:,} of {have + int(expected):,} bytes; try again to go on, or {by_hand}")
+            raise Offline(
+                f"the download broke off at {size:,} of {have + int(expected):,} bytes; try again"
+                f" to go on, or {by_hand}"
+            )
         digest = sha256(partial)
         named = re.search(r"-([0-9a-f]{8,})\.", target.name)
         if named and not digest.startswith(named[1]):
             partial.unlink()
             raise Offline(f"sha256 of what came is {digest}, {named[1]}... was expected; {by_hand}")
         partial.replace(target)
-    except (OSError, http.client.HTTPException) as error:  # URLError and time-outs are kinds of OSError
+    except (
+        OSError,
+        http.client.HTTPException,
+    ) as error:  # URLError and time-outs are kinds of OSError
         if getattr(error, "code", None) == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             with contextlib.suppress(OSError):
                 partial.unlink()

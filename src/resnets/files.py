@@ -10,10 +10,12 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A file beside `path` to write to, which takes its place at the end: readers see the old content or the new, never a part.
+    """A file beside `path` to write to, which takes its place at the end: readers see the old
+    content or the new, never a part.
 
     Raises:
-        OSError: It could not be written; what was there before is untouched, and nothing is left behind.
+        OSError: It could not be written; what was there before is untouched, and nothing is left
+            behind.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -27,6 +29,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_file(path: Path, content: bytes | str) -> None:
-    """Writes a whole file through `replacing`; text as UTF-8, in which names of files that are not Unicode survive."""
+    """Writes a whole file through `replacing`; text as UTF-8, in which names of files that are not
+    Unicode survive."""
     with replacing(path) as beside:
-        beside.write_bytes(content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content)
+        beside.write_bytes(
+            content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
+        )

@@ -1,4 +1,5 @@
-"""The door for networks from elsewhere, `timm:NAME` or `FILE.py:FUNCTION`: naming one is asking for its code to run."""
+"""The door for networks from elsewhere, `timm:NAME` or `FILE.py:FUNCTION`: naming one is asking for
+its code to run."""
 
 from __future__ import annotations
 
@@ -21,8 +22,8 @@ def build_foreign(words: str, num_classes: int, in_channels: int = 3) -> nn.Modu
     """A network from elsewhere, with fresh weights.
 
     Args:
-        words: `timm:NAME`, or `FILE.py:FUNCTION`; the function gets `num_classes`, and `in_channels` where it takes it, and
-            returns a module (N, C, H, W) -> (N, classes).
+        words: `timm:NAME`, or `FILE.py:FUNCTION`; the function gets `num_classes`, and
+            `in_channels` where it takes it, and returns a module (N, C, H, W) -> (N, classes).
         num_classes: Outputs.
         in_channels: Channels of the pictures.
 
@@ -47,10 +48,17 @@ def _from_timm(name: str, num_classes: int, in_channels: int) -> nn.Module:
         import timm
     except ModuleNotFoundError:
         raise ValueError(f"timm:{name} needs timm; run: pip install timm") from None
-    architecture = name.partition(".")[0]  # what follows is a tag of weights, see --weights timm:NAME.TAG
+    architecture = name.partition(".")[
+        0
+    ]  # what follows is a tag of weights, see --weights timm:NAME.TAG
     if architecture not in timm.list_models():
-        raise ValueError(f"timm {timm.__version__} has no network {architecture!r}: {nearest(architecture, timm.list_models())}")
-    net: nn.Module = timm.create_model(architecture, pretrained=False, num_classes=num_classes, in_chans=in_channels)
+        raise ValueError(
+            f"timm {timm.__version__} has no network {architecture!r}:"
+            f" {nearest(architecture, timm.list_models())}"
+        )
+    net: nn.Module = timm.create_model(
+        architecture, pretrained=False, num_classes=num_classes, in_chans=in_channels
+    )
     return net
 
 
@@ -63,6 +71,10 @@ def _function(file: Path, name: str) -> Any:
     module = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
     if not callable(function := getattr(module, name, None)):
-        functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        functions = [
+            key
+            for key, value in vars(module).items()
+            if callable(value) and not key.startswith("_")
+        ]
         raise ValueError(f"{file} has no function {name!r}: {nearest(name, functions)}")
     return function

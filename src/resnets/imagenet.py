@@ -9,7 +9,8 @@ from importlib.resources import files
 
 @cache
 def names_by_wnid() -> dict[str, str]:
-    """WordNet id to name, in the order of the network's outputs; the four names that were not unique are told apart."""
+    """WordNet id to name, in the order of the network's outputs; the four names that were not
+    unique are told apart."""
     text = files("resnets").joinpath("imagenet_classes.tsv").read_text(encoding="utf-8")
     return {row["wnid"]: row["name"] for row in csv.DictReader(text.splitlines(), delimiter="\t")}
 

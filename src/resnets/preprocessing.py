@@ -1,7 +1,8 @@
 """From the bytes of a picture to the numbers a network takes. NumPy and Pillow only.
 
-One value, `Preprocessing`, says how pictures become input; one method, `pixels`, does it. Training, evaluation, prediction
-and the proof of an export all call it, and the exported graph repeats its arithmetic (`export/graph.py`).
+One value, `Preprocessing`, says how pictures become input; one method, `pixels`, does it. Training,
+evaluation, prediction and the proof of an export all call it, and the exported graph repeats its
+arithmetic (`export/graph.py`).
 """
 
 from __future__ import annotations
@@ -20,11 +21,35 @@ from numpy.typing import ArrayLike
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
-MAX_PIXELS = 178_956_970  # Pillow's own limit, 13,377 x 13,377: beyond it a picture is refused before any of it is decoded
+# Pillow's own limit, 13,377 x 13,377: beyond it a picture is refused before any of it is decoded
+MAX_PIXELS = 178_956_970
 IMAGE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2")
+    (
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".bmp",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".jp2",
+    )
 )
-FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")  # not EPS: Pillow runs a program to read it
+FORMATS = (
+    "BMP",
+    "GIF",
+    "JPEG",
+    "JPEG2000",
+    "PNG",
+    "PPM",
+    "TIFF",
+    "WEBP",
+)  # not EPS: Pillow runs a program to read it
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 UNREADABLE = (
@@ -41,8 +66,8 @@ UNREADABLE = (
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 FITS = ("crop", "pad", "stretch")
 
-# Remarks about odd EXIF, palettes and large pictures would tear up a progress bar. Here once, not around each call:
-# `warnings.catch_warnings` changes the whole process and is not made for threads.
+# Remarks about odd EXIF, palettes and large pictures would tear up a progress bar. Here once, not
+# around each call: `warnings.catch_warnings` changes the whole process and is not made for threads.
 for _category in (UserWarning, Image.DecompressionBombWarning):
     warnings.filterwarnings("ignore", category=_category, module=r"PIL\.")
 
@@ -53,9 +78,11 @@ class BadImage(ValueError):
 
 @dataclass(frozen=True)
 class Axis:
-    """How one side of a picture becomes one side of the input: scaled to `resized`, then `size` pixels from `offset` on.
+    """How one side of a picture becomes one side of the input: scaled to `resized`, then `size`
+    pixels from `offset` on.
 
-    A negative `offset` is padding. Output pixel i looks at the place `(i + offset + 0.5) * length / resized`.
+    A negative `offset` is padding. Output pixel i looks at the place `(i + offset + 0.5) * length /
+    resized`.
     """
 
     length: int
@@ -69,7 +96,8 @@ class Axis:
         return self.length / self.resized
 
     def to_image(self, x: ArrayLike) -> np.ndarray:
-        """Coordinates in the input (pixels, edges at 0 and `size`) to coordinates in the picture."""
+        """Coordinates in the input (pixels, edges at 0 and `size`) to coordinates in the
+        picture."""
         return (np.asarray(x, np.float64) + self.offset) * self.scale
 
     def to_input(self, x: ArrayLike) -> np.ndarray:
@@ -83,11 +111,12 @@ class Preprocessing:
 
     Args:
         size: Height and width of the input, in pixels.
-        resize: `crop`: the picture is scaled to just cover this box before `size` is cut from its centre. 256 beside a
-            size of 224 is the ImageNet habit. The other fits do not use it.
+        resize: `crop`: the picture is scaled to just cover this box before `size` is cut from its
+            centre. 256 beside a size of 224 is the ImageNet habit. The other fits do not use it.
         channels: 3 (RGB) or 1 (grayscale).
         value_range: The largest value of a stored pixel: 255, or 65535 for 16-bit grayscale.
-        fit: `crop` cuts the centre, `pad` keeps all of the picture and fills the border, `stretch` ignores its shape.
+        fit: `crop` cuts the centre, `pad` keeps all of the picture and fills the border, `stretch`
+            ignores its shape.
         pad_color: The border's value, 0 to `value_range`.
         interpolation: `bilinear` or `bicubic`, both antialiased (Pillow's).
         mean: Subtracted from pixel / value_range, a number per channel.
@@ -107,7 +136,10 @@ class Preprocessing:
     def __post_init__(self) -> None:
         def allow(name: str, allowed: tuple[Any, ...]) -> None:
             if getattr(self, name) not in allowed:
-                raise ValueError(f"preprocessing: {name} is {getattr(self, name)!r}; allowed: {', '.join(map(str, allowed))}")
+                raise ValueError(
+                    f"preprocessing: {name} is {getattr(self, name)!r}; allowed:"
+                    f" {', '.join(map(str, allowed))}"
+                )
 
         allow("fit", FITS)
         allow("interpolation", tuple(RESAMPLING))
@@ -116,20 +148,37 @@ class Preprocessing:
         for name in ("size", "resize"):
             value = getattr(self, name)
             if len(value) != 2 or not all(isinstance(side, int) and side >= 1 for side in value):
-                raise ValueError(f"preprocessing: {name} is {value}; allowed: height and width, whole numbers from 1 on")
+                raise ValueError(
+                    f"preprocessing: {name} is {value}; allowed: height and width, whole numbers"
+                    " from 1 on"
+                )
         if self.fit == "crop" and (self.resize[0] < self.size[0] or self.resize[1] < self.size[1]):
-            raise ValueError(f"preprocessing: cannot crop {self.size} from {self.resize}; resize must be at least as large as size")
+            raise ValueError(
+                f"preprocessing: cannot crop {self.size} from {self.resize}; resize must be at"
+                " least as large as size"
+            )
         for name in ("mean", "std"):
             if len(getattr(self, name)) != self.channels:
-                raise ValueError(f"preprocessing: {name} has {len(getattr(self, name))} numbers for {self.channels} channels")
-        if not all(map(math.isfinite, self.mean)) or not all(0 < value < math.inf for value in self.std):
-            raise ValueError(f"preprocessing: mean {self.mean}, std {self.std}; allowed: finite numbers, std above 0")
+                raise ValueError(
+                    f"preprocessing: {name} has {len(getattr(self, name))} numbers for"
+                    f" {self.channels} channels"
+                )
+        if not all(map(math.isfinite, self.mean)) or not all(
+            0 < value < math.inf for value in self.std
+        ):
+            raise ValueError(
+                f"preprocessing: mean {self.mean}, std {self.std}; allowed: finite numbers, std"
+                " above 0"
+            )
         if not 0 <= self.pad_color <= self.value_range:
-            raise ValueError(f"preprocessing: pad_color is {self.pad_color}; allowed: 0 to {self.value_range}")
+            raise ValueError(
+                f"preprocessing: pad_color is {self.pad_color}; allowed: 0 to {self.value_range}"
+            )
 
     @classmethod
     def square(cls, size: int, crop: float = 1.0, **changes: Any) -> Preprocessing:
-        """Preprocessing to `size` x `size`; `crop` is the part of the scaled picture that is kept (0.875 = 224 of 256)."""
+        """Preprocessing to `size` x `size`; `crop` is the part of the scaled picture that is kept
+        (0.875 = 224 of 256)."""
         return cls(size=(size, size), resize=(int(size / crop), int(size / crop)), **changes)
 
     @classmethod
@@ -137,13 +186,20 @@ class Preprocessing:
         """The value again from `to_dict`, as it stands in the metadata of a file."""
         fields = [field.name for field in dataclasses.fields(cls)]
         if unknown := sorted(set(values) - set(fields)):
-            raise ValueError(f"preprocessing: unknown {', '.join(unknown)}; allowed: {', '.join(fields)}")
-        plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+            raise ValueError(
+                f"preprocessing: unknown {', '.join(unknown)}; allowed: {', '.join(fields)}"
+            )
+        plain: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
         return cls(**plain)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON and YAML."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(self).items()}
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in dataclasses.asdict(self).items()
+        }
 
     @property
     def dtype(self) -> np.dtype:
@@ -156,7 +212,8 @@ class Preprocessing:
         return (*self.size, self.channels)
 
     def axes(self, height: int, width: int) -> tuple[Axis, Axis]:
-        """The vertical and horizontal axis for a picture of this size, in whole numbers as torchvision computes them."""
+        """The vertical and horizontal axis for a picture of this size, in whole numbers as
+        torchvision computes them."""
         (out_h, out_w), (box_h, box_w) = self.size, self.resize
         if self.fit == "stretch":
             resized = (out_h, out_w)
@@ -165,27 +222,41 @@ class Preprocessing:
             resized = (box_h, width * box_h // height) if wide else (height * box_w // width, box_w)
         else:  # fit inside the input
             wide = width * out_h >= height * out_w
-            resized = (max(1, height * out_w // width), out_w) if wide else (out_h, max(1, width * out_h // height))
+            resized = (
+                (max(1, height * out_w // width), out_w)
+                if wide
+                else (out_h, max(1, width * out_h // height))
+            )
         return tuple(
             Axis(length, scaled, round((scaled - size) / 2), size)  # type: ignore[return-value]
             for length, scaled, size in zip((height, width), resized, self.size, strict=True)
         )
 
     def pixels(self, image: Image.Image) -> np.ndarray:
-        """The input before normalisation: (height, width, channels) in the stored type, from a picture of `open_image`."""
+        """The input before normalisation: (height, width, channels) in the stored type, from a
+        picture of `open_image`."""
         axes = vertical, horizontal = self.axes(image.height, image.width)
-        (top, bottom), (left, right) = [(max(0, -axis.offset), min(axis.size, axis.resized - axis.offset)) for axis in axes]
+        (top, bottom), (left, right) = [
+            (max(0, -axis.offset), min(axis.size, axis.resized - axis.offset)) for axis in axes
+        ]
         resampling = RESAMPLING[self.interpolation]
         if max(vertical.resized, horizontal.resized) <= 8 * max(self.size):
             scaled = image.resize((horizontal.resized, vertical.resized), resampling)
             y, x = top + vertical.offset, left + horizontal.offset
             part = scaled.crop((x, y, x + right - left, y + bottom - top))
-        else:  # a panorama: scale only what is seen (what lies half-way between two grey levels may be rounded the other way)
-            (y0, y1), (x0, x1) = vertical.to_image((top, bottom)), horizontal.to_image((left, right))
+        # a panorama: scale only what is seen (what lies half-way between two grey levels may be
+        # rounded the other way)
+        else:
+            (y0, y1), (x0, x1) = (
+                vertical.to_image((top, bottom)),
+                horizontal.to_image((left, right)),
+            )
             box = (x0, y0, min(x1, image.width), min(y1, image.height))
             part = image.resize((right - left, bottom - top), resampling, box=box)
         out = np.full(self.shape, self.pad_color, self.dtype)
-        out[top:bottom, left:right] = np.asarray(part).reshape(bottom - top, right - left, self.channels)
+        out[top:bottom, left:right] = np.asarray(part).reshape(
+            bottom - top, right - left, self.channels
+        )
         return out
 
     def normalise(self, pixels: np.ndarray) -> np.ndarray:
@@ -200,7 +271,10 @@ class Preprocessing:
 
 
 def open_image(
-    source: Path | str | bytes, channels: int = 3, value_range: int = 255, short_side: int | None = None
+    source: Path | str | bytes,
+    channels: int = 3,
+    value_range: int = 255,
+    short_side: int | None = None,
 ) -> tuple[Image.Image, list[str], tuple[int, int]]:
     """Decodes a picture: upright, first frame, in the mode asked for.
 
@@ -208,19 +282,24 @@ def open_image(
         source: A file, or its content.
         channels: 3 for RGB, 1 for grayscale. Transparency is laid on white.
         value_range: 255, or 65535 to keep 16-bit grayscale as it is.
-        short_side: JPEG files may be decoded at a half, quarter or eighth of their size (draft mode) as long as the
-            shorter side stays at least this long; None decodes them whole.
+        short_side: JPEG files may be decoded at a half, quarter or eighth of their size (draft
+            mode) as long as the shorter side stays at least this long; None decodes them whole.
 
     Returns:
-        The picture, what had to be done to it in words ("turned upright (EXIF)", ...), and its width and height in the file.
+        The picture, what had to be done to it in words ("turned upright (EXIF)", ...), and its
+        width and height in the file.
 
     Raises:
         BadImage: The file is missing, not a picture, broken or too large.
     """
     try:
         if not isinstance(source, bytes) and Path(source).exists() and not Path(source).is_file():
-            raise BadImage("a folder, a pipe or a device, not a file")  # opening a pipe may never end
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
+            raise BadImage(
+                "a folder, a pipe or a device, not a file"
+            )  # opening a pipe may never end
+        with Image.open(
+            io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS
+        ) as image:
             return _decode(image, channels, value_range, short_side)
     except BadImage:
         raise
@@ -235,11 +314,16 @@ def _decode(
 ) -> tuple[Image.Image, list[str], tuple[int, int]]:
     size = image.size
     if size[0] * size[1] > MAX_PIXELS:
-        raise BadImage(f"{size[0]} x {size[1]} pixels, more than the limit of {MAX_PIXELS:,}; scale it down first")
+        raise BadImage(
+            f"{size[0]} x {size[1]} pixels, more than the limit of {MAX_PIXELS:,}; scale it down"
+            " first"
+        )
     if image.format == "GIF":
         raise BadImage("GIF: not read as a photograph; convert it to PNG or JPEG")
     notes = ["several frames: the first is used"] if getattr(image, "n_frames", 1) > 1 else []
-    if image.getexif().get(0x0112) in range(2, 9):  # before `load`, which turns a TIFF and forgets it
+    if image.getexif().get(0x0112) in range(
+        2, 9
+    ):  # before `load`, which turns a TIFF and forgets it
         notes.append("turned upright (EXIF)")
     if short_side and isinstance(image, JpegImageFile):
         image.draft(None, (size[0] * short_side // min(size), size[1] * short_side // min(size)))
@@ -264,24 +348,31 @@ def to_mode(image: Image.Image, channels: int, value_range: int, notes: list[str
     return image
 
 
-def _from_deep(image: Image.Image, channels: int, value_range: int, notes: list[str]) -> Image.Image:
+def _from_deep(
+    image: Image.Image, channels: int, value_range: int, notes: list[str]
+) -> Image.Image:
     """More than 8 bits a pixel: 0..65535 is mapped to 0..255, unless 16 bits are to stay."""
     values = np.clip(np.nan_to_num(np.asarray(image, np.float64)), 0, 65535)
     if value_range == 65535:
         return Image.fromarray(values.astype(np.uint16))
     notes.append("16-bit values scaled to 8 bits")
-    return Image.fromarray(np.round(values / 257).astype(np.uint8)).convert("RGB" if channels == 3 else "L")
+    return Image.fromarray(np.round(values / 257).astype(np.uint8)).convert(
+        "RGB" if channels == 3 else "L"
+    )
 
 
 def _reason(error: Exception, source: Path | str | bytes) -> str:
-    """Why a picture cannot be read, without what differs from file to file: equal reasons are counted together."""
+    """Why a picture cannot be read, without what differs from file to file: equal reasons are
+    counted together."""
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if isinstance(error, PermissionError):
         return "no permission to read it"
     if isinstance(error, UnidentifiedImageError):
         empty = not (source if isinstance(source, bytes) else Path(source).stat().st_size)
-        return "empty file" if empty else f"not readable as a picture (none of {', '.join(FORMATS)})"
+        return (
+            "empty file" if empty else f"not readable as a picture (none of {', '.join(FORMATS)})"
+        )
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     if isinstance(error, Image.DecompressionBombError):
         return f"too large ({text.partition(',')[0]}); scale it down first"

@@ -1,4 +1,5 @@
-"""Trained weights: from a file, from torchvision or from timm's place on the Hugging Face hub, with what they were made for."""
+"""Trained weights: from a file, from torchvision or from timm's place on the Hugging Face hub, with
+what they were made for."""
 
 from __future__ import annotations
 
@@ -33,7 +34,16 @@ Say = Callable[[str], None]
 TORCHVISION_NAMES = {"vit_base_patch16_224": "vit_b_16"}  # where they differ from ours
 DAMAGED = (  # what the readers raise for files that were cut or altered, found by trying
     *(safetensors.SafetensorError, OSError, EOFError, RuntimeError, ValueError, struct.error),
-    *(AssertionError, AttributeError, LookupError, MemoryError, OverflowError, TypeError, zipfile.BadZipFile, zlib.error),
+    *(
+        AssertionError,
+        AttributeError,
+        LookupError,
+        MemoryError,
+        OverflowError,
+        TypeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ),
 )
 
 
@@ -57,7 +67,8 @@ class Weights:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The state dict of a `.safetensors`, `.npz` or `.pt`/`.pth` file; the last is read without executing any of it.
+    """The state dict of a `.safetensors`, `.npz` or `.pt`/`.pth` file; the last is read without
+    executing any of it.
 
     Raises:
         ValueError: No such file, or not a state dict.
@@ -74,16 +85,19 @@ def read_state(path: Path) -> dict[str, Tensor]:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError:
         raise ValueError(
-            f"{path}: not a state dict, or one with more in it than tensors; running code from a file is refused. "
-            "Save net.state_dict() and nothing else"
+            f"{path}: not a state dict, or one with more in it than tensors; running code from a"
+            " file is refused. Save net.state_dict() and nothing else"
         ) from None
     except DAMAGED as error:
         raise ValueError(
-            f"{path}: truncated, or not a state dict ({(str(error).splitlines() or [type(error).__name__])[0]})"
+            f"{path}: truncated, or not a state dict"
+            f" ({(str(error).splitlines() or [type(error).__name__])[0]})"
         ) from None
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
-    named = isinstance(state, Mapping) and all(isinstance(key, str) and isinstance(state[key], Tensor) for key in state)
+    named = isinstance(state, Mapping) and all(
+        isinstance(key, str) and isinstance(state[key], Tensor) for key in state
+    )
     if not named or not state:
         raise ValueError(f"{path}: not a state dict (names to tensors)")
     return {key: value for key, value in state.items() if path.suffix == ".npz" or "/" not in key}
@@ -94,7 +108,8 @@ def published_weights(choice: str, network: str | None, say: Say = lambda text: 
 
     Args:
         choice: The word.
-        network: Which network of ours they go into; None for one from elsewhere, whose keys stay as they are.
+        network: Which network of ours they go into; None for one from elsewhere, whose keys stay as
+            they are.
         say: Told what is downloaded.
 
     Raises:
@@ -111,7 +126,8 @@ def published_weights(choice: str, network: str | None, say: Say = lambda text: 
 
 @dataclass(frozen=True)
 class Published:
-    """What somebody published for weights: top-1 in percent on ImageNet's validation pictures (or Kinetics-400's clips).
+    """What somebody published for weights: top-1 in percent on ImageNet's validation pictures (or
+    Kinetics-400's clips).
 
     Args:
         weights: As `--weights` takes them.
@@ -125,29 +141,44 @@ class Published:
 
 
 def published_accuracy(network: str) -> list[Published]:
-    """What torchvision says of its own weights, and timm's table of results of those on the hub; the best first."""
+    """What torchvision says of its own weights, and timm's table of results of those on the hub;
+    the best first."""
     import torchvision
 
     found = []
     name = TORCHVISION_NAMES.get(network, network)
-    if any(name in torchvision.models.list_models(module=one) for one in (torchvision.models, torchvision.models.video)):
+    if any(
+        name in torchvision.models.list_models(module=one)
+        for one in (torchvision.models, torchvision.models.video)
+    ):
         for tag in torchvision.models.get_model_weights(name):
             values = next(iter(tag.meta["_metrics"].values()))
-            found.append(Published(f"torchvision:{tag.name}", tag.transforms().crop_size[0], float(values["acc@1"])))
+            found.append(
+                Published(
+                    f"torchvision:{tag.name}", tag.transforms().crop_size[0], float(values["acc@1"])
+                )
+            )
     for row in _timm_results():
         if row["network"] == network:
-            found.append(Published(f"timm:{network}.{row['tag']}", int(row["size"]), float(row["top1"])))
+            found.append(
+                Published(f"timm:{network}.{row['tag']}", int(row["size"]), float(row["top1"]))
+            )
     return sorted(found, key=lambda one: -one.top1)
 
 
 @cache
 def _timm_results() -> list[dict[str, str]]:
     lines = files("resnets").joinpath("published.tsv").read_text(encoding="utf-8").splitlines()
-    return list(csv.DictReader((line for line in lines if not line.startswith("#")), delimiter="\t"))
+    return list(
+        csv.DictReader((line for line in lines if not line.startswith("#")), delimiter="\t")
+    )
 
 
-def torchvision_weights(network: str, tag: str = "DEFAULT", say: Say = lambda text: None) -> Weights:
-    """ImageNet weights of a torchvision network: from its cache, else downloaded, which is said with address, size and digest.
+def torchvision_weights(
+    network: str, tag: str = "DEFAULT", say: Say = lambda text: None
+) -> Weights:
+    """ImageNet weights of a torchvision network: from its cache, else downloaded, which is said
+    with address, size and digest.
 
     Args:
         network: `resnet18`, ...
@@ -161,23 +192,34 @@ def torchvision_weights(network: str, tag: str = "DEFAULT", say: Say = lambda te
     import torchvision
 
     asked, network = network, TORCHVISION_NAMES.get(network, network)
-    if not any(network in torchvision.models.list_models(module=one) for one in (torchvision.models, torchvision.models.video)):
+    if not any(
+        network in torchvision.models.list_models(module=one)
+        for one in (torchvision.models, torchvision.models.video)
+    ):
         raise ValueError(f"torchvision has no weights for {network}")
     tags = torchvision.models.get_model_weights(network)
     if tag != "DEFAULT" and tag not in tags.__members__:
-        raise ValueError(f"torchvision has no weights {tag} for {network}: {nearest(tag, tags.__members__)}")
+        raise ValueError(
+            f"torchvision has no weights {tag} for {network}: {nearest(tag, tags.__members__)}"
+        )
     entry = tags[tag] if tag != "DEFAULT" else tags.DEFAULT
     preset = entry.transforms()
     size, resize = preset.crop_size[0], preset.resize_size  # one number, or height and width
     preprocessing = Preprocessing(
-        (size, size), (resize[0], resize[-1]),
-        mean=tuple(preset.mean), std=tuple(preset.std), interpolation=preset.interpolation.value,
-    )  # fmt: skip
+        (size, size),
+        (resize[0], resize[-1]),
+        mean=tuple(preset.mean),
+        std=tuple(preset.std),
+        interpolation=preset.interpolation.value,
+    )
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     target = folder / entry.url.rsplit("/", 1)[1]
     if not target.is_file():
         megabytes = entry.meta.get("_file_size", 0)
-        say(f"downloading {entry.url} ({megabytes:.0f} MB, licence BSD-3-Clause, see its model card for the data) to {target}")
+        say(
+            f"downloading {entry.url} ({megabytes:.0f} MB, licence BSD-3-Clause, see its model card"
+            f" for the data) to {target}"
+        )
         digest = download(entry.url, target)
         say(f"sha256 {digest}")
     try:
@@ -185,7 +227,9 @@ def torchvision_weights(network: str, tag: str = "DEFAULT", say: Say = lambda te
     except ValueError as error:
         raise Offline(f"{error}; remove it, and it is downloaded again") from None
     source = f"torchvision {network} {entry.name}"
-    return Weights(convert(state, asked), source, preprocessing, _class_names(entry.meta["categories"]), asked)
+    return Weights(
+        convert(state, asked), source, preprocessing, _class_names(entry.meta["categories"]), asked
+    )
 
 
 def _class_names(names: Sequence[str]) -> tuple[str, ...]:
@@ -194,7 +238,8 @@ def _class_names(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def hub_weights(tag: str, network: str | None, say: Say = lambda text: None) -> Weights:
-    """Weights of a timm network from the Hugging Face hub, safetensors first; its cache and its resumption are the hub's own.
+    """Weights of a timm network from the Hugging Face hub, safetensors first; its cache and its
+    resumption are the hub's own.
 
     Args:
         tag: `resnet50.a1_in1k`.
@@ -208,12 +253,27 @@ def hub_weights(tag: str, network: str | None, say: Say = lambda text: None) -> 
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
         from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+        from huggingface_hub.errors import (
+            EntryNotFoundError,
+            HfHubHTTPError,
+            HFValidationError,
+            RepositoryNotFoundError,
+        )
     except ModuleNotFoundError:
-        raise ValueError('weights from the hub need huggingface_hub; run: pip install "resnets[hub]"') from None
+        raise ValueError(
+            'weights from the hub need huggingface_hub; run: pip install "resnets[hub]"'
+        ) from None
     repository = f"timm/{tag}"
-    say(f"looking for {tag} in the cache of huggingface_hub, else at the hub (licence: see its model card)")
-    failures: Any = (*HfHubHTTPError.__bases__, OSError, RuntimeError, ValueError)  # of its HTTP client, the disk, its storage
+    say(
+        f"looking for {tag} in the cache of huggingface_hub, else at the hub (licence: see its"
+        " model card)"
+    )
+    failures: Any = (
+        *HfHubHTTPError.__bases__,
+        OSError,
+        RuntimeError,
+        ValueError,
+    )  # of its HTTP client, the disk, its storage
     try:
         described = Path(hf_hub_download(repository, "config.json"))
         try:
@@ -221,30 +281,43 @@ def hub_weights(tag: str, network: str | None, say: Say = lambda text: None) -> 
         except EntryNotFoundError:  # or nothing answers
             path = Path(hf_hub_download(repository, "pytorch_model.bin"))
     except (RepositoryNotFoundError, HFValidationError):
-        raise ValueError(f"the hub has no {repository}; look for the tags of {tag.partition('.')[0]} there") from None
+        raise ValueError(
+            f"the hub has no {repository}; look for the tags of {tag.partition('.')[0]} there"
+        ) from None
     except failures as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise Offline(
-            f"{reason}; bring https://huggingface.co/{repository}/resolve/main/model.safetensors by hand, to any place, "
-            "and name that file: --weights FILE"
+            f"{reason}; bring https://huggingface.co/{repository}/resolve/main/model.safetensors by"
+            " hand, to any place, and name that file: --weights FILE"
         ) from None
     try:
         config = json.loads(described.read_text(encoding="utf-8"))
     except ValueError:
-        raise Offline(f"{described.resolve()}: not JSON; remove it, and it is downloaded again") from None
-    announced = path.readlink().name if path.is_symlink() else ""  # the hub's cache names large files by their digest
+        raise Offline(
+            f"{described.resolve()}: not JSON; remove it, and it is downloaded again"
+        ) from None
+    announced = (
+        path.readlink().name if path.is_symlink() else ""
+    )  # the hub's cache names large files by their digest
     digest = sha256(path)
     if re.fullmatch("[0-9a-f]{64}", announced) and announced != digest:
         raise Offline(
-            f"{path.resolve()}: its sha256 is {digest}, the hub announced {announced}; remove it, and it is downloaded again"
+            f"{path.resolve()}: its sha256 is {digest}, the hub announced {announced}; remove it,"
+            " and it is downloaded again"
         )
     say(f"sha256 {digest}")
     state = read_state(path)
     count, labels = config.get("num_classes"), config.get("label_names") or ()
-    classes = _class_names(labels or [""] * count) if count and count in (1000, len(labels)) else None
+    classes = (
+        _class_names(labels or [""] * count) if count and count in (1000, len(labels)) else None
+    )
     preprocessing = _timm_preprocessing(config.get("pretrained_cfg", config))
     return Weights(
-        state if network is None else convert(state, network), f"timm {tag}", preprocessing, classes, tag.partition(".")[0]
+        state if network is None else convert(state, network),
+        f"timm {tag}",
+        preprocessing,
+        classes,
+        tag.partition(".")[0],
     )
 
 
@@ -255,6 +328,9 @@ def _timm_preprocessing(config: dict[str, Any]) -> Preprocessing:
     side = size[-1]
     resize = int(side / crop)
     return Preprocessing(
-        (side, side), (resize, resize), mean=tuple(config.get("mean", IMAGENET_MEAN)), std=tuple(config.get("std", IMAGENET_STD)),
+        (side, side),
+        (resize, resize),
+        mean=tuple(config.get("mean", IMAGENET_MEAN)),
+        std=tuple(config.get("std", IMAGENET_STD)),
         interpolation=config.get("interpolation", "bicubic"),
-    )  # fmt: skip
+    )

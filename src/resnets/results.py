@@ -1,4 +1,5 @@
-"""The words every room speaks: what a network says of a picture. NumPy only; shapes are checked on construction."""
+"""The words every room speaks: what a network says of a picture. NumPy only; shapes are checked on
+construction."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ class Prediction:
         classes: Names of the classes, in the order of the outputs.
         probabilities: (classes,) float32, sums to 1. None for a file that could not be read.
         embedding: (features,) float32, the pooled features; None where the file gives none.
-        heat: (classes, h, w) float32, class activation maps: where in the input each class was seen.
+        heat: (classes, h, w) float32, class activation maps: where in the input each class was
+            seen.
         error: Why there is no answer.
         notes: What was done to read the picture ("turned upright (EXIF)").
     """
@@ -34,9 +36,15 @@ class Prediction:
         if (self.probabilities is None) == (self.error is None):
             raise ValueError(f"{self.file}: a prediction has either probabilities or an error")
         if self.probabilities is not None and self.probabilities.shape != (len(self.classes),):
-            raise ValueError(f"{self.file}: probabilities of shape {self.probabilities.shape} for {len(self.classes)} classes")
+            raise ValueError(
+                f"{self.file}: probabilities of shape {self.probabilities.shape} for"
+                f" {len(self.classes)} classes"
+            )
         if self.heat is not None and (self.heat.ndim != 3 or len(self.heat) != len(self.classes)):
-            raise ValueError(f"{self.file}: heat of shape {self.heat.shape}; ({len(self.classes)}, h, w) was expected")
+            raise ValueError(
+                f"{self.file}: heat of shape {self.heat.shape}; ({len(self.classes)}, h, w) was"
+                " expected"
+            )
 
     @property
     def index(self) -> int | None:

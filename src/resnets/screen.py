@@ -1,4 +1,5 @@
-"""What people see while something runs: lines, tables and a progress bar on stderr. stdout is left to results."""
+"""What people see while something runs: lines, tables and a progress bar on stderr. stdout is left
+to results."""
 
 from __future__ import annotations
 
@@ -50,14 +51,20 @@ class Screen:
             text = Text(f"{name:<{width}}  ", style="dim").append(value, style="default not dim")
             self.console.print(text.append(f"  ({remark})" if remark else ""))
 
-    def table(self, header: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> None:
+    def table(
+        self, header: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()
+    ) -> None:
         """A plain table; columns whose place is in `right` are aligned to the right."""
         if self.quiet:
             return
         table = Table(box=None, show_header=bool(header), header_style="dim", padding=(0, 2, 0, 0))
         rows = [list(map(str, row)) for row in rows]
         for place in range(max(map(len, [header, *rows]), default=0)):
-            table.add_column(header[place] if header else "", justify="right" if place in right else "left", overflow="fold")
+            table.add_column(
+                header[place] if header else "",
+                justify="right" if place in right else "left",
+                overflow="fold",
+            )
         for row in rows:
             table.add_row(*map(Text, row))
         self.console.print(table)
@@ -73,6 +80,9 @@ class Screen:
             TextColumn("{task.fields[remark]}"),
         )
         with Progress(
-            *columns, console=self.console, transient=True, disable=self.quiet or not self.console.is_terminal
+            *columns,
+            console=self.console,
+            transient=True,
+            disable=self.quiet or not self.console.is_terminal,
         ) as progress:
             yield Bar(progress, progress.add_task(title, total=total, remark=""))

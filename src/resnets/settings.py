@@ -1,4 +1,5 @@
-"""Settings as frozen dataclasses: to and from words and YAML. An unknown key is an error that names the nearest one."""
+"""Settings as frozen dataclasses: to and from words and YAML. An unknown key is an error that names
+the nearest one."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 
 def change(setting: T, changes: Mapping[str, Any]) -> T:
-    """A copy of a settings dataclass with some fields changed; text is converted to each field's type.
+    """A copy of a settings dataclass with some fields changed; text is converted to each field's
+    type.
 
     Raises:
         ValueError: A key that is no field, or a value that its field cannot take.
@@ -33,19 +35,41 @@ def change(setting: T, changes: Mapping[str, Any]) -> T:
     for key in changes:
         if key not in kinds:
             raise ValueError(f"unknown setting {key!r}: {nearest(key, kinds)}")
-    return dataclasses.replace(setting, **{key: convert(key, value, kinds[key]) for key, value in changes.items()})  # type: ignore[type-var]
+    return dataclasses.replace(
+        setting, **{key: convert(key, value, kinds[key]) for key, value in changes.items()}
+    )  # type: ignore[type-var]
 
 
 def convert(key: str, value: Any, kind: Any) -> Any:
-    """One value to the type of its field: int, float, bool, str, tuples of them (as 3-4-6-3), or one of these or None."""
+    """One value to the type of its field: int, float, bool, str, tuples of them (as 3-4-6-3), or
+    one of these or None."""
     if typing.get_origin(kind) in (types.UnionType, typing.Union):
         inner = [option for option in typing.get_args(kind) if option is not type(None)]
-        return None if value is None or (value == "none" and str not in inner) else convert(key, value, inner[0])
+        return (
+            None
+            if value is None or (value == "none" and str not in inner)
+            else convert(key, value, inner[0])
+        )
     if typing.get_origin(kind) is tuple:
-        items = value.split("-") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
+        items = (
+            value.split("-")
+            if isinstance(value, str)
+            else value
+            if isinstance(value, list | tuple)
+            else [value]
+        )
         return tuple(convert(key, item, typing.get_args(kind)[0]) for item in items)
     if kind is bool:
-        words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+        words = {
+            "true": True,
+            "yes": True,
+            "on": True,
+            "1": True,
+            "false": False,
+            "no": False,
+            "off": False,
+            "0": False,
+        }
         if str(value).lower() in words:
             return words[str(value).lower()]
     elif kind is not str and isinstance(value, bool):
@@ -60,7 +84,8 @@ def convert(key: str, value: Any, kind: Any) -> Any:
 
 
 def words(setting: Any, base: Any) -> str:
-    """What differs from `base`, as `key=value key=value` in the order of the fields; `change` reads it back."""
+    """What differs from `base`, as `key=value key=value` in the order of the fields; `change` reads
+    it back."""
     pairs = ((field.name, getattr(setting, field.name)) for field in dataclasses.fields(setting))
     return " ".join(f"{key}={word(value)}" for key, value in pairs if value != getattr(base, key))
 
@@ -83,7 +108,9 @@ def parse_words(text: str) -> tuple[str, dict[str, str]]:
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key or not value:
-            raise ValueError(f"{pair!r} in {text!r}: a name is followed by changes of the form key=value")
+            raise ValueError(
+                f"{pair!r} in {text!r}: a name is followed by changes of the form key=value"
+            )
         if key in changes:
             raise ValueError(f"{key} is given twice in {text!r}")
         changes[key] = value
@@ -93,7 +120,9 @@ def parse_words(text: str) -> tuple[str, dict[str, str]]:
 def to_dict(setting: Any) -> dict[str, Any]:
     """The fields as plain values for JSON and YAML."""
     values = {field.name: getattr(setting, field.name) for field in dataclasses.fields(setting)}
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+    return {
+        key: list(value) if isinstance(value, tuple) else value for key, value in values.items()
+    }
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

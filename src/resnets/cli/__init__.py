@@ -1,4 +1,5 @@
-"""The command line: one file a verb. What a verb needs is imported when it runs, so that `--help` answers at once."""
+"""The command line: one file a verb. What a verb needs is imported when it runs, so that `--help`
+answers at once."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ STARTED = time.monotonic()
 
 
 def main() -> None:
-    """Runs `resnets`. Exit codes: 0 done, 1 a refusal (a proof that failed, a full disk), 2 a mistake of the user's."""
+    """Runs `resnets`. Exit codes: 0 done, 1 a refusal (a proof that failed, a full disk), 2 a
+    mistake of the user's."""
     from resnets.cli.app import app, complain
 
     try:

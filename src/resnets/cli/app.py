@@ -15,7 +15,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="A folder of photos in, one proven file out: the residual network, end to end.",
 )
-for verb in (train.train, val.val, predict.predict, check.check, export.export, show.show, demo.demo):
+for verb in (
+    train.train,
+    val.val,
+    predict.predict,
+    check.check,
+    export.export,
+    show.show,
+    demo.demo,
+):
     app.command()(verb)
 
 
@@ -28,15 +36,27 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback()
-def _program(version: bool = typer.Option(False, "--version", help="Print the version.", callback=_print_version)) -> None:
+def _program(
+    version: bool = typer.Option(
+        False, "--version", help="Print the version.", callback=_print_version
+    ),
+) -> None:
     pass
 
 
 def complain(error: Exception) -> int:
-    """Says what went wrong in one message, and gives the exit code; an error that is a defect of ours is raised again."""
+    """Says what went wrong in one message, and gives the exit code; an error that is a defect of
+    ours is raised again."""
     if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("resnets"):
-        return _say(f"{error.name} is not installed; training and exporting need: pip install 'resnets[train]'", 2)
-    if isinstance(error, ValueError) and type(error).__module__.partition(".")[0] in ("builtins", "resnets"):
+        return _say(
+            f"{error.name} is not installed; training and exporting need: pip install"
+            " 'resnets[train]'",
+            2,
+        )
+    if isinstance(error, ValueError) and type(error).__module__.partition(".")[0] in (
+        "builtins",
+        "resnets",
+    ):
         return _say(str(error), 2)
     if type(error).__name__ == "ProofFailed":  # by name: export needs torch, which may not be there
         return _say(str(error), 1)

@@ -11,8 +11,12 @@ from resnets.cli.output import print_json
 
 def check(
     data: Annotated[str, Argument(help="What you would train on.")],
-    json: Annotated[bool, Option("--json", help="One JSON object as the last line of stdout.")] = False,
-    workers: Annotated[int | None, Option("--workers", "-j", min=1, help="Threads that decode.")] = None,
+    json: Annotated[
+        bool, Option("--json", help="One JSON object as the last line of stdout.")
+    ] = False,
+    workers: Annotated[
+        int | None, Option("--workers", "-j", min=1, help="Threads that decode.")
+    ] = None,
 ) -> None:
     """Look for broken files, duplicates, leaks between parts, and odd classes."""
     from resnets.data.check import check_pictures
@@ -24,16 +28,23 @@ def check(
     with screen.progress("checking", len(found.samples)) as bar:
         result = check_pictures(found, bar.update, workers)
     values = result.to_dict()
-    screen.say(f"{data}: {found.layout}, {values['pictures']:,} files, {values['unusable']} unusable")
+    screen.say(
+        f"{data}: {found.layout}, {values['pictures']:,} files, {values['unusable']} unusable"
+    )
     counts = found.counts()
     classes = sorted({label for counter in counts.values() for label in counter})
     rows = [(label, *(str(counts[part][label]) for part in counts)) for label in classes]
     screen.table(("class", *counts), rows[:40], right=range(1, 1 + len(counts)))
     if len(rows) > 40:
         screen.say(f"and {len(rows) - 40} more classes (--json has all)")
-    screen.say("width x height: " + ", ".join(f"{name} {size[0]} x {size[1]}" for name, size in values["size"].items()))
+    screen.say(
+        "width x height: "
+        + ", ".join(f"{name} {size[0]} x {size[1]}" for name, size in values["size"].items())
+    )
     for finding in result.findings:
-        (screen.say if finding.severity == "note" else screen.warn)(f"{finding.severity}: {finding.text}")
+        (screen.say if finding.severity == "note" else screen.warn)(
+            f"{finding.severity}: {finding.text}"
+        )
         for file in finding.files[:5] if " alike" in finding.text else ():
             screen.say(f"    {file}")
     if not result.findings:

@@ -15,14 +15,24 @@ if TYPE_CHECKING:
 
 
 def predict(
-    model: Annotated[str, Argument(help="NAME.onnx (needs no torch), a run folder, a model file, or timm:NAME.TAG.")],
+    model: Annotated[
+        str,
+        Argument(help="NAME.onnx (needs no torch), a run folder, a model file, or timm:NAME.TAG."),
+    ],
     inputs: Annotated[list[Path], Argument(help="Pictures and folders.")],
-    output: Annotated[Path | None, Option("--output", "-o", help="FILE.csv, .jsonl or .parquet; goes on where it stopped.")] = None,
+    output: Annotated[
+        Path | None,
+        Option("--output", "-o", help="FILE.csv, .jsonl or .parquet; goes on where it stopped."),
+    ] = None,
     probabilities: Annotated[bool, Option("--probs", help="A column for every class.")] = False,
-    heat: Annotated[Path | None, Option(help="Folder for class activation maps as pictures.")] = None,
+    heat: Annotated[
+        Path | None, Option(help="Folder for class activation maps as pictures.")
+    ] = None,
     engine: Annotated[str, Option(help="onnxruntime | openvino")] = "onnxruntime",
     threads: Annotated[int, Option(help="0: all cores.")] = 0,
-    network: Annotated[str | None, Option("--model", "-m", help="The network of a bare state dict, or timm:NAME.")] = None,
+    network: Annotated[
+        str | None, Option("--model", "-m", help="The network of a bare state dict, or timm:NAME.")
+    ] = None,
     classes: Annotated[str | None, Option(help="Its classes: FILE, or imagenet.")] = None,
     quiet: Annotated[bool, Option("--quiet", "-q")] = False,
 ) -> None:
@@ -47,7 +57,9 @@ def predict(
         screen.say(f"{written:,} rows written to {output}")
 
 
-def _open(model: str, engine: str, threads: int, network: str | None, classes: str | None, screen: Screen) -> Predictor:
+def _open(
+    model: str, engine: str, threads: int, network: str | None, classes: str | None, screen: Screen
+) -> Predictor:
     from resnets.runtime import Predictor, load
 
     path = Path(model)

@@ -13,14 +13,29 @@ from resnets.cli.output import print_json
 def show(
     networks: Annotated[
         list[str] | None,
-        Argument(metavar="[NETWORK]...", help="'se*' lists; resnet50 attention=eca shows one; two are compared."),
+        Argument(
+            metavar="[NETWORK]...",
+            help="'se*' lists; resnet50 attention=eca shows one; two are compared.",
+        ),
     ] = None,
-    size: Annotated[int | None, Option("--size", min=1, help="Side of the input in pixels; by default the network's own.")] = None,
-    sort: Annotated[str | None, Option(help="Of a list: name | parameters | macs | top1; by default as the rows stand.")] = None,
-    batch: Annotated[int, Option("--batch", "-b", min=1, help="Pictures in a training step, for its memory.")] = 32,
-    layers: Annotated[bool, Option("--layers", help="Every single layer instead of the stages.")] = False,
+    size: Annotated[
+        int | None,
+        Option("--size", min=1, help="Side of the input in pixels; by default the network's own."),
+    ] = None,
+    sort: Annotated[
+        str | None,
+        Option(help="Of a list: name | parameters | macs | top1; by default as the rows stand."),
+    ] = None,
+    batch: Annotated[
+        int, Option("--batch", "-b", min=1, help="Pictures in a training step, for its memory.")
+    ] = 32,
+    layers: Annotated[
+        bool, Option("--layers", help="Every single layer instead of the stages.")
+    ] = False,
     svg: Annotated[Path | None, Option(help="Draw the network into this file.")] = None,
-    json: Annotated[bool, Option("--json", help="One JSON object as the last line of stdout.")] = False,
+    json: Annotated[
+        bool, Option("--json", help="One JSON object as the last line of stdout.")
+    ] = False,
 ) -> None:
     """List networks, show one as table 1 of the paper does, or say what two differ in."""
     from resnets.models import Network

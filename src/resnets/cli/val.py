@@ -15,14 +15,31 @@ if TYPE_CHECKING:
 
 
 def val(
-    model: Annotated[str, Argument(help="NAME.onnx (needs no torch), a run folder, a model file, a state dict, timm:NAME.TAG.")],
-    data: Annotated[str | None, Argument(help="What to measure on; a run knows its own, NAME.onnx proves itself without.")] = None,
-    split: Annotated[str | None, Option(help="train | val | test; by default test, else val.")] = None,
+    model: Annotated[
+        str,
+        Argument(
+            help=(
+                "NAME.onnx (needs no torch), a run folder, a model file, a state dict,"
+                " timm:NAME.TAG."
+            )
+        ),
+    ],
+    data: Annotated[
+        str | None,
+        Argument(help="What to measure on; a run knows its own, NAME.onnx proves itself without."),
+    ] = None,
+    split: Annotated[
+        str | None, Option(help="train | val | test; by default test, else val.")
+    ] = None,
     report: Annotated[Path | None, Option(help="Write report.html there.")] = None,
     engine: Annotated[str, Option(help="For NAME.onnx: onnxruntime | openvino")] = "onnxruntime",
-    network: Annotated[str | None, Option("--model", "-m", help="The network of a bare state dict, or timm:NAME.")] = None,
+    network: Annotated[
+        str | None, Option("--model", "-m", help="The network of a bare state dict, or timm:NAME.")
+    ] = None,
     classes: Annotated[str | None, Option(help="Its classes: FILE, or imagenet.")] = None,
-    json: Annotated[bool, Option("--json", help="One JSON object as the last line of stdout.")] = False,
+    json: Annotated[
+        bool, Option("--json", help="One JSON object as the last line of stdout.")
+    ] = False,
 ) -> None:
     """Measure a model with error bars; for NAME.onnx, repeat the proof on the images inside it."""
     from resnets.screen import Screen
@@ -41,7 +58,9 @@ def val(
         from resnets.run.measure import measure_and_report
         from resnets.run.opening import open_model
 
-        metrics = measure_and_report(open_model(model, network, classes, screen), path, data, split, report, screen)
+        metrics = measure_and_report(
+            open_model(model, network, classes, screen), path, data, split, report, screen
+        )
     if metrics is not None:
         _show(metrics, screen)
         values["metrics"] = metrics.to_dict()
@@ -57,8 +76,13 @@ def _prove(path: Path, engine: str, screen: Screen) -> dict[str, Any]:
     from resnets.runtime.proof import prove
 
     proof = prove(load(path, engine), read_onnx(path))
-    words = f"{proof.images} golden images in {proof.engine}: differ by up to {proof.difference:.2g} (allowed {proof.limit})"
-    (screen.say if proof.ok else screen.warn)(f"{path}: {'proven' if proof.ok else 'NOT PROVEN'}, {words}")
+    words = (
+        f"{proof.images} golden images in {proof.engine}: differ by up to {proof.difference:.2g}"
+        f" (allowed {proof.limit})"
+    )
+    (screen.say if proof.ok else screen.warn)(
+        f"{path}: {'proven' if proof.ok else 'NOT PROVEN'}, {words}"
+    )
     if not proof.ok:
         raise Exit(1)
     return {"proof": {**vars(proof), "ok": proof.ok}}
@@ -74,5 +98,6 @@ def _show(metrics: Metrics, screen: Screen) -> None:
     screen.table((), rows)
     if len(metrics.classes) <= 30:
         screen.table(
-            ("class", "recall", "precision"), [(c.name, str(c.recall or "-"), str(c.precision or "-")) for c in metrics.per_class]
+            ("class", "recall", "precision"),
+            [(c.name, str(c.recall or "-"), str(c.precision or "-")) for c in metrics.per_class],
         )

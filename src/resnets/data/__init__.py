@@ -1,1 +1,2 @@
-"""Pictures and labels: where they come from, what is wrong with them, how they are split, read and varied."""
+"""Pictures and labels: where they come from, what is wrong with them, how they are split, read and
+varied."""

@@ -1,4 +1,5 @@
-"""torchvision's data sets by name, as folders of PNG files in the user's cache. Naming one is asking for the download."""
+"""torchvision's data sets by name, as folders of PNG files in the user's cache. Naming one is
+asking for the download."""
 
 from __future__ import annotations
 
@@ -15,15 +16,24 @@ TORCHVISION_SETS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     "cifar100": ("CIFAR100", {"train": {"train": True}, "test": {"train": False}}),
     "mnist": ("MNIST", {"train": {"train": True}, "test": {"train": False}}),
     "fashion-mnist": ("FashionMNIST", {"train": {"train": True}, "test": {"train": False}}),
-    "flowers102": ("Flowers102", {"train": {"split": "train"}, "val": {"split": "val"}, "test": {"split": "test"}}),
+    "flowers102": (
+        "Flowers102",
+        {"train": {"split": "train"}, "val": {"split": "val"}, "test": {"split": "test"}},
+    ),
     "oxford-pets": ("OxfordIIITPet", {"train": {"split": "trainval"}, "test": {"split": "test"}}),
-    "dtd": ("DTD", {"train": {"split": "train"}, "val": {"split": "val"}, "test": {"split": "test"}}),
+    "dtd": (
+        "DTD",
+        {"train": {"split": "train"}, "val": {"split": "val"}, "test": {"split": "test"}},
+    ),
 }
 
 
 def cache_folder() -> Path:
     """Where downloads are kept: $RESNETS_CACHE, or `resnets` in the user's cache folder."""
-    return Path(os.environ.get("RESNETS_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "resnets")
+    return Path(
+        os.environ.get("RESNETS_CACHE")
+        or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "resnets"
+    )
 
 
 def torchvision_folder(name: str) -> Path:
@@ -35,7 +45,9 @@ def torchvision_folder(name: str) -> Path:
     folder = cache_folder() / "data" / name
     if folder.is_dir():
         return folder
-    from torchvision import datasets  # part of the training install; not needed where the folder is there already
+    from torchvision import (
+        datasets,
+    )  # part of the training install; not needed where the folder is there already
 
     class_name, parts = TORCHVISION_SETS[name]
     partial = folder.with_name(f"{name}.partial")
@@ -50,8 +62,15 @@ def torchvision_folder(name: str) -> Path:
                 target.mkdir(parents=True, exist_ok=True)
                 image.save(target / f"{index:06d}.png")
         (partial / "data").rename(folder)
-    except (OSError, RuntimeError, HTTPException) as error:  # URLError is an OSError; RuntimeError: a wrong checksum
-        raise ValueError(f"{name} could not be downloaded ({error}); put its pictures as PART/CLASS/*.png into {folder}") from None
+    except (
+        OSError,
+        RuntimeError,
+        HTTPException,
+    ) as error:  # URLError is an OSError; RuntimeError: a wrong checksum
+        raise ValueError(
+            f"{name} could not be downloaded ({error}); put its pictures as PART/CLASS/*.png into"
+            f" {folder}"
+        ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder

@@ -1,9 +1,10 @@
 """Pictures that are the same, or nearly: found without comparing every pair.
 
-A picture is reduced to 9 x 8 grey levels; whether each is brighter than its left neighbour gives 64 bits (a difference hash).
-Re-encoding, scaling and small edits flip few of them. The hashes are sorted eight times, each time from another byte on, and only
-neighbours in an order are compared: two hashes that differ in at most 3 bits share two bytes in a row, so they meet in one of the
-orders (unless many share them). A small thumbnail then confirms the pair. Time grows as N log N.
+A picture is reduced to 9 x 8 grey levels; whether each is brighter than its left neighbour gives 64
+bits (a difference hash). Re-encoding, scaling and small edits flip few of them. The hashes are
+sorted eight times, each time from another byte on, and only neighbours in an order are compared:
+two hashes that differ in at most 3 bits share two bytes in a row, so they meet in one of the orders
+(unless many share them). A small thumbnail then confirms the pair. Time grows as N log N.
 """
 
 from __future__ import annotations
@@ -17,13 +18,16 @@ from PIL import Image
 THUMBNAIL = (18, 16)  # width, height: 2 x 2 of these make one of the 9 x 8 levels
 MAX_BITS = 8
 MAX_LEVELS = 6.0  # mean difference of the thumbnails, grey levels; JPEG at quality 50 stays below 4
-MIN_CONTRAST = 8.0  # standard deviation below which a picture is too flat to be told from another by its shape
+MIN_CONTRAST = (
+    8.0  # standard deviation below which a picture is too flat to be told from another by its shape
+)
 WINDOW = 16  # neighbours looked at in each of the eight orders
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two pictures, by their places in the list given, and how they are alike: `exact`, `near` or `mirrored`."""
+    """Two pictures, by their places in the list given, and how they are alike: `exact`, `near` or
+    `mirrored`."""
 
     first: int
     second: int
@@ -45,7 +49,8 @@ def find_pairs(digests: Sequence[bytes], thumbnails: np.ndarray) -> list[Pair]:
         thumbnails: (N, 16, 18) uint8 of `thumbnail`.
 
     Returns:
-        Pairs sorted by place. A picture that equals several others is paired with the first of them only.
+        Pairs sorted by place. A picture that equals several others is paired with the first of them
+        only.
     """
     pairs: dict[tuple[int, int], str] = {}
     first_of: dict[bytes, int] = {}
@@ -57,7 +62,9 @@ def find_pairs(digests: Sequence[bytes], thumbnails: np.ndarray) -> list[Pair]:
     unique = unique[thumbnails[unique].std((1, 2)) >= MIN_CONTRAST]
     both = np.concatenate([thumbnails[unique], thumbnails[unique][:, :, ::-1]])
     for a, b in _similar(both):
-        if a < len(unique) and a != b - len(unique):  # not two mirror images, and not a picture with its own
+        if a < len(unique) and a != b - len(
+            unique
+        ):  # not two mirror images, and not a picture with its own
             first, second = sorted((int(unique[a]), int(unique[b % len(unique)])))
             kind = "near" if b < len(unique) else "mirrored"
             if pairs.get((first, second)) != "near":
@@ -82,6 +89,10 @@ def _similar(thumbnails: np.ndarray) -> Iterator[tuple[int, int]]:
             a, b = order[:-step], order[step:]
             near = np.flatnonzero(np.bitwise_count(hashes[a] ^ hashes[b]) <= MAX_BITS)
             levels = thumbnails[a[near]].astype(np.float32) - thumbnails[b[near]]
-            levels -= levels.mean((1, 2), keepdims=True)  # brighter or darker as a whole is still the same picture
+            levels -= levels.mean(
+                (1, 2), keepdims=True
+            )  # brighter or darker as a whole is still the same picture
             near = near[np.abs(levels).mean((1, 2)) <= MAX_LEVELS]
-            yield from zip(np.minimum(a, b)[near].tolist(), np.maximum(a, b)[near].tolist(), strict=True)
+            yield from zip(
+                np.minimum(a, b)[near].tolist(), np.maximum(a, b)[near].tolist(), strict=True
+            )

@@ -1,7 +1,8 @@
 """Pictures in memory, and batches in steps.
 
-Training pictures are decoded once and kept as uint8, up to a budget; those beyond it are decoded again, at reduced scale, by
-threads that work ahead of the network. Decoding releases Python's lock, so threads do what processes would, without copying.
+Training pictures are decoded once and kept as uint8, up to a budget; those beyond it are decoded
+again, at reduced scale, by threads that work ahead of the network. Decoding releases Python's lock,
+so threads do what processes would, without copying.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class Pictures:
     Args:
         samples: Where they lie.
         preprocessing: Of the network.
-        short_side: What is kept: the whole picture, scaled down to this shorter side; None: the prepared input.
+        short_side: What is kept: the whole picture, scaled down to this shorter side; None: the
+            prepared input.
         budget: Bytes that may be kept.
         workers: Threads that decode; by default one a core.
     """
@@ -77,7 +79,11 @@ class Pictures:
             BadImage: The file has become unreadable since it was checked.
         """
         kept = self._kept.get(place)
-        return self.reduce(self.preprocessing.open(self.samples[place].path, self.short_side)) if kept is None else kept
+        return (
+            self.reduce(self.preprocessing.open(self.samples[place].path, self.short_side))
+            if kept is None
+            else kept
+        )
 
     def fill(self) -> Iterator[int]:
         """Reads pictures into memory until the budget is used; yields the number read so far."""
@@ -121,13 +127,26 @@ class TrainingBatches:
     Args:
         pictures: The training pictures.
         labels: (N,) class of each.
-        batch_size: Pictures a step; what does not fill a batch at the end of an epoch waits for another epoch.
+        batch_size: Pictures a step; what does not fill a batch at the end of an epoch waits for
+            another epoch.
         augmentation: How they are varied.
         seed: Fixes order and draws.
     """
 
-    def __init__(self, pictures: Pictures, labels: np.ndarray, batch_size: int, augmentation: Augmentation, seed: int) -> None:
-        self.pictures, self.labels, self.augmentation, self.seed = pictures, labels, augmentation, seed
+    def __init__(
+        self,
+        pictures: Pictures,
+        labels: np.ndarray,
+        batch_size: int,
+        augmentation: Augmentation,
+        seed: int,
+    ) -> None:
+        self.pictures, self.labels, self.augmentation, self.seed = (
+            pictures,
+            labels,
+            augmentation,
+            seed,
+        )
         self.batch_size = min(batch_size, len(pictures))
         self.steps_per_epoch = len(pictures) // self.batch_size
 
@@ -145,10 +164,14 @@ class TrainingBatches:
         while True:
             while len(waiting) <= AHEAD:
                 places = self.places(step)
-                waiting.append((step, places, list(self.pictures.prefetch(iter(places.tolist()), ahead=0))))
+                waiting.append(
+                    (step, places, list(self.pictures.prefetch(iter(places.tolist()), ahead=0)))
+                )
                 step += 1
             now, places, futures = waiting.pop(0)
             draws = uniform(self.seed, now // self.steps_per_epoch, places, 6)
-            images = augment([future.result() for future in futures], self.augmentation, preprocessing, draws)
+            images = augment(
+                [future.result() for future in futures], self.augmentation, preprocessing, draws
+            )
             images = normalise(images.to(device, non_blocking=True), preprocessing)
             yield Batch(images, torch.from_numpy(self.labels[places]).to(device))

@@ -1,4 +1,5 @@
-"""Where pictures and labels come from: folders, tables, torchvision's data sets. Nothing is copied or moved.
+"""Where pictures and labels come from: folders, tables, torchvision's data sets. Nothing is copied
+or moved.
 
 To add a layout: one function from a place to `Found`, and one line in `find_data`.
 """
@@ -37,7 +38,8 @@ class Sample:
         name: The file relative to the data, with forward slashes: how people and tables call it.
         label: Name of its class.
         split: `train`, `val` or `test`; empty until it is decided.
-        group: Pictures of one group (a patient, a microscope image) stay on one side of a split; empty: a group of its own.
+        group: Pictures of one group (a patient, a microscope image) stay on one side of a split;
+            empty: a group of its own.
     """
 
     path: Path
@@ -58,7 +60,9 @@ class Found:
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, from training data alone where the parts are known, sorted."""
-        training = [sample for sample in self.samples if sample.split in ("", "train")] or self.samples
+        training = [
+            sample for sample in self.samples if sample.split in ("", "train")
+        ] or self.samples
         return tuple(sorted({sample.label for sample in training}))
 
     def counts(self) -> dict[str, Counter[str]]:
@@ -73,9 +77,10 @@ def find_data(source: str | Path) -> Found:
     """Looks at a place and says what is there.
 
     Args:
-        source: A folder of class folders, a folder of `train`, `val`, `test` with class folders in each, a CSV or TSV file with
-            columns file_name, label and perhaps split and group (or a folder with one called labels.csv), or the name of a
-            torchvision data set such as `cifar10`, which is then downloaded.
+        source: A folder of class folders, a folder of `train`, `val`, `test` with class folders in
+            each, a CSV or TSV file with columns file_name, label and perhaps split and group (or a
+            folder with one called labels.csv), or the name of a torchvision data set such as
+            `cifar10`, which is then downloaded.
 
     Raises:
         ValueError: Nothing usable is there; the message says what was looked for.
@@ -89,12 +94,18 @@ def find_data(source: str | Path) -> Found:
     if path.is_file():
         if path.suffix.lower() in (".csv", ".tsv"):
             return _read_table(path)
-        raise ValueError(f"{path} is a file; data are a folder of class folders, or a .csv or .tsv with file_name and label")
+        raise ValueError(
+            f"{path} is a file; data are a folder of class folders, or a .csv or .tsv with"
+            " file_name and label"
+        )
     if str(source).lower() in TORCHVISION_SETS:
         return _read_folder(torchvision_folder(str(source).lower()))
     if os.sep in str(source) or "." in str(source):
         raise ValueError(f"no such folder or file: {source}")
-    raise ValueError(f"no such folder, and no data set of that name: {source}; {nearest(str(source), TORCHVISION_SETS)}")
+    raise ValueError(
+        f"no such folder, and no data set of that name: {source};"
+        f" {nearest(str(source), TORCHVISION_SETS)}"
+    )
 
 
 def sample_folder() -> Path:
@@ -103,11 +114,15 @@ def sample_folder() -> Path:
 
 
 def walk(root: Path) -> Iterator[Path]:
-    """All files below a folder, sorted, hidden ones left out; links are followed, but no folder is entered twice on one way."""
+    """All files below a folder, sorted, hidden ones left out; links are followed, but no folder is
+    entered twice on one way."""
     pending: list[tuple[Path, frozenset[str]]] = [(root, frozenset((os.path.realpath(root),)))]
     while pending:
         here, above = pending.pop()
-        entries = sorted((entry for entry in os.scandir(here) if not entry.name.startswith(".")), key=lambda entry: entry.name)
+        entries = sorted(
+            (entry for entry in os.scandir(here) if not entry.name.startswith(".")),
+            key=lambda entry: entry.name,
+        )
         folders = [entry.path for entry in entries if _is_folder(entry)]
         yield from (Path(entry.path) for entry in entries if not _is_folder(entry))
         for folder in reversed(folders):
@@ -124,20 +139,31 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    return sorted(Path(entry.path) for entry in os.scandir(folder) if _is_folder(entry) and not entry.name.startswith("."))
+    return sorted(
+        Path(entry.path)
+        for entry in os.scandir(folder)
+        if _is_folder(entry) and not entry.name.startswith(".")
+    )
 
 
 def _label(class_folder: Path) -> str:
     try:
         class_folder.name.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"{class_folder}: this name is not UTF-8, and classes are written by name into files; rename it") from None
+        raise ValueError(
+            f"{class_folder}: this name is not UTF-8, and classes are written by name into files;"
+            " rename it"
+        ) from None
     return class_name(class_folder.name)
 
 
 def _read_folder(root: Path) -> Found:
     folders = _subfolders(root)
-    parts = {folder: SPLIT_NAMES[folder.name.lower()] for folder in folders if folder.name.lower() in SPLIT_NAMES}
+    parts = {
+        folder: SPLIT_NAMES[folder.name.lower()]
+        for folder in folders
+        if folder.name.lower() in SPLIT_NAMES
+    }
     if "train" in parts.values() or len(parts) == len(folders) > 0:
         split_folders = list(parts.items())
         layout = f"{' | '.join(folder.name for folder in parts)} / CLASS / pictures"
@@ -147,7 +173,9 @@ def _read_folder(root: Path) -> Found:
         split_folders, layout, notes = [(root, "")], "CLASS / pictures", []
     samples: list[Sample] = []
     for folder, split in split_folders:
-        loose = sum(path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() for path in folder.iterdir())
+        loose = sum(
+            path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() for path in folder.iterdir()
+        )
         if loose:
             notes.append(f"left out, in no class folder: {loose} of the files in {folder.name}")
         for class_folder in _subfolders(folder):
@@ -155,15 +183,18 @@ def _read_folder(root: Path) -> Found:
             found = [
                 Sample(path, path.relative_to(root).as_posix(), label, split)
                 for path in walk(class_folder)
-                if path.suffix.lower() in IMAGE_SUFFIXES | {".gif"}  # a GIF is listed as unusable by the check, not passed over
+                if path.suffix.lower()
+                in IMAGE_SUFFIXES
+                | {".gif"}  # a GIF is listed as unusable by the check, not passed over
             ]
             if not found:
                 notes.append(f"no pictures in {class_folder.relative_to(root).as_posix()}")
             samples += found
     if not samples:
         raise ValueError(
-            f"no class folder with pictures in {root}: looked for CLASS/*.jpg (or png, webp, bmp, tif) and train|val|test/CLASS/*; "
-            "put the pictures of each class into a folder of its own"
+            f"no class folder with pictures in {root}: looked for CLASS/*.jpg (or png, webp, bmp,"
+            " tif) and train|val|test/CLASS/*; put the pictures of each class into a folder of"
+            " its own"
         )
     return Found(layout, tuple(sorted(samples, key=lambda sample: sample.name)), tuple(notes))
 
@@ -173,27 +204,52 @@ def _read_table(path: Path) -> Found:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
             columns = [column.strip().lower() for column in next(reader, [])]
-            rows = [(reader.line_num, dict(zip(columns, cells, strict=False))) for cells in reader if cells]
+            rows = [
+                (reader.line_num, dict(zip(columns, cells, strict=False)))
+                for cells in reader
+                if cells
+            ]
     except UnicodeDecodeError:
         raise ValueError(f"{path}: not UTF-8 text; save the table as UTF-8") from None
     except csv.Error as error:
-        raise ValueError(f"{path}: not a table with {'tabs' if path.suffix.lower() == '.tsv' else 'commas'} ({error})") from None
+        raise ValueError(
+            f"{path}: not a table with {'tabs' if path.suffix.lower() == '.tsv' else 'commas'}"
+            f" ({error})"
+        ) from None
     file_column = next((column for column in FILE_COLUMNS if column in columns), None)
     label_column = next((column for column in LABEL_COLUMNS if column in columns), None)
     if file_column is None or label_column is None:
         raise ValueError(
-            f"{path}: columns are {', '.join(columns) or 'missing'}; file_name and label are needed (split, group may follow)"
+            f"{path}: columns are {', '.join(columns) or 'missing'}; file_name and label are needed"
+            " (split, group may follow)"
         )
     samples = []
     for number, row in rows:
-        name, label, split, group = (row.get(column, "").strip() for column in (file_column, label_column, "split", "group"))
+        name, label, split, group = (
+            row.get(column, "").strip() for column in (file_column, label_column, "split", "group")
+        )
         if not name or not label:
-            raise ValueError(f"{path}, line {number}: a file name and a label are needed in every line")
+            raise ValueError(
+                f"{path}, line {number}: a file name and a label are needed in every line"
+            )
         if split and split.lower() not in SPLIT_NAMES:
-            raise ValueError(f"{path}, line {number}: split {split!r}; {nearest(split.lower(), SPLIT_NAMES)}")
-        samples.append(Sample(path.parent / name, name, class_name(label), SPLIT_NAMES.get(split.lower(), ""), group))
+            raise ValueError(
+                f"{path}, line {number}: split {split!r}; {nearest(split.lower(), SPLIT_NAMES)}"
+            )
+        samples.append(
+            Sample(
+                path.parent / name,
+                name,
+                class_name(label),
+                SPLIT_NAMES.get(split.lower(), ""),
+                group,
+            )
+        )
     if not samples:
         raise ValueError(f"{path}: the table has no lines below its header")
     if 0 < sum(not sample.split for sample in samples) < len(samples):
-        raise ValueError(f"{path}: some lines have a split and some have none; give it in all of them, or drop the column")
+        raise ValueError(
+            f"{path}: some lines have a split and some have none; give it in all of them, or drop"
+            " the column"
+        )
     return Found(f"table {path.name}", tuple(sorted(samples, key=lambda sample: sample.name)))

@@ -1,4 +1,5 @@
-"""Which pictures are held out. Virtual: nothing on the disk moves; the split used is written to `split.csv`."""
+"""Which pictures are held out. Virtual: nothing on the disk moves; the split used is written to
+`split.csv`."""
 
 from __future__ import annotations
 
@@ -17,14 +18,19 @@ from resnets.imagenet import class_name
 ENOUGH = 5000  # held-out pictures: then the 95 % interval of an accuracy of 90 % is +- 0.8 %
 
 
-def hold_out(samples: Sequence[Sample], fraction: float, seed: int, part: str = "val") -> list[Sample]:
-    """Moves a fraction of the samples to another part: stratified by class, whole groups together, seeded.
+def hold_out(
+    samples: Sequence[Sample], fraction: float, seed: int, part: str = "val"
+) -> list[Sample]:
+    """Moves a fraction of the samples to another part: stratified by class, whole groups together,
+    seeded.
 
-    Groups are visited in random order, large ones first, and each goes where it brings the classes nearer to the fraction.
+    Groups are visited in random order, large ones first, and each goes where it brings the classes
+    nearer to the fraction.
 
     Args:
         samples: All of one part.
-        fraction: Of each class, what is held out; at least one picture of a class that has two groups.
+        fraction: Of each class, what is held out; at least one picture of a class that has two
+            groups.
         seed: Fixes the choice.
         part: The new part's name.
 
@@ -35,28 +41,44 @@ def hold_out(samples: Sequence[Sample], fraction: float, seed: int, part: str = 
     for index, sample in enumerate(samples):
         groups.setdefault(sample.group or f"\0{index}", []).append(index)
     total = Counter(sample.label for sample in samples)
-    target = {label: max(1.0, round(fraction * count)) if count > 1 else 0.0 for label, count in total.items()}
+    target = {
+        label: max(1.0, round(fraction * count)) if count > 1 else 0.0
+        for label, count in total.items()
+    }
     held: Counter[str] = Counter()
     chosen: set[int] = set()
     order = list(groups.values())
     np.random.default_rng(seed).shuffle(order)
     for members in sorted(order, key=len, reverse=True):
         added = Counter(samples[index].label for index in members)
-        gain = sum((abs(held[c] - target[c]) - abs(held[c] + n - target[c])) / max(1.0, target[c]) for c, n in added.items())
+        gain = sum(
+            (abs(held[c] - target[c]) - abs(held[c] + n - target[c])) / max(1.0, target[c])
+            for c, n in added.items()
+        )
         leaves_training = all(held[c] + n < total[c] for c, n in added.items())
         if gain > 0 and leaves_training:
             held.update(added)
             chosen.update(members)
-    for members in sorted(order, key=len):  # a class whose groups are all too large for its share: its smallest one
+    for members in sorted(
+        order, key=len
+    ):  # a class whose groups are all too large for its share: its smallest one
         added = Counter(samples[index].label for index in members)
-        if any(target[c] and not held[c] for c in added) and all(held[c] + n < total[c] for c, n in added.items()):
+        if any(target[c] and not held[c] for c in added) and all(
+            held[c] + n < total[c] for c, n in added.items()
+        ):
             held.update(added)
             chosen.update(members)
-    return [replace(sample, split=part if index in chosen else "train") for index, sample in enumerate(samples)]
+    return [
+        replace(sample, split=part if index in chosen else "train")
+        for index, sample in enumerate(samples)
+    ]
 
 
-def complete_splits(samples: Sequence[Sample], fraction: float, seed: int) -> tuple[list[Sample], str]:
-    """Every sample gets a part, where the data do not say: validation pictures are held out of the training pictures.
+def complete_splits(
+    samples: Sequence[Sample], fraction: float, seed: int
+) -> tuple[list[Sample], str]:
+    """Every sample gets a part, where the data do not say: validation pictures are held out of the
+    training pictures.
 
     Returns:
         The samples, and in words how they were split.
@@ -70,7 +92,10 @@ def complete_splits(samples: Sequence[Sample], fraction: float, seed: int) -> tu
     words = f"{fraction:.1%} of each class held out for validation (seed {seed})"
     if any(sample.group for sample in training):
         words += ", groups kept together"
-    return sorted(hold_out(training, fraction, seed) + others, key=lambda sample: sample.name), words
+    return (
+        sorted(hold_out(training, fraction, seed) + others, key=lambda sample: sample.name),
+        words,
+    )
 
 
 def class_indices(samples: Sequence[Sample], classes: Sequence[str]) -> np.ndarray:
@@ -82,12 +107,16 @@ def class_indices(samples: Sequence[Sample], classes: Sequence[str]) -> np.ndarr
     place = {class_name(name): number for number, name in enumerate(classes)}
     unknown = sorted({sample.label for sample in samples} - set(place))
     if unknown:
-        raise ValueError(f"classes the model does not know: {', '.join(unknown[:5])}; it knows: {', '.join(list(place)[:12])}")
+        raise ValueError(
+            f"classes the model does not know: {', '.join(unknown[:5])}; it knows:"
+            f" {', '.join(list(place)[:12])}"
+        )
     return np.array([place[sample.label] for sample in samples], np.int64)
 
 
 def samples_to_measure(source: str | Path, split: str | None) -> tuple[Found, list[Sample], str]:
-    """The samples of one part of the data: the part asked for, else test, else val, else all there are.
+    """The samples of one part of the data: the part asked for, else test, else val, else all there
+    are.
 
     Raises:
         ValueError: No such part.
@@ -97,7 +126,9 @@ def samples_to_measure(source: str | Path, split: str | None) -> tuple[Found, li
     if split is None:
         split = next((part for part in ("test", "val", "") if part in parts), "train")
     if split not in parts:
-        there = ", ".join(sorted(parts - {""})) or "no parts; leave out --split to measure on all of it"
+        there = (
+            ", ".join(sorted(parts - {""})) or "no parts; leave out --split to measure on all of it"
+        )
         raise ValueError(f"{source} has no part {split!r}; it has {there}")
     return found, [sample for sample in found.samples if sample.split == split], split or "all"
 
@@ -105,9 +136,14 @@ def samples_to_measure(source: str | Path, split: str | None) -> tuple[Found, li
 def split_csv(samples: Sequence[Sample]) -> str:
     """The table of a split: file_name, label, split, group."""
     text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)  # else a carriage return in a name goes unquoted
+    table = csv.writer(
+        text, lineterminator="\n", quoting=csv.QUOTE_ALL
+    )  # else a carriage return in a name goes unquoted
     table.writerow(("file_name", "label", "split", "group", "path"))
-    table.writerows((sample.name, sample.label, sample.split, sample.group, sample.path.absolute()) for sample in samples)
+    table.writerows(
+        (sample.name, sample.label, sample.split, sample.group, sample.path.absolute())
+        for sample in samples
+    )
     return text.getvalue()
 
 
@@ -115,5 +151,6 @@ def read_split(path: Path) -> list[Sample]:
     """The samples of a `split.csv` again, in its order."""
     with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         return [
-            Sample(Path(row["path"]), row["file_name"], row["label"], row["split"], row["group"]) for row in csv.DictReader(file)
+            Sample(Path(row["path"]), row["file_name"], row["label"], row["split"], row["group"])
+            for row in csv.DictReader(file)
         ]

@@ -1,7 +1,7 @@
 """Augmentation of whole batches, drawn for each picture by itself.
 
-Every draw comes from (seed, epoch, sample), not from what was drawn before: the same crop whichever worker, rank or resumed run
-asks for it.
+Every draw comes from (seed, epoch, sample), not from what was drawn before: the same crop whichever
+worker, rank or resumed run asks for it.
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ class Augmentation:
     """How training pictures are varied.
 
     Args:
-        crop: `resized`: a part of random area and shape, scaled to the input (Szegedy et al. 2015, section 6). `shift`: the
-            prepared input, moved by up to an eighth of its size (He et al. 2015, section 4.2, for 32 px). `none`.
+        crop: `resized`: a part of random area and shape, scaled to the input (Szegedy et al. 2015,
+            section 6). `shift`: the prepared input, moved by up to an eighth of its size (He et al.
+            2015, section 4.2, for 32 px). `none`.
         smallest: Area of the smallest part for `resized`, 0 to 1.
-        flip: `none`, `horizontal`, or `both` where up and down mean nothing (microscopes, satellites).
+        flip: `none`, `horizontal`, or `both` where up and down mean nothing (microscopes,
+            satellites).
     """
 
     crop: str = "resized"
@@ -38,8 +40,9 @@ class Augmentation:
     def __post_init__(self) -> None:
         if self.crop not in CROPS or self.flip not in FLIPS or not 0 < self.smallest <= 1:
             raise ValueError(
-                f"augmentation: crop={self.crop} flip={self.flip} smallest={self.smallest}; "
-                f"allowed: crop {'|'.join(CROPS)}, flip {'|'.join(FLIPS)}, smallest above 0 and up to 1"
+                f"augmentation: crop={self.crop} flip={self.flip} smallest={self.smallest};"
+                f" allowed: crop {'|'.join(CROPS)}, flip {'|'.join(FLIPS)}, smallest above 0 and up"
+                " to 1"
             )
 
     def short_side(self, preprocessing: Preprocessing) -> int | None:
@@ -47,16 +50,29 @@ class Augmentation:
         return -(-max(preprocessing.size) * 115 // 100) if self.crop == "resized" else None
 
     def boxes(self, draws: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-        """What is shown of each kept picture: (N, 6) draws and (N, 2) heights, widths to (N, 4) top, left, bottom, right."""
+        """What is shown of each kept picture: (N, 6) draws and (N, 2) heights, widths to (N, 4)
+        top, left, bottom, right."""
         height, width = sizes[:, 0].astype(np.float64), sizes[:, 1].astype(np.float64)
         if self.crop == "resized":
             area = height * width * (self.smallest + (1 - self.smallest) * draws[:, 0])
-            shape = np.exp(np.log(4 / 3) * (2 * draws[:, 1] - 1))  # width over height, from 3/4 to 4/3
-            box_h, box_w = np.minimum(np.sqrt(area / shape), height), np.minimum(np.sqrt(area * shape), width)
+            shape = np.exp(
+                np.log(4 / 3) * (2 * draws[:, 1] - 1)
+            )  # width over height, from 3/4 to 4/3
+            box_h, box_w = (
+                np.minimum(np.sqrt(area / shape), height),
+                np.minimum(np.sqrt(area * shape), width),
+            )
             top, left = draws[:, 2] * (height - box_h), draws[:, 3] * (width - box_w)
         else:
-            reach = np.stack([height, width]) // 8 if self.crop == "shift" else np.zeros((2, len(draws)))
-            top, left = np.floor(draws[:, 2] * (2 * reach[0] + 1)) - reach[0], np.floor(draws[:, 3] * (2 * reach[1] + 1)) - reach[1]
+            reach = (
+                np.stack([height, width]) // 8
+                if self.crop == "shift"
+                else np.zeros((2, len(draws)))
+            )
+            top, left = (
+                np.floor(draws[:, 2] * (2 * reach[0] + 1)) - reach[0],
+                np.floor(draws[:, 3] * (2 * reach[1] + 1)) - reach[1],
+            )
             box_h, box_w = height, width
         return np.stack([top, left, top + box_h, left + box_w], 1)
 
@@ -68,10 +84,13 @@ class Augmentation:
 
 
 def uniform(seed: int, epoch: int, samples: np.ndarray, count: int) -> np.ndarray:
-    """(N, count) numbers in [0, 1) that depend on (seed, epoch, sample) alone: SplitMix64 (Steele et al. 2014) as a hash."""
+    """(N, count) numbers in [0, 1) that depend on (seed, epoch, sample) alone: SplitMix64 (Steele
+    et al. 2014) as a hash."""
     with np.errstate(over="ignore"):
         key = _mix(_mix(np.uint64(seed & (2**64 - 1)) + _GOLDEN) ^ np.uint64(epoch))
-        keys = _mix(key ^ samples.astype(np.uint64))[:, None] + _GOLDEN * np.arange(1, count + 1, dtype=np.uint64)
+        keys = _mix(key ^ samples.astype(np.uint64))[:, None] + _GOLDEN * np.arange(
+            1, count + 1, dtype=np.uint64
+        )
         return (_mix(keys) >> np.uint64(11)) * 2.0**-53
 
 
@@ -85,15 +104,25 @@ def _mix(x: np.ndarray | np.uint64) -> np.ndarray:
         return np.asarray(x ^ (x >> np.uint64(31)))
 
 
-def augment(pictures: Sequence[np.ndarray], augmentation: Augmentation, preprocessing: Preprocessing, draws: np.ndarray) -> Tensor:
-    """A batch: pictures (h, w, C) of any sizes to (N, C, height, width) float32 in grey levels, channels_last.
+def augment(
+    pictures: Sequence[np.ndarray],
+    augmentation: Augmentation,
+    preprocessing: Preprocessing,
+    draws: np.ndarray,
+) -> Tensor:
+    """A batch: pictures (h, w, C) of any sizes to (N, C, height, width) float32 in grey levels,
+    channels_last.
 
-    All pictures go into one canvas; one bilinear sampling then cuts, scales and flips each by its own draws (N, 6). Outside a
-    picture is the pad colour.
+    All pictures go into one canvas; one bilinear sampling then cuts, scales and flips each by its
+    own draws (N, 6). Outside a picture is the pad colour.
     """
     sizes = np.array([picture.shape[:2] for picture in pictures])
     canvas_h, canvas_w = sizes.max(0)
-    canvas = np.full((len(pictures), canvas_h, canvas_w, preprocessing.channels), preprocessing.pad_color, preprocessing.dtype)
+    canvas = np.full(
+        (len(pictures), canvas_h, canvas_w, preprocessing.channels),
+        preprocessing.pad_color,
+        preprocessing.dtype,
+    )
     for place, picture in enumerate(pictures):
         canvas[place, : picture.shape[0], : picture.shape[1]] = picture
     if preprocessing.value_range > 255:
@@ -101,23 +130,48 @@ def augment(pictures: Sequence[np.ndarray], augmentation: Augmentation, preproce
     images = torch.from_numpy(canvas).permute(0, 3, 1, 2).to(torch.float32).contiguous()
     top, left, bottom, right = augmentation.boxes(draws, sizes).T
     flip_y, flip_x = augmentation.flips(draws).T
-    theta = np.zeros((len(pictures), 2, 3))  # input coordinates in [-1, 1] to canvas coordinates in [-1, 1]
-    theta[:, 0, 0], theta[:, 0, 2] = flip_x * (right - left) / canvas_w, (right + left) / canvas_w - 1
-    theta[:, 1, 1], theta[:, 1, 2] = flip_y * (bottom - top) / canvas_h, (bottom + top) / canvas_h - 1
-    grid = F.affine_grid(
-        torch.from_numpy(theta).float(), [len(pictures), preprocessing.channels, *preprocessing.size], align_corners=False
+    theta = np.zeros(
+        (len(pictures), 2, 3)
+    )  # input coordinates in [-1, 1] to canvas coordinates in [-1, 1]
+    theta[:, 0, 0], theta[:, 0, 2] = (
+        flip_x * (right - left) / canvas_w,
+        (right + left) / canvas_w - 1,
     )
-    if augmentation.crop == "resized":  # a part of the picture ends at its outermost pixels, it does not fade into the pad colour
+    theta[:, 1, 1], theta[:, 1, 2] = (
+        flip_y * (bottom - top) / canvas_h,
+        (bottom + top) / canvas_h - 1,
+    )
+    grid = F.affine_grid(
+        torch.from_numpy(theta).float(),
+        [len(pictures), preprocessing.channels, *preprocessing.size],
+        align_corners=False,
+    )
+    if (
+        augmentation.crop == "resized"
+    ):  # a part of the picture ends at its outermost pixels, it does not fade into the pad colour
         width_height = torch.from_numpy(sizes[:, ::-1].copy()).view(-1, 1, 1, 2)
         canvas_size = torch.tensor([canvas_w, canvas_h])
         grid = grid.clamp(1 / canvas_size - 1, (2 * width_height - 1) / canvas_size - 1)
     pad = float(preprocessing.pad_color)
-    sampled = F.grid_sample(images - pad if pad else images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    sampled = F.grid_sample(
+        images - pad if pad else images,
+        grid,
+        mode="bilinear",
+        padding_mode="zeros",
+        align_corners=False,
+    )
     return (sampled + pad if pad else sampled).contiguous(memory_format=torch.channels_last)
 
 
 def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """(N, C, H, W) float32 grey levels to what the network takes: `Preprocessing.normalise` on a device."""
-    mean = torch.tensor(preprocessing.mean, device=images.device).view(1, -1, 1, 1) * preprocessing.value_range
-    std = torch.tensor(preprocessing.std, device=images.device).view(1, -1, 1, 1) * preprocessing.value_range
+    """(N, C, H, W) float32 grey levels to what the network takes: `Preprocessing.normalise` on a
+    device."""
+    mean = (
+        torch.tensor(preprocessing.mean, device=images.device).view(1, -1, 1, 1)
+        * preprocessing.value_range
+    )
+    std = (
+        torch.tensor(preprocessing.std, device=images.device).view(1, -1, 1, 1)
+        * preprocessing.value_range
+    )
     return (images - mean) / std

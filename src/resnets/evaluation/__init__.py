@@ -1,1 +1,2 @@
-"""What a network is worth: numbers with intervals, curves, maps of evidence, and the report that shows them. No torch."""
+"""What a network is worth: numbers with intervals, curves, maps of evidence, and the report that
+shows them. No torch."""

@@ -11,7 +11,11 @@ Rows = Iterable[Mapping[str, float | None]]
 
 PANELS = {  # title -> line -> column of results.csv
     "Loss": {"training": "train_loss", "validation": "val_loss"},
-    "Accuracy": {"training": "train_accuracy", "validation": "val_accuracy", "validation, averaged weights": "val_accuracy_ema"},
+    "Accuracy": {
+        "training": "train_accuracy",
+        "validation": "val_accuracy",
+        "validation, averaged weights": "val_accuracy_ema",
+    },
 }
 MOST_POINTS = 240  # of a line in the report; more cannot be told apart
 
@@ -19,7 +23,11 @@ MOST_POINTS = 240  # of a line in the report; more cannot be told apart
 def line(rows: Rows, column: str) -> list[tuple[float, float]]:
     """(epoch, value) wherever the column has a finite value."""
     pairs = ((row.get("epoch"), row.get(column)) for row in rows)
-    return [(x, y) for x, y in pairs if x is not None and y is not None and math.isfinite(x) and math.isfinite(y)]
+    return [
+        (x, y)
+        for x, y in pairs
+        if x is not None and y is not None and math.isfinite(x) and math.isfinite(y)
+    ]
 
 
 def plot_curves(rows: Rows, path: Path) -> None:
@@ -39,7 +47,12 @@ def plot_curves(rows: Rows, path: Path) -> None:
         for (name, column), style in zip(columns.items(), ("-", "--", ":"), strict=False):
             points = line(rows, column)
             if points:
-                axes.plot(*zip(*points, strict=True), style, label=name, marker="." if len(points) < 3 else None)
+                axes.plot(
+                    *zip(*points, strict=True),
+                    style,
+                    label=name,
+                    marker="." if len(points) < 3 else None,
+                )
         axes.set(title=title, xlabel="epoch")
         axes.grid(alpha=0.3)
         if axes.lines:
@@ -58,7 +71,8 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """Geometry of one panel, in the units of its `width` x `height` view; ticks are (position, text)."""
+    """Geometry of one panel, in the units of its `width` x `height` view; ticks are (position,
+    text)."""
 
     title: str
     lines: tuple[Line, ...]

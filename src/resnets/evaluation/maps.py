@@ -10,7 +10,8 @@ from PIL import Image
 
 from resnets.preprocessing import open_image
 
-# Nine equal steps along matplotlib's `inferno`: lightness rises evenly, so more evidence always looks like more.
+# Nine equal steps along matplotlib's `inferno`: lightness rises evenly, so more evidence always
+# looks like more.
 INFERNO = np.array(
     [
         (0, 0, 4),
@@ -33,23 +34,29 @@ def overlay(pixels: np.ndarray, heat: np.ndarray) -> Image.Image:
 
     Args:
         pixels: (H, W, C) of `Preprocessing.pixels`, C = 1 or 3.
-        heat: (h, w), any real numbers. Only what speaks for the class (above 0) is shown, relative to its maximum.
+        heat: (h, w), any real numbers. Only what speaks for the class (above 0) is shown, relative
+            to its maximum.
     """
     gray = _image(pixels).convert("L")
     if np.ndim(heat) != 2 or not np.isfinite(heat).all():
-        raise ValueError(f"overlay: heat of shape {np.shape(heat)}; (h, w) finite numbers were expected")
+        raise ValueError(
+            f"overlay: heat of shape {np.shape(heat)}; (h, w) finite numbers were expected"
+        )
     evidence = np.maximum(np.asarray(heat, np.float32), 0)
     evidence = evidence / (evidence.max() or 1)
     smooth = np.asarray(Image.fromarray(evidence).resize(gray.size, Image.Resampling.BILINEAR))
     steps = np.linspace(0, 1, len(INFERNO))
-    color = np.stack([np.interp(smooth, steps, INFERNO[:, channel]) for channel in range(3)], axis=-1)
+    color = np.stack(
+        [np.interp(smooth, steps, INFERNO[:, channel]) for channel in range(3)], axis=-1
+    )
     weight = (0.25 + 0.45 * smooth)[..., None]
     blend = (1 - weight) * np.asarray(gray, np.float32)[..., None] + weight * color
     return Image.fromarray(np.round(np.clip(blend, 0, 255)).astype(np.uint8))
 
 
 def thumbnail(pixels: np.ndarray, side: int = 96) -> bytes:
-    """A small JPEG of (H, W, C) pixels: the longer side is `side` at the most, the shape is kept, nothing is enlarged."""
+    """A small JPEG of (H, W, C) pixels: the longer side is `side` at the most, the shape is kept,
+    nothing is enlarged."""
     image = _image(pixels)
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
@@ -58,18 +65,27 @@ def thumbnail(pixels: np.ndarray, side: int = 96) -> bytes:
 
 
 def _image(pixels: np.ndarray) -> Image.Image:
-    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or pixels.dtype not in (np.uint8, np.uint16):
-        raise ValueError(f"pixels of shape {pixels.shape} and type {pixels.dtype}; (H, W, 1 or 3) uint8 or uint16 were expected")
+    if (
+        pixels.ndim != 3
+        or pixels.shape[2] not in (1, 3)
+        or pixels.dtype not in (np.uint8, np.uint16)
+    ):
+        raise ValueError(
+            f"pixels of shape {pixels.shape} and type {pixels.dtype}; (H, W, 1 or 3) uint8 or"
+            " uint16 were expected"
+        )
     eight = pixels if pixels.dtype == np.uint8 else np.round(pixels / 257).astype(np.uint8)
     return Image.fromarray(eight[..., 0] if eight.shape[2] == 1 else eight)
 
 
 def draw_map(file: Path, heat: np.ndarray, folder: Path, side: int = 512) -> Path:
-    """Writes the map of one picture file as FOLDER/NAME.heat.jpg, scaled to at most `side` pixels; nothing is overwritten.
+    """Writes the map of one picture file as FOLDER/NAME.heat.jpg, scaled to at most `side` pixels;
+    nothing is overwritten.
 
     Args:
         file: The picture.
-        heat: (h, w), the evidence over the input; shown over the whole picture, so its place is rough where the borders were cut.
+        heat: (h, w), the evidence over the input; shown over the whole picture, so its place is
+            rough where the borders were cut.
         folder: Where to.
     """
     picture = open_image(file, short_side=side)[0]

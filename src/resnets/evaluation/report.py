@@ -1,4 +1,5 @@
-"""One page that shows what was trained, how well it does and where it fails. One file, no request to anywhere."""
+"""One page that shows what was trained, how well it does and where it fails. One file, no request
+to anywhere."""
 
 from __future__ import annotations
 
@@ -15,7 +16,9 @@ import numpy as np
 from resnets.evaluation.curves import charts
 from resnets.evaluation.metrics import Estimate, Metrics
 
-LARGEST_MATRIX = 20  # classes; beyond it nobody reads a matrix, and the most confused pairs are listed instead
+LARGEST_MATRIX = (
+    20  # classes; beyond it nobody reads a matrix, and the most confused pairs are listed instead
+)
 MOST_PAIRS = 60
 WORST = 60  # mistakes shown in the page itself
 WORST_OPEN = 12  # of them at once, the others on demand
@@ -75,18 +78,28 @@ class Report:
         known = set(self.metrics.classes)
         unknown = {name for case in self.cases for name in (case.label, case.predicted)} - known
         if unknown:
-            raise ValueError(f"report: cases of class {sorted(unknown)[0]!r}, which is none of the {len(known)} classes measured")
+            raise ValueError(
+                f"report: cases of class {sorted(unknown)[0]!r}, which is none of the {len(known)}"
+                " classes measured"
+            )
         if odd := {severity for severity, _ in self.findings} - {"error", "warning", "note"}:
-            raise ValueError(f"report: a finding of severity {min(odd)!r}; allowed: error, warning, note")
+            raise ValueError(
+                f"report: a finding of severity {min(odd)!r}; allowed: error, warning, note"
+            )
 
 
 def choose_cases(
-    probabilities: np.ndarray, labels: np.ndarray, per_cell: int = 24, worst: int = 60, most: int = 1200
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    per_cell: int = 24,
+    worst: int = 60,
+    most: int = 1200,
 ) -> np.ndarray:
     """Positions of the pictures worth keeping in the page.
 
-    First the mistakes with the highest loss. Then every cell of the confusion matrix gets its pictures, highest loss first,
-    a few at a time, so that no cell starves when there are many: mistakes before right answers, the fullest cells first.
+    First the mistakes with the highest loss. Then every cell of the confusion matrix gets its
+    pictures, highest loss first, a few at a time, so that no cell starves when there are many:
+    mistakes before right answers, the fullest cells first.
 
     Args:
         probabilities: (n, k).
@@ -103,7 +116,9 @@ def choose_cases(
     grouped = np.argsort(cell, kind="stable")
     _, start, size = np.unique(cell[grouped], return_index=True, return_counts=True)
     place, fill = np.empty((2, len(cell)), np.int64)
-    place[grouped] = np.arange(len(cell)) - np.repeat(start, size)  # of each picture within its cell
+    place[grouped] = np.arange(len(cell)) - np.repeat(
+        start, size
+    )  # of each picture within its cell
     fill[grouped] = np.repeat(size, size)
     first = np.flatnonzero(~right)[:worst]
     turn = np.lexsort((place, cell, -fill, right, place // BAND))
@@ -129,35 +144,60 @@ def _render(report: Report) -> str:
     def text(suffix: str) -> str:
         return files(__package__).joinpath(f"report.{suffix}").read_text("utf-8")
 
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
     environment.filters |= {"percent": _percent, "between": _between, "jpeg": _jpeg, "svg": _svg}
     script = text("js")
-    # Only this very script may run, so that not even a hole in the escaping would let a file name run its own.
+    # Only this very script may run, so that not even a hole in the escaping would let a file name
+    # run its own.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.from_string(text("html.j2")).render(
-        report=report, metrics=report.metrics, css=Markup(text("css")), script=Markup(script), digest=digest, **_arranged(report)
+        report=report,
+        metrics=report.metrics,
+        css=Markup(text("css")),
+        script=Markup(script),
+        digest=digest,
+        **_arranged(report),
     )
 
 
 def _arranged(report: Report) -> dict[str, Any]:
-    """What the template needs beyond the report itself: cells, pairs, curves and pictures in their order."""
+    """What the template needs beyond the report itself: cells, pairs, curves and pictures in their
+    order."""
     metrics = report.metrics
     index = {name: i for i, name in enumerate(metrics.classes)}
     cases = [
-        (f"{index[case.label]}-{index[case.predicted]}", case) for case in sorted(report.cases, key=attrgetter("label_probability"))
+        (f"{index[case.label]}-{index[case.predicted]}", case)
+        for case in sorted(report.cases, key=attrgetter("label_probability"))
     ]
     mistakes = [pair for pair in cases if pair[1].label != pair[1].predicted][:WORST]
     shown = {id(case) for _, case in mistakes}
     counts, k = metrics.confusion, len(metrics.classes)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     wrong = counts * (1 - np.eye(k, dtype=np.int64))
-    pairs = [divmod(int(flat), k) for flat in np.argsort(-wrong, axis=None, kind="stable")[:MOST_PAIRS]]
-    per_class = metrics.per_class if k <= LARGEST_MATRIX else tuple(sorted(metrics.per_class, key=attrgetter("f1")))
+    pairs = [
+        divmod(int(flat), k) for flat in np.argsort(-wrong, axis=None, kind="stable")[:MOST_PAIRS]
+    ]
+    per_class = (
+        metrics.per_class
+        if k <= LARGEST_MATRIX
+        else tuple(sorted(metrics.per_class, key=attrgetter("f1")))
+    )
     severities = [severity for severity, _ in report.findings]
-    serious = [f"{n} {name}{'s' if n > 1 else ''}" for name in ("error", "warning") if (n := severities.count(name))]
+    serious = [
+        f"{n} {name}{'s' if n > 1 else ''}"
+        for name in ("error", "warning")
+        if (n := severities.count(name))
+    ]
     return {
-        "headline": [("Balanced accuracy", metrics.balanced_accuracy), ("Macro F1", metrics.macro_f1)]
-        + [(f"Among the first {top}", estimate) for top, estimate in metrics.top_k.items()],
+        "headline": (
+            [
+                ("Balanced accuracy", metrics.balanced_accuracy),
+                ("Macro F1", metrics.macro_f1),
+            ]
+            + [(f"Among the first {top}", estimate) for top, estimate in metrics.top_k.items()]
+        ),
         "serious": " and ".join(serious),
         "matrix": k <= LARGEST_MATRIX,
         "shares": shares.tolist(),

@@ -1,8 +1,10 @@
-"""The exported graph: a picture of any size in, the answer out. The arithmetic of `Preprocessing` as ONNX nodes.
+"""The exported graph: a picture of any size in, the answer out. The arithmetic of `Preprocessing`
+as ONNX nodes.
 
-Resizing is two matrix products, one for each side, whose weights are computed in the graph from the input's shape: ONNX's own
-antialiased Resize differs between engines. Sums are rounded after each side as Pillow rounds them, so the result stays within
-one grey level of Pillow's and nearly always equals it.
+Resizing is two matrix products, one for each side, whose weights are computed in the graph from the
+input's shape: ONNX's own antialiased Resize differs between engines. Sums are rounded after each
+side as Pillow rounds them, so the result stays within one grey level of Pillow's and nearly always
+equals it.
 """
 
 from __future__ import annotations
@@ -21,15 +23,21 @@ from onnxscript import ir
 from resnets.preprocessing import Preprocessing
 from resnets.tasks.classification import Answering
 
-OPSET = 18  # the first with ReduceSum/ReduceMax axes as inputs throughout; all engines in use today read it
+# the first with ReduceSum/ReduceMax axes as inputs throughout; all engines in use today read it
+OPSET = 18
 
 
 def build_graph(answering: Answering, preprocessing: Preprocessing) -> ir.Model:
-    """The network with its preprocessing in front and its answer behind: uint8 (N, H, W, C) to probabilities, embedding, heat."""
+    """The network with its preprocessing in front and its answer behind: uint8 (N, H, W, C) to
+    probabilities, embedding, heat."""
     model = _trace(answering, preprocessing)
     (network_input,) = model.graph.inputs
     shape = ir.Shape(["N", "H", "W", preprocessing.channels])
-    image = ir.val("image", ir.DataType.UINT8 if preprocessing.value_range == 255 else ir.DataType.UINT16, shape)
+    image = ir.val(
+        "image",
+        ir.DataType.UINT8 if preprocessing.value_range == 255 else ir.DataType.UINT16,
+        shape,
+    )
     front = Front(preprocessing)
     pixels = front.pixels(image)
     prepared = front.normalise(pixels)
@@ -69,13 +77,16 @@ class Nodes:
 
 
 class Front:
-    """Nodes from the picture to the normalised input; each method mirrors one of `Preprocessing`."""
+    """Nodes from the picture to the normalised input; each method mirrors one of
+    `Preprocessing`."""
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         self.preprocessing = preprocessing
         self.nodes = Nodes()
 
-    def constant(self, value: float | list[float] | np.ndarray, dtype: type = np.float32) -> ir.Value:
+    def constant(
+        self, value: float | list[float] | np.ndarray, dtype: type = np.float32
+    ) -> ir.Value:
         """A number or a list of them."""
         return self.nodes.Constant(value=ir.tensor(np.asarray(value, dtype)))
 
@@ -85,10 +96,14 @@ class Front:
         height, width = self._side(image, 1), self._side(image, 2)
         (row_weights, rows), (column_weights, columns) = [
             self._weights(length, resized, size)
-            for length, resized, size in zip((height, width), self._resized(height, width), self.preprocessing.size, strict=True)
+            for length, resized, size in zip(
+                (height, width), self._resized(height, width), self.preprocessing.size, strict=True
+            )
         ]
         planes = op.Cast(op.Transpose(image, perm=[0, 3, 1, 2]), to=ir.DataType.FLOAT.value)
-        out = self._rounded(op.MatMul(planes, op.Transpose(column_weights, perm=[1, 0])))  # as Pillow: horizontal first
+        out = self._rounded(
+            op.MatMul(planes, op.Transpose(column_weights, perm=[1, 0]))
+        )  # as Pillow: horizontal first
         out = self._rounded(op.MatMul(row_weights, out))
         if self.preprocessing.fit != "pad":
             return out
@@ -122,16 +137,25 @@ class Front:
         return op.Where(wide, scaled_h, box_h), op.Where(wide, box_w, scaled_w)
 
     def _weights(self, length: ir.Value, resized: ir.Value, size: int) -> tuple[ir.Value, ir.Value]:
-        """One `Axis` as a matrix (size, length) of antialiased weights, and which of its rows show the picture (size, 1)."""
+        """One `Axis` as a matrix (size, length) of antialiased weights, and which of its rows show
+        the picture (size, 1)."""
         op = self.nodes
         as_float = ir.DataType.FLOAT.value
         length_f, resized_f = op.Cast(length, to=as_float), op.Cast(resized, to=as_float)
         half, one, zero = self.constant(0.5), self.constant(1.0), self.constant(0.0)
-        offset = op.Round(op.Mul(op.Sub(resized_f, self.constant(float(size))), half))  # half to even, as Python's round
+        offset = op.Round(
+            op.Mul(op.Sub(resized_f, self.constant(float(size))), half)
+        )  # half to even, as Python's round
         place = op.Add(self.constant(np.arange(size).reshape(-1, 1)), offset)
         scale = op.Div(length_f, resized_f)
         center = op.Mul(op.Add(place, half), scale)
-        source = op.Add(op.Cast(op.Range(self.constant(0, np.int64), length, self.constant(1, np.int64)), to=as_float), half)
+        source = op.Add(
+            op.Cast(
+                op.Range(self.constant(0, np.int64), length, self.constant(1, np.int64)),
+                to=as_float,
+            ),
+            half,
+        )
         distance = op.Div(op.Abs(op.Sub(source, center)), op.Max(scale, one))
         inside = op.And(op.GreaterOrEqual(place, zero), op.Less(place, resized_f))
         weights = op.Where(inside, self._kernel(distance), zero)
@@ -144,13 +168,22 @@ class Front:
         zero, one = self.constant(0.0), self.constant(1.0)
         if self.preprocessing.interpolation == "bilinear":
             return op.Max(op.Sub(one, distance), zero)
-        near = op.Add(op.Mul(op.Mul(op.Sub(op.Mul(distance, self.constant(1.5)), self.constant(2.5)), distance), distance), one)
+        near = op.Add(
+            op.Mul(
+                op.Mul(op.Sub(op.Mul(distance, self.constant(1.5)), self.constant(2.5)), distance),
+                distance,
+            ),
+            one,
+        )
         tail = op.Sub(op.Mul(op.Sub(self.constant(5.0), distance), distance), self.constant(8.0))
         far = op.Mul(op.Add(op.Mul(tail, distance), self.constant(4.0)), self.constant(0.5))
-        return op.Where(op.Less(distance, one), near, op.Where(op.Less(distance, self.constant(2.0)), far, zero))
+        return op.Where(
+            op.Less(distance, one), near, op.Where(op.Less(distance, self.constant(2.0)), far, zero)
+        )
 
     def _rounded(self, values: ir.Value) -> ir.Value:
-        """To whole grey levels, half upwards, within the range: what Pillow stores between the sides."""
+        """To whole grey levels, half upwards, within the range: what Pillow stores between the
+        sides."""
         op = self.nodes
         up = op.Floor(op.Add(values, self.constant(0.5)))
         return op.Clip(up, self.constant(0.0), self.constant(float(self.preprocessing.value_range)))
@@ -175,7 +208,8 @@ def to_bytes(model: ir.Model, metadata: str) -> bytes:
     model.metadata_props.clear()
     model.metadata_props["resnets"] = metadata
     for node in model.graph:
-        node.metadata_props.clear()  # the exporter's notes on where in Python each node came from: no use, and paths in it
+        # the exporter's notes on where in Python each node came from: no use, and paths in it
+        node.metadata_props.clear()
         node.doc_string = None
     proto = ir.to_proto(model)
     onnx.checker.check_model(proto)

@@ -5,7 +5,16 @@ from resnets.models.features import Features
 from resnets.models.inflate import inflate
 from resnets.models.resnet import BasicBlock, Bottleneck, ResNet
 from resnets.models.vit import VisionTransformer
-from resnets.models.zoo import Network, ResNet18, ResNet34, ResNet50, ResNet101, ResNet152, create_model, list_models
+from resnets.models.zoo import (
+    Network,
+    ResNet18,
+    ResNet34,
+    ResNet50,
+    ResNet101,
+    ResNet152,
+    create_model,
+    list_models,
+)
 
 __all__ = [
     "BasicBlock",

@@ -1,7 +1,8 @@
 """DenseNet: every layer sees the maps of all layers before it, side by side instead of added.
 
-Huang et al., Densely Connected Convolutional Networks, 2017 (arXiv:1608.06993), the BC form; parameters are named as in
-torchvision. DenseNet-121 is `DenseNet(32, [6, 12, 24, 16])`; the shapes are its own, for one 224 x 224 picture.
+Huang et al., Densely Connected Convolutional Networks, 2017 (arXiv:1608.06993), the BC form;
+parameters are named as in torchvision. DenseNet-121 is `DenseNet(32, [6, 12, 24, 16])`; the shapes
+are its own, for one 224 x 224 picture.
 """
 
 from __future__ import annotations
@@ -35,10 +36,16 @@ class DenseLayer(nn.Module):
 
 
 class DenseBlock(nn.ModuleDict):
-    """Layers of which each adds `growth` channels: (N, C, H, W) -> (N, C + depth * growth, H, W)."""
+    """Layers of which each adds `growth` channels: (N, C, H, W) -> (N, C + depth * growth, H,
+    W)."""
 
     def __init__(self, in_channels: int, depth: int, growth: int) -> None:
-        super().__init__({f"denselayer{i + 1}": DenseLayer(in_channels + i * growth, growth) for i in range(depth)})
+        super().__init__(
+            {
+                f"denselayer{i + 1}": DenseLayer(in_channels + i * growth, growth)
+                for i in range(depth)
+            }
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         maps = [x]
@@ -86,8 +93,16 @@ class DenseNet(nn.Module):
             raise ValueError(f"growth {growth}, {list(layers)} layers: at least 1 each")
         parts = stem(in_channels, 2 * growth)
         self.features = nn.Module()
-        flat = [*(parts["conv1"] if isinstance(parts["conv1"], nn.Sequential) else [parts["conv1"]]), parts["bn1"], parts["relu"]]
-        names = [f"{kind}{number}" for number in range(len(flat) // 3) for kind in ("conv", "norm", "relu")]
+        flat = [
+            *(parts["conv1"] if isinstance(parts["conv1"], nn.Sequential) else [parts["conv1"]]),
+            parts["bn1"],
+            parts["relu"],
+        ]
+        names = [
+            f"{kind}{number}"
+            for number in range(len(flat) // 3)
+            for kind in ("conv", "norm", "relu")
+        ]
         for name, module in zip(names, flat, strict=True):
             self.features.add_module(name, module)
         self.features.add_module("pool0", parts["maxpool"])  # (N, 3, 224, 224) -> (N, 64, 56, 56)
@@ -106,14 +121,21 @@ class DenseNet(nn.Module):
         self.num_features = channels
         self.classifier = make_head(channels, num_classes)
         halvings = 2 ** (len(layers) - 1)
-        self.smallest = halvings if isinstance(parts["maxpool"], nn.Identity) else 4 * (halvings - 1) + 1
+        self.smallest = (
+            halvings if isinstance(parts["maxpool"], nn.Identity) else 4 * (halvings - 1) + 1
+        )
         initialise(self, mode="fan_in")
 
     def stages(self) -> list[list[nn.Module]]:
         """The dense layers of each block, behind the transition that leads to it."""
         parts = dict(self.features.named_children())
-        before = [[parts[name]] if (name := f"transition{number}") in parts else [] for number in range(self.depth)]
-        return [one + [*parts[f"denseblock{number}"].children()] for number, one in enumerate(before, 1)]
+        before = [
+            [parts[name]] if (name := f"transition{number}") in parts else []
+            for number in range(self.depth)
+        ]
+        return [
+            one + [*parts[f"denseblock{number}"].children()] for number, one in enumerate(before, 1)
+        ]
 
     def forward_stages(self, x: Tensor) -> list[Tensor]:
         """What comes out of the stem, before its pooling, and of each block: (N, C, H, W) each."""

@@ -1,7 +1,9 @@
-"""Networks for clips: a finished 2-D network becomes 3-D, and with its weights it answers on a still clip as it did on the picture.
+"""Networks for clips: a finished 2-D network becomes 3-D, and with its weights it answers on a
+still clip as it did on the picture.
 
-`full`: every convolution also looks one picture back and forward (R3D). `spatial`: none does (the later stages of MC3). `2plus1`:
-a convolution over the picture, then one over time (R(2+1)D). Tran et al. 2018, arXiv:1711.11248, section 3.
+`full`: every convolution also looks one picture back and forward (R3D). `spatial`: none does (the
+later stages of MC3). `2plus1`: a convolution over the picture, then one over time (R(2+1)D). Tran
+et al. 2018, arXiv:1711.11248, section 3.
 """
 
 from __future__ import annotations
@@ -23,37 +25,50 @@ FLAT = (BlurPool, StandardisedConv2d, ZeroPad, nn.LayerNorm)  # layers that know
 def inflate(net: Any, kinds: str | Sequence[str] = "full", published: bool = False) -> nn.Module:
     """Rewrites a network for pictures into one for clips (N, C, T, H, W), in place.
 
-    In the stages of a ResNet what halves the size also halves the number of pictures, but for `spatial`.
+    In the stages of a ResNet what halves the size also halves the number of pictures, but for
+    `spatial`.
 
     Args:
         net: A network of 2-D convolutions.
         kinds: One of `KINDS`, or one for each stage of a ResNet; the stem is of the first kind.
-        published: (2+1)-D convolutions as wide as the paper's, which cannot hold 2-D weights, instead of so wide that they can.
+        published: (2+1)-D convolutions as wide as the paper's, which cannot hold 2-D weights,
+            instead of so wide that they can.
 
     Returns:
         The same object.
 
     Raises:
-        ValueError: An unknown kind, not one for each stage, or a layer that has no form in three dimensions.
+        ValueError: An unknown kind, not one for each stage, or a layer that has no form in three
+            dimensions.
     """
     stages = getattr(net, "stage_names", [])
     kinds = [kinds] * max(1, len(stages)) if isinstance(kinds, str) else list(kinds)
     if len(kinds) != max(1, len(stages)) or not set(kinds) <= set(KINDS):
-        raise ValueError(f"time={'-'.join(kinds)}; allowed: {', '.join(KINDS)}, or one for each of {len(stages)} stages")
+        raise ValueError(
+            f"time={'-'.join(kinds)}; allowed: {', '.join(KINDS)}, or one for each of {len(stages)}"
+            " stages"
+        )
     for module in net.modules():
         if isinstance(module, FLAT):
             raise ValueError(f"{type(module).__name__} has no form in three dimensions")
     for name, kind in zip(stages, kinds, strict=False):
         for block in getattr(net, name):
-            plain = isinstance(block.conv1, nn.Conv2d)  # a selective kernel has no width of the paper's
-            _inflate(block, kind, True, _published_width(block.conv1) if published and plain else None)
+            plain = isinstance(
+                block.conv1, nn.Conv2d
+            )  # a selective kernel has no width of the paper's
+            _inflate(
+                block, kind, True, _published_width(block.conv1) if published and plain else None
+            )
     _inflate(net, kinds[0], False, 45 if published else None)  # the stem, and all else that is left
     return net
 
 
 def _published_width(conv: nn.Conv2d) -> int:
-    """Channels between the halves: a block then has as many weights as its 3-D form (section 3.5, as in torchvision)."""
-    return 27 * conv.in_channels * conv.out_channels // (9 * conv.in_channels + 3 * conv.out_channels)
+    """Channels between the halves: a block then has as many weights as its 3-D form (section 3.5,
+    as in torchvision)."""
+    return (
+        27 * conv.in_channels * conv.out_channels // (9 * conv.in_channels + 3 * conv.out_channels)
+    )
 
 
 def _inflate(net: nn.Module, kind: str, in_stage: bool, width: int | None) -> None:
@@ -72,11 +87,18 @@ def _conv(conv: nn.Conv2d, kind: str, strides: bool, width: int | None) -> nn.Mo
         return _two_plus_one(conv, time_stride, whole if width else 2 * conv.out_channels)
     reach = 1 if kind == "full" and not pointwise else 0
     new = nn.Conv3d(
-        *(conv.in_channels, conv.out_channels, (2 * reach + 1, *conv.kernel_size), (time_stride, *conv.stride)),  # type: ignore[arg-type]
+        *(
+            conv.in_channels,
+            conv.out_channels,
+            (2 * reach + 1, *conv.kernel_size),
+            (time_stride, *conv.stride),
+        ),  # type: ignore[arg-type]
         *((reach, *conv.padding), (1, *conv.dilation), conv.groups, conv.bias is not None),  # type: ignore[arg-type]
         device=conv.weight.device,
     )
-    with torch.no_grad():  # all weight on the middle picture: the border of zeros in time then does not matter
+    with (
+        torch.no_grad()
+    ):  # all weight on the middle picture: the border of zeros in time then does not matter
         new.weight.zero_()
         new.weight[:, :, reach] = conv.weight
     new.bias = conv.bias
@@ -84,24 +106,39 @@ def _conv(conv: nn.Conv2d, kind: str, strides: bool, width: int | None) -> nn.Mo
 
 
 def _two_plus_one(conv: nn.Conv2d, time_stride: int, width: int) -> nn.Sequential:
-    """Over the picture, norm, ReLU, over time. A 2-D convolution fits in where each of its outputs has one channel for its
-    positive and one for its negative part."""
+    """Over the picture, norm, ReLU, over time. A 2-D convolution fits in where each of its outputs
+    has one channel for its positive and one for its negative part."""
     count, device = conv.out_channels, conv.weight.device
     over_picture = nn.Conv3d(
-        *(conv.in_channels, width, (1, *conv.kernel_size), (1, *conv.stride), (0, *conv.padding), (1, *conv.dilation)),  # type: ignore[arg-type]
-        groups=conv.groups, bias=False, device=device,
-    )  # fmt: skip
+        *(
+            conv.in_channels,
+            width,
+            (1, *conv.kernel_size),
+            (1, *conv.stride),
+            (0, *conv.padding),
+            (1, *conv.dilation),
+        ),  # type: ignore[arg-type]
+        groups=conv.groups,
+        bias=False,
+        device=device,
+    )
     norm = nn.BatchNorm3d(width, device=device)
-    over_time = nn.Conv3d(width, count, (3, 1, 1), (time_stride, 1, 1), (1, 0, 0), bias=False, device=device)
+    over_time = nn.Conv3d(
+        width, count, (3, 1, 1), (time_stride, 1, 1), (1, 0, 0), bias=False, device=device
+    )
     if width == 2 * count:
         with torch.no_grad():
-            signs = torch.stack([conv.weight, -conv.weight], 1).flatten(0, 1)  # outputs in pairs, so that groups stay together
+            signs = torch.stack([conv.weight, -conv.weight], 1).flatten(
+                0, 1
+            )  # outputs in pairs, so that groups stay together
             over_picture.weight[:, :, 0] = signs
             over_time.weight.zero_()
             over_time.weight[range(count), range(0, width, 2), 1] = 1.0
             over_time.weight[range(count), range(1, width, 2), 1] = -1.0
             assert norm.running_var is not None
-            norm.running_var.fill_(1 - norm.eps)  # with mean 0 and weight 1 the norm changes nothing
+            norm.running_var.fill_(
+                1 - norm.eps
+            )  # with mean 0 and weight 1 the norm changes nothing
     else:
         initialise(over_picture)
         initialise(over_time)
@@ -115,8 +152,10 @@ def _norm(norm: nn.BatchNorm2d) -> nn.BatchNorm3d:
 
 
 def _pool(pool: nn.MaxPool2d | nn.AvgPool2d, strides: bool) -> nn.Module:
-    size, stride, padding = ((1, value, value) if isinstance(value, int) else (1, *value) for value in
-                             (pool.kernel_size, pool.stride, pool.padding))  # fmt: skip
+    size, stride, padding = (
+        (1, value, value) if isinstance(value, int) else (1, *value)
+        for value in (pool.kernel_size, pool.stride, pool.padding)
+    )
     edge = (0, *padding[1:])
     stride = (stride[1], *stride[1:]) if strides else stride
     if isinstance(pool, nn.MaxPool2d):

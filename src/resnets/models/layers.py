@@ -10,22 +10,26 @@ from resnets.models.resnet import Shortcut, conv1x1, conv3x3, projection
 
 
 def cifar_stem(in_channels: int, width: int) -> dict[str, nn.Module]:
-    """One 3x3 convolution at full size, for pictures of about 32 px (He et al. 2015, section 4.2)."""
+    """One 3x3 convolution at full size, for pictures of about 32 px (He et al. 2015, section
+    4.2)."""
     return _stem(conv3x3(in_channels, width), width, nn.Identity())
 
 
 def bare_stem(in_channels: int, width: int) -> dict[str, nn.Module]:
-    """The same without norm and ReLU: the first dense layer brings them (Huang et al. 2017, section 3)."""
+    """The same without norm and ReLU: the first dense layer brings them (Huang et al. 2017, section
+    3)."""
     return {**cifar_stem(in_channels, width), "bn1": nn.Identity(), "relu": nn.Identity()}
 
 
 def deep_stem(in_channels: int, width: int, first: float = 0.5) -> dict[str, nn.Module]:
-    """Three 3x3 convolutions, the first at stride 2 (He et al. 2018, arXiv:1812.01187, ResNet-C): half the width, half, all.
+    """Three 3x3 convolutions, the first at stride 2 (He et al. 2018, arXiv:1812.01187, ResNet-C):
+    half the width, half, all.
 
     Args:
         in_channels: Of the pictures.
         width: Of what comes out.
-        first: The part of it that the first convolution has; 3/8 in the tiered stem of timm's `t` networks.
+        first: The part of it that the first convolution has; 3/8 in the tiered stem of timm's `t`
+            networks.
     """
     one, two = int(width * first), width // 2
     convs = nn.Sequential(
@@ -37,16 +41,23 @@ def deep_stem(in_channels: int, width: int, first: float = 0.5) -> dict[str, nn.
 
 
 def _stem(conv: nn.Module, width: int, pool: nn.Module) -> dict[str, nn.Module]:
-    return {"conv1": conv, "bn1": nn.BatchNorm2d(width), "relu": nn.ReLU(inplace=True), "maxpool": pool}
+    return {
+        "conv1": conv,
+        "bn1": nn.BatchNorm2d(width),
+        "relu": nn.ReLU(inplace=True),
+        "maxpool": pool,
+    }
 
 
 def conv_pool(width: int) -> nn.Module:
-    """A strided 3x3 convolution instead of pooling (ResNet-RS: Bello et al. 2021, arXiv:2103.07579)."""
+    """A strided 3x3 convolution instead of pooling (ResNet-RS: Bello et al. 2021,
+    arXiv:2103.07579)."""
     return nn.Sequential(conv3x3(width, width, 2), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
 
 
 def zero_padded_pool(width: int) -> nn.Module:
-    """Max pooling with a border of zeros (BiT: Kolesnikov et al. 2020): before it stands no ReLU, so zero may win."""
+    """Max pooling with a border of zeros (BiT: Kolesnikov et al. 2020): before it stands no ReLU,
+    so zero may win."""
     return nn.Sequential(nn.ZeroPad2d(1), nn.MaxPool2d(3, stride=2))
 
 
@@ -56,7 +67,8 @@ def no_pool(width: int) -> nn.Module:
 
 
 class ZeroPad(nn.Module):
-    """Every stride-th pixel, and zeros for the channels that are new: a shortcut without parameters."""
+    """Every stride-th pixel, and zeros for the channels that are new: a shortcut without
+    parameters."""
 
     def __init__(self, extra_channels: int, stride: int) -> None:
         super().__init__()
@@ -64,7 +76,9 @@ class ZeroPad(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         half = self.extra_channels // 2
-        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, half, self.extra_channels - half))
+        return F.pad(
+            x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, half, self.extra_channels - half)
+        )
 
 
 class NoShortcut(nn.Module):
@@ -84,7 +98,10 @@ def zero_pad(in_channels: int, out_channels: int, stride: int) -> nn.Module | No
     if stride == 1 and in_channels == out_channels:
         return None
     if out_channels < in_channels:
-        raise ValueError(f"shortcut=zero_pad cannot go from {in_channels} to {out_channels} channels; use shortcut=projection")
+        raise ValueError(
+            f"shortcut=zero_pad cannot go from {in_channels} to {out_channels} channels; use"
+            " shortcut=projection"
+        )
     return ZeroPad(out_channels - in_channels, stride)
 
 
@@ -94,22 +111,29 @@ def projection_everywhere(in_channels: int, out_channels: int, stride: int) -> n
 
 
 def average(in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
-    """Means of 2x2, then a 1x1 convolution at stride 1 and its norm (ResNet-D): no pixel is left out."""
+    """Means of 2x2, then a 1x1 convolution at stride 1 and its norm (ResNet-D): no pixel is left
+    out."""
     if stride == 1 and in_channels == out_channels:
         return None
-    pool = nn.AvgPool2d(2, stride, ceil_mode=True, count_include_pad=False) if stride > 1 else nn.Identity()
+    pool = (
+        nn.AvgPool2d(2, stride, ceil_mode=True, count_include_pad=False)
+        if stride > 1
+        else nn.Identity()
+    )
     return nn.Sequential(pool, conv1x1(in_channels, out_channels), nn.BatchNorm2d(out_channels))
 
 
 def wide_projection(in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
-    """A 3x3 convolution and its norm where the size shrinks, 1x1 where only the channels change (SENet-154)."""
+    """A 3x3 convolution and its norm where the size shrinks, 1x1 where only the channels change
+    (SENet-154)."""
     if stride == 1:
         return projection(in_channels, out_channels, stride)
     return nn.Sequential(conv3x3(in_channels, out_channels, stride), nn.BatchNorm2d(out_channels))
 
 
 def bare(shortcut: Shortcut) -> Shortcut:
-    """The same without its norm: in pre-activation networks nothing stands between a sum and the next norm."""
+    """The same without its norm: in pre-activation networks nothing stands between a sum and the
+    next norm."""
 
     def make(in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
         module = shortcut(in_channels, out_channels, stride)

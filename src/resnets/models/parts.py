@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 
 def initialise(net: nn.Module, mode: Literal["fan_in", "fan_out"] = "fan_out") -> None:
-    """Draws the weights of all convolutions anew (He et al. 2015, arXiv:1502.01852): keeps the variance through ReLUs.
+    """Draws the weights of all convolutions anew (He et al. 2015, arXiv:1502.01852): keeps the
+    variance through ReLUs.
 
     Raises:
         ValueError: A convolution that was divided until no channel was left.
@@ -17,7 +18,9 @@ def initialise(net: nn.Module, mode: Literal["fan_in", "fan_out"] = "fan_out") -
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d):
             if not module.weight.numel():
-                raise ValueError("a layer has no channels: choose larger widths, or divide them less")
+                raise ValueError(
+                    "a layer has no channels: choose larger widths, or divide them less"
+                )
             nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")
 
 
@@ -39,12 +42,15 @@ def check_input(net: nn.Module, x: Tensor) -> None:
     Raises:
         ValueError: Another number of dimensions or channels, or sides below `net.smallest`.
     """
-    weight = next(module.weight for module in net.modules() if isinstance(module, nn.Conv2d | nn.Conv3d))
+    weight = next(
+        module.weight for module in net.modules() if isinstance(module, nn.Conv2d | nn.Conv3d)
+    )
     smallest = getattr(net, "smallest", 1)
     if x.ndim != weight.ndim or x.shape[1] != weight.shape[1] or min(x.shape[-2:]) < smallest:
         sides = "N, C, T, H, W" if weight.ndim == 5 else "N, C, H, W"
         raise ValueError(
-            f"pictures of shape {tuple(x.shape)}; ({sides}) with C = {weight.shape[1]} and sides of at least {smallest} px expected"
+            f"pictures of shape {tuple(x.shape)}; ({sides}) with C = {weight.shape[1]} and sides of"
+            f" at least {smallest} px expected"
         )
 
 

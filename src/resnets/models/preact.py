@@ -1,7 +1,8 @@
-"""Blocks whose norm and activation come before each convolution, so that the shortcut is a clean sum from end to end.
+"""Blocks whose norm and activation come before each convolution, so that the shortcut is a clean
+sum from end to end.
 
-He et al., Identity Mappings in Deep Residual Networks, 2016 (arXiv:1603.05027), figure 4(e). Where the shape changes, the
-shortcut starts from the pre-activated input, as in the authors' code.
+He et al., Identity Mappings in Deep Residual Networks, 2016 (arXiv:1603.05027), figure 4(e). Where
+the shape changes, the shortcut starts from the pre-activated input, as in the authors' code.
 """
 
 from __future__ import annotations
@@ -17,7 +18,13 @@ class PreActBasicBlock(BasicBlock):
     preactivated = True
     branch_end = "conv2"
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, downsample: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int = 1,
+        downsample: nn.Module | None = None,
+    ) -> None:
         super().__init__(in_channels, out_channels, stride, downsample)
         self.bn1 = nn.BatchNorm2d(in_channels)
 
@@ -35,9 +42,17 @@ class PreActBottleneck(Bottleneck):
     preactivated = True
     branch_end = "conv3"
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, downsample: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int = 1,
+        downsample: nn.Module | None = None,
+    ) -> None:
         super().__init__(in_channels, out_channels, stride, downsample)
-        self.bn1, self.bn2, self.bn3 = (nn.BatchNorm2d(conv.in_channels) for conv in (self.conv1, self.conv2, self.conv3))
+        self.bn1, self.bn2, self.bn3 = (
+            nn.BatchNorm2d(conv.in_channels) for conv in (self.conv1, self.conv2, self.conv3)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.relu(self.bn1(x))

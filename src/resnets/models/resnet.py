@@ -1,10 +1,13 @@
-"""The residual network, top to bottom: two blocks, a stem, a shortcut, and the network that stacks them.
+"""The residual network, top to bottom: two blocks, a stem, a shortcut, and the network that stacks
+them.
 
-He et al., Deep Residual Learning for Image Recognition, 2015 (arXiv:1512.03385). Parameters are named as in torchvision.
-ResNet-50 is `ResNet(Bottleneck, [3, 4, 6, 3])`; the shapes beside the code are its own, for one 224 x 224 picture.
+He et al., Deep Residual Learning for Image Recognition, 2015 (arXiv:1512.03385). Parameters are
+named as in torchvision. ResNet-50 is `ResNet(Bottleneck, [3, 4, 6, 3])`; the shapes beside the code
+are its own, for one 224 x 224 picture.
 
-Each block has three places that stay empty in ResNet-50: `pool` behind its 3x3 convolution, `se` and `drop_path` at the end of
-its branch. What the rest of the family puts there is in `attention`, `layers` and `rewrite`.
+Each block has three places that stay empty in ResNet-50: `pool` behind its 3x3 convolution, `se`
+and `drop_path` at the end of its branch. What the rest of the family puts there is in `attention`,
+`layers` and `rewrite`.
 """
 
 from __future__ import annotations
@@ -16,7 +19,9 @@ from torch import Tensor, nn
 
 from resnets.models.parts import check_input, initialise, make_head, zero_branches
 
-Shortcut = Callable[[int, int, int], nn.Module | None]  # (in_channels, out_channels, stride) -> module; None is the identity
+Shortcut = Callable[
+    [int, int, int], nn.Module | None
+]  # (in_channels, out_channels, stride) -> module; None is the identity
 Stem = Callable[[int, int], dict[str, Any]]  # (in_channels, width) -> conv1, bn1, relu and maxpool
 
 
@@ -37,7 +42,13 @@ class BasicBlock(nn.Module):
     spatial = "conv1"  # the convolution that strides
     branch_end = "bn2"  # what `zero_init` sets to zero, so that the block starts as the identity
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, downsample: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int = 1,
+        downsample: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.conv1 = conv3x3(in_channels, out_channels, stride)
         self.bn1 = nn.BatchNorm2d(out_channels)
@@ -59,17 +70,29 @@ class BasicBlock(nn.Module):
 class Bottleneck(nn.Module):
     """1x1 down, 3x3, 1x1 up, beside a shortcut (section 4.1): the block of ResNet-50, 101 and 152.
 
-    `groups` and `group_width` make it a ResNeXt (Xie et al. 2017, arXiv:1611.05431) or a Wide ResNet block (Zagoruyko and
-    Komodakis 2016, arXiv:1605.07146); `reduce_first` halves the first 1x1 of SENet-154 (Hu et al. 2018, arXiv:1709.01507).
+    `groups` and `group_width` make it a ResNeXt (Xie et al. 2017, arXiv:1611.05431) or a Wide
+    ResNet block (Zagoruyko and Komodakis 2016, arXiv:1605.07146); `reduce_first` halves the first
+    1x1 of SENet-154 (Hu et al. 2018, arXiv:1709.01507).
     """
 
     expansion = 4
     spatial = "conv2"
     branch_end = "bn3"
-    stride_in = "3x3"  # v1.5, as in torchvision; "1x1" strides in the first convolution, as the paper does
-    groups, group_width, reduce_first = 1, 64, 1  # group_width counts for out_channels = 256 and grows with them
+    # v1.5, as in torchvision; "1x1" strides in the first convolution, as the paper does
+    stride_in = "3x3"
+    groups, group_width, reduce_first = (
+        1,
+        64,
+        1,
+    )  # group_width counts for out_channels = 256 and grows with them
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, downsample: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int = 1,
+        downsample: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         mid_channels = out_channels // self.expansion * self.group_width // 64 * self.groups
         first_channels = mid_channels // self.reduce_first
@@ -95,7 +118,8 @@ class Bottleneck(nn.Module):
 
 
 def imagenet_stem(in_channels: int, width: int) -> dict[str, nn.Module]:
-    """7x7 at stride 2, then 3x3 max pooling at stride 2: a quarter of the size before the first stage."""
+    """7x7 at stride 2, then 3x3 max pooling at stride 2: a quarter of the size before the first
+    stage."""
     return {
         "conv1": nn.Conv2d(in_channels, width, 7, stride=2, padding=3, bias=False),
         "bn1": nn.BatchNorm2d(width),
@@ -105,7 +129,8 @@ def imagenet_stem(in_channels: int, width: int) -> dict[str, nn.Module]:
 
 
 def projection(in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
-    """The identity, or a 1x1 convolution and its norm where the shape changes (option B of section 3.3)."""
+    """The identity, or a 1x1 convolution and its norm where the shape changes (option B of section
+    3.3)."""
     if stride == 1 and in_channels == out_channels:
         return None
     return nn.Sequential(conv1x1(in_channels, out_channels, stride), nn.BatchNorm2d(out_channels))
@@ -115,16 +140,19 @@ class ResNet(nn.Module):
     """A residual network for pictures.
 
     Args:
-        block: A class `block(in_channels, out_channels, stride=1, downsample=None)` with a class attribute `expansion`, ours or
-            your own. `downsample` is the shortcut to apply, None for the identity. One with `preactivated = True` leaves norm
-            and activation to the next, so the network ends with its own.
+        block: A class `block(in_channels, out_channels, stride=1, downsample=None)` with a class
+            attribute `expansion`, ours or your own. `downsample` is the shortcut to apply, None for
+            the identity. One with `preactivated = True` leaves norm and activation to the next, so
+            the network ends with its own.
         layers: Blocks in each stage.
         num_classes: Outputs; 0 gives the pooled features instead.
         in_channels: Channels of the pictures.
-        widths: Channels of each stage, before the block's expansion; by default 64, doubled from stage to stage.
+        widths: Channels of each stage, before the block's expansion; by default 64, doubled from
+            stage to stage.
         stem: Makes the modules before the first stage.
         shortcut: Makes the shortcut of a block.
-        zero_init: Start every block as the identity by zeroing the end of its branch (Goyal et al. 2017, section 5.1).
+        zero_init: Start every block as the identity by zeroing the end of its branch (Goyal et al.
+            2017, section 5.1).
     """
 
     def __init__(
@@ -142,12 +170,20 @@ class ResNet(nn.Module):
         super().__init__()
         widths = [64 * 2**stage for stage in range(len(layers))] if widths is None else widths
         if len(widths) != len(layers) or min(layers, default=0) < 1:
-            raise ValueError(f"{list(layers)} blocks, widths {list(widths)}: every stage needs one width, and a block at least")
+            raise ValueError(
+                f"{list(layers)} blocks, widths {list(widths)}: every stage needs one width, and a"
+                " block at least"
+            )
         preactivated = getattr(block, "preactivated", False)
 
         parts = stem(in_channels, widths[0])  # (N, 3, 224, 224) -> (N, 64, 56, 56)
         channels = parts["bn1"].num_features
-        self.conv1, self.bn1, self.relu, self.maxpool = parts["conv1"], parts["bn1"], parts["relu"], parts["maxpool"]
+        self.conv1, self.bn1, self.relu, self.maxpool = (
+            parts["conv1"],
+            parts["bn1"],
+            parts["relu"],
+            parts["maxpool"],
+        )
         if preactivated:
             self.bn1, self.relu = nn.Identity(), nn.Identity()
 
@@ -156,7 +192,9 @@ class ResNet(nn.Module):
             blocks, out_channels = [], width * block.expansion
             for index in range(depth):
                 stride = 2 if name != "layer1" and index == 0 else 1
-                blocks.append(block(channels, out_channels, stride, shortcut(channels, out_channels, stride)))
+                blocks.append(
+                    block(channels, out_channels, stride, shortcut(channels, out_channels, stride))
+                )
                 channels = out_channels
             self.add_module(name, nn.Sequential(*blocks))  # (N, 256, 56, 56) .. (N, 2048, 7, 7)
 

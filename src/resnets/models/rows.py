@@ -1,9 +1,11 @@
-"""Every named network as one row of data: name, parameters, multiply-adds, side of the input they are counted at, and what is
-different from the first of its kind, or from the row that is named first. A new network is a new line.
+"""Every named network as one row of data: name, parameters, multiply-adds, side of the input they
+are counted at, and what is different from the first of its kind, or from the row that is named
+first. A new network is a new line.
 
-Parameters and multiply-adds are those of torchvision 0.29.1 and timm 1.0.31, with their own number of classes; parameters of
-networks for CIFAR those of the papers where they print them (He et al. 2015, table 6; 2016, table 4; Zagoruyko 2016; Xie 2017;
-Huang 2017), else they follow from the text; their multiply-adds, and those of Transformers, are counted here. Tests compare all.
+Parameters and multiply-adds are those of torchvision 0.29.1 and timm 1.0.31, with their own number
+of classes; parameters of networks for CIFAR those of the papers where they print them (He et al.
+2015, table 6; 2016, table 4; Zagoruyko 2016; Xie 2017; Huang 2017), else they follow from the text;
+their multiply-adds, and those of Transformers, are counted here. Tests compare all.
 """
 
 from __future__ import annotations

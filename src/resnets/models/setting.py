@@ -1,4 +1,5 @@
-"""What can be chosen in a network: the words of the grammar, what each may be, and which of them make no sense together."""
+"""What can be chosen in a network: the words of the grammar, what each may be, and which of them
+make no sense together."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ def number(default: Any, least: float = 1, below: float = float("inf")) -> Any:
 
 
 def part(**grammar: tuple[Any, ...]) -> Any:
-    """A field that names a part, with what may follow its name: `part(none=(), se=(int, int))` takes `se-16-8`."""
+    """A field that names a part, with what may follow its name: `part(none=(), se=(int, int))`
+    takes `se-16-8`."""
     return field(default=(next(iter(grammar)),), metadata={"grammar": grammar})
 
 
@@ -33,28 +35,34 @@ class ResNetSetting:
         depths: Blocks in each stage.
         widths: Channels of each stage, before the block's expansion.
         order: `post` (convolution, norm, activation) or `pre` (norm, activation, convolution).
-        stem: `imagenet` (7x7), `deep` (three 3x3), `tiered` (the same, narrower at first) or `cifar` (one 3x3, full size).
+        stem: `imagenet` (7x7), `deep` (three 3x3), `tiered` (the same, narrower at first) or
+            `cifar` (one 3x3, full size).
         stem_width: Channels of what comes out of the stem; by default the first of `widths`.
         stem_pool: `max`; `conv`, a strided convolution; `zero`, max with a border of zeros; `none`.
-        shortcut: `projection` where the shape changes (option B), `zero_pad` there (A), `projection_everywhere` (C), `average`
-            before the projection (ResNet-D), `wide` (3x3, SENet-154), or `none`, the plain network.
+        shortcut: `projection` where the shape changes (option B), `zero_pad` there (A),
+            `projection_everywhere` (C), `average` before the projection (ResNet-D), `wide` (3x3,
+            SENet-154), or `none`, the plain network.
         stride_in: The convolution of a bottleneck that strides: `3x3`, or `1x1` as in the paper.
         groups: Of the 3x3 convolution of a bottleneck.
         group_width: Channels of each group where the stage is 64 wide; it grows with the stage.
         reduce_first: Divides the channels between the first 1x1 and the 3x3.
-        spatial: In the place of the 3x3 that strides: `conv`; `sk-REDUCTION-DIVISOR[-full]`; `res2-PIECES`; `split-RADIX[-before]`.
+        spatial: In the place of the 3x3 that strides: `conv`; `sk-REDUCTION-DIVISOR[-full]`;
+            `res2-PIECES`; `split-RADIX[-before]`.
         attention: At the end of a branch: `none`, `se[-REDUCTION[-DIVISOR]]` or `eca`.
         antialias: `none`, `blur` or `average`.
         norm: `batch` or `group`.
         conv: `plain` or `standardised` weights.
         drop_path: Stochastic depth: the last block's rate.
         zero_init: Start every block as the identity.
-        output_stride: Input over output size of the last stage; 16 and 8 dilate instead of striding.
-        time: For clips: `full`, `spatial` or `2plus1`, for all stages or one for each; `none` for pictures.
+        output_stride: Input over output size of the last stage; 16 and 8 dilate instead of
+            striding.
+        time: For clips: `full`, `spatial` or `2plus1`, for all stages or one for each; `none` for
+            pictures.
     """
 
     kind: ClassVar[str] = "residual network"
-    excludes: ClassVar = (  # these, each of those, and why; a word without value stands for all values but the default
+    # these, each of those, and why; a word without value stands for all values but the default
+    excludes: ClassVar = (
         ("block=basic", "groups group_width reduce_first stride_in spatial=res2 spatial=split",
          "a basic block has two full 3x3 convolutions; use block=bottleneck"),
         ("order=pre", "spatial antialias", "it was made for blocks that end in a ReLU; use order=post"),
@@ -74,12 +82,16 @@ class ResNetSetting:
     stem: str = choice("imagenet", "deep", "tiered", "cifar")
     stem_width: int | None = number(None)
     stem_pool: str = choice("max", "conv", "zero", "none")
-    shortcut: str = choice("projection", "average", "wide", "zero_pad", "projection_everywhere", "none")
+    shortcut: str = choice(
+        "projection", "average", "wide", "zero_pad", "projection_everywhere", "none"
+    )
     stride_in: str = choice("3x3", "1x1")
     groups: int = number(1)
     group_width: int = number(64)
     reduce_first: int = number(1)
-    spatial: tuple[str, ...] = part(conv=(), sk=(int, int, "full"), res2=(int,), split=(int, "before"))
+    spatial: tuple[str, ...] = part(
+        conv=(), sk=(int, int, "full"), res2=(int,), split=(int, "before")
+    )
     attention: tuple[str, ...] = part(none=(), se=(int, int), eca=())
     antialias: str = choice("none", "blur", "average")
     norm: str = choice("batch", "group")
@@ -97,7 +109,10 @@ class ResNetSetting:
         """
         check(self)
         if len(self.widths) != len(self.depths):
-            raise ValueError(f"depths={word(self.depths)} widths={word(self.widths)}: give both with a number for each stage")
+            raise ValueError(
+                f"depths={word(self.depths)} widths={word(self.widths)}: give both with a number"
+                " for each stage"
+            )
 
 
 @dataclass(frozen=True)
@@ -113,7 +128,13 @@ class DenseNetSetting:
     """
 
     kind: ClassVar[str] = "DenseNet"
-    excludes: ClassVar = (("stem=cifar", "antialias output_stride", "the stem for small pictures does not shrink them"),)
+    excludes: ClassVar = (
+        (
+            "stem=cifar",
+            "antialias output_stride",
+            "the stem for small pictures does not shrink them",
+        ),
+    )
 
     growth: int = number(32)
     depths: tuple[int, ...] = number((6, 12, 24, 16))
@@ -141,7 +162,9 @@ class TransformerSetting:
     """
 
     kind: ClassVar[str] = "Transformer"
-    excludes: ClassVar = (("order=none", "drop_path", "it needs a residual connection; use order=pre or post"),)
+    excludes: ClassVar = (
+        ("order=none", "drop_path", "it needs a residual connection; use order=pre or post"),
+    )
 
     width: int = number(384)
     depth: int = number(12)
@@ -155,25 +178,35 @@ class TransformerSetting:
         """See `ResNetSetting.check`."""
         check(self)
         if self.width % self.heads or self.size % self.patch:
-            raise ValueError(f"heads={self.heads} must divide width={self.width}, patch={self.patch} must divide size={self.size}")
+            raise ValueError(
+                f"heads={self.heads} must divide width={self.width}, patch={self.patch} must divide"
+                f" size={self.size}"
+            )
 
 
 Setting = ResNetSetting | DenseNetSetting | TransformerSetting
 
 # Why another kind of network does not have a word
 REASONS = {
-    DenseNetSetting: "its layers are put side by side, not added: there is no branch, shortcut or block to change",
+    DenseNetSetting: (
+        "its layers are put side by side, not added: there is no branch, shortcut or block to"
+        " change"
+    ),
     TransformerSetting: "it has tokens instead of maps, and no convolutions after the first",
     ResNetSetting: "it belongs to another kind of network",
 }
 
 
 def check_words(kind: type[Setting], name: str, given: Sequence[str]) -> None:
-    """Refuses words that this kind of network does not have, with the reason where another kind has them."""
+    """Refuses words that this kind of network does not have, with the reason where another kind has
+    them."""
     own = {one.name for one in fields(kind)}
     for key in given:
         if key not in own and any(key == one.name for other in REASONS for one in fields(other)):
-            raise ValueError(f"{key}: {name} is a {kind.kind}, {REASONS[kind]}; its words: {', '.join(sorted(own))}")
+            raise ValueError(
+                f"{key}: {name} is a {kind.kind}, {REASONS[kind]}; its words:"
+                f" {', '.join(sorted(own))}"
+            )
         if key not in own:
             raise ValueError(f"unknown setting {key!r}: {nearest(key, own)}")
 
@@ -186,8 +219,13 @@ def check(setting: Setting) -> None:
         if "options" in rules and value not in rules["options"]:
             raise ValueError(f"{text}: {nearest(str(value), map(str, rules['options']))}")
         numbers = value if isinstance(value, tuple) else () if value is None else (value,)
-        if "least" in rules and (value == () or not all(rules["least"] <= item < rules["below"] for item in numbers)):
-            raise ValueError(f"{text}; allowed: from {rules['least']}{' to below 1' if rules['below'] == 1 else ''}")
+        if "least" in rules and (
+            value == () or not all(rules["least"] <= item < rules["below"] for item in numbers)
+        ):
+            raise ValueError(
+                f"{text}; allowed: from"
+                f" {rules['least']}{' to below 1' if rules['below'] == 1 else ''}"
+            )
         if "grammar" in rules:
             _check_part(text, value, rules["grammar"])
     for one_word, others, reason in setting.excludes:
@@ -201,7 +239,11 @@ def _said(setting: Setting, text: str) -> str:
     key, _, wanted = text.partition("=")
     value = word(getattr(setting, key))
     default = next(word(one.default) for one in fields(setting) if one.name == key)
-    return f"{key}={value}" if (value.partition("-")[0] == wanted if wanted else value != default) else ""
+    return (
+        f"{key}={value}"
+        if (value.partition("-")[0] == wanted if wanted else value != default)
+        else ""
+    )
 
 
 def _check_part(text: str, value: Sequence[str], grammar: dict[str, tuple[Any, ...]]) -> None:
@@ -210,7 +252,10 @@ def _check_part(text: str, value: Sequence[str], grammar: dict[str, tuple[Any, .
         raise ValueError(f"{text}: {nearest(name, grammar)}")
     kinds = grammar[name]
     if len(rest) > len(kinds) or not all(
-        given.isdigit() and int(given) > 0 if kind is int else given == kind for given, kind in zip(rest, kinds, strict=False)
+        given.isdigit() and int(given) > 0 if kind is int else given == kind
+        for given, kind in zip(rest, kinds, strict=False)
     ):
-        form = "".join(f"[-{'NUMBER' if kind is int else kind}" for kind in kinds) + "]" * len(kinds)
+        form = "".join(f"[-{'NUMBER' if kind is int else kind}" for kind in kinds) + "]" * len(
+            kinds
+        )
         raise ValueError(f"{text}: the form is {name}{form}")

@@ -1,7 +1,8 @@
-"""A residual Transformer for pictures: the shortcut of 2015 lives on in it, and here it can be moved or taken away.
+"""A residual Transformer for pictures: the shortcut of 2015 lives on in it, and here it can be
+moved or taken away.
 
-Dosovitskiy et al., An Image is Worth 16x16 Words, 2021 (arXiv:2010.11929); parameters are named as in timm. The shapes are those
-of ViT-S/16 for one 224 x 224 picture.
+Dosovitskiy et al., An Image is Worth 16x16 Words, 2021 (arXiv:2010.11929); parameters are named as
+in timm. The shapes are those of ViT-S/16 for one 224 x 224 picture.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from resnets.models.setting import TransformerSetting
 
 
 class Attention(nn.Module):
-    """Every token looks at all tokens, in `heads` ways at once (Vaswani et al. 2017, arXiv:1706.03762)."""
+    """Every token looks at all tokens, in `heads` ways at once (Vaswani et al. 2017,
+    arXiv:1706.03762)."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -25,8 +27,14 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         count, tokens, width = x.shape
-        query, key, value = self.qkv(x).view(count, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(query, key, value)  # (N, heads, tokens, width / heads)
+        query, key, value = (
+            self.qkv(x)
+            .view(count, tokens, 3, self.heads, width // self.heads)
+            .permute(2, 0, 3, 1, 4)
+        )
+        mixed = F.scaled_dot_product_attention(
+            query, key, value
+        )  # (N, heads, tokens, width / heads)
         return self.proj(mixed.transpose(1, 2).reshape(count, tokens, width))
 
 
@@ -48,8 +56,9 @@ class Block(nn.Module):
     Args:
         width: Channels of a token.
         heads: Of the attention.
-        order: `pre`: the norm stands in the branch, the sum is clean (as in pre-activation networks). `post`: the norm follows
-            the sum, as in the first Transformer. `none`: no shortcut at all, with the norms of `pre`.
+        order: `pre`: the norm stands in the branch, the sum is clean (as in pre-activation
+            networks). `post`: the norm follows the sum, as in the first Transformer. `none`: no
+            shortcut at all, with the norms of `pre`.
     """
 
     branch_end = "mlp.fc2"
@@ -83,7 +92,9 @@ class VisionTransformer(nn.Module):
         in_channels: Channels of the pictures.
     """
 
-    def __init__(self, setting: TransformerSetting, num_classes: int = 1000, in_channels: int = 3) -> None:
+    def __init__(
+        self, setting: TransformerSetting, num_classes: int = 1000, in_channels: int = 3
+    ) -> None:
         super().__init__()
         setting.check()
         width, size, patch, order = setting.width, setting.size, setting.patch, setting.order
@@ -91,7 +102,9 @@ class VisionTransformer(nn.Module):
         self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(in_channels, width, patch, patch)})
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = nn.Parameter(torch.empty(1, self.side**2 + 1, width))
-        self.blocks = nn.ModuleList(Block(width, setting.heads, order) for _ in range(setting.depth))
+        self.blocks = nn.ModuleList(
+            Block(width, setting.heads, order) for _ in range(setting.depth)
+        )
         self.norm = nn.Identity() if order == "post" else nn.LayerNorm(width, eps=1e-6)
         self.head = make_head(width, num_classes)
         for name, parameter in self.named_parameters():
@@ -101,10 +114,13 @@ class VisionTransformer(nn.Module):
                 nn.init.zeros_(parameter)
 
     def forward_tokens(self, x: Tensor) -> list[Tensor]:
-        """The tokens after each block, the last normalised: (N, C, H, W) -> (N, 1 + H / 16 * W / 16, 384) each."""
+        """The tokens after each block, the last normalised: (N, C, H, W) -> (N, 1 + H / 16 * W /
+        16, 384) each."""
         check_input(self, x)
         maps = self.patch_embed["proj"](x)  # (N, 384, 14, 14)
-        tokens = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), maps.flatten(2).transpose(1, 2)], 1)
+        tokens = torch.cat(
+            [self.cls_token.expand(x.shape[0], -1, -1), maps.flatten(2).transpose(1, 2)], 1
+        )
         tokens = tokens + self.places(maps.shape[2], maps.shape[3])
         after = []
         for block in self.blocks:
@@ -117,14 +133,22 @@ class VisionTransformer(nn.Module):
         """The learned places for a grid of patches: (1, 1 + height * width, C)."""
         if (height, width) == (self.side, self.side):
             return self.pos_embed
-        first, grid = self.pos_embed[:, :1], self.pos_embed[:, 1:].transpose(1, 2).unflatten(2, (self.side, self.side))
-        grid = F.interpolate(grid, (height, width), mode="bicubic", align_corners=False, antialias=True)
+        first, grid = (
+            self.pos_embed[:, :1],
+            self.pos_embed[:, 1:].transpose(1, 2).unflatten(2, (self.side, self.side)),
+        )
+        grid = F.interpolate(
+            grid, (height, width), mode="bicubic", align_corners=False, antialias=True
+        )
         return torch.cat([first, grid.flatten(2).transpose(1, 2)], 1)
 
     def forward_stages(self, x: Tensor) -> list[Tensor]:
-        """The tokens of the patches after each block, laid out as maps: (N, C, H / 16, W / 16) each."""
+        """The tokens of the patches after each block, laid out as maps: (N, C, H / 16, W / 16)
+        each."""
         shape = (x.shape[-2] // self.patch, x.shape[-1] // self.patch)
-        return [tokens[:, 1:].transpose(1, 2).unflatten(2, shape) for tokens in self.forward_tokens(x)]
+        return [
+            tokens[:, 1:].transpose(1, 2).unflatten(2, shape) for tokens in self.forward_tokens(x)
+        ]
 
     def forward(self, x: Tensor) -> Tensor:
         """Pictures, normalised (N, C, H, W), to logits (N, num_classes)."""

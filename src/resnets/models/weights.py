@@ -1,6 +1,8 @@
-"""Weights that go into a network: other names become ours, what fits is loaded, what does not is adapted or left new and told.
+"""Weights that go into a network: other names become ours, what fits is loaded, what does not is
+adapted or left new and told.
 
-A scheme of names is a list of replacements, each tried on every key in turn; which schemes apply follows from the network.
+A scheme of names is a list of replacements, each tried on every key in turn; which schemes apply
+follows from the network.
 """
 
 from __future__ import annotations
@@ -20,20 +22,33 @@ from resnets.models.zoo import Network
 
 Rule = tuple[str, str | Callable[[re.Match[str]], str]]
 
-# What stands before the keys of a network that is part of another: torch.compile, DistributedDataParallel, Lightning, torchvision's
-# detection and segmentation. All without it belongs to that other.
+# What stands before the keys of a network that is part of another: torch.compile,
+# DistributedDataParallel, Lightning, torchvision's detection and segmentation. All without it
+# belongs to that other.
 PREFIXES = ("_orig_mod.", "module.", "model.", "net.", "backbone.body.", "backbone.")
 # May change neither names nor shapes of weights
-UNSEEN = ("stride_in", "antialias", "stem_pool", "conv", "output_stride", "order", "shortcut", "spatial", "heads")
+UNSEEN = (
+    "stride_in",
+    "antialias",
+    "stem_pool",
+    "conv",
+    "output_stride",
+    "order",
+    "shortcut",
+    "spatial",
+    "heads",
+)
 IDLE = ("drop_path", "zero_init")  # nor what a trained network answers
 FOLDED_VARIANCE = 1 - 1e-5  # with BatchNorm's eps of 1e-5 it divides by exactly one
 
 
 def convert(state: Mapping[str, Any], model: str) -> dict[str, Tensor]:
-    """A state dict in the scheme of another library, with our keys; one that has them already stays as it is.
+    """A state dict in the scheme of another library, with our keys; one that has them already stays
+    as it is.
 
-    Read are timm's resnetv2, sknet and res2net, BiT's npz files, the old keys of DenseNet, torchvision's video networks and Vision
-    Transformers, and the backbones inside its detection and segmentation models. A head of 1x1 convolution becomes linear.
+    Read are timm's resnetv2, sknet and res2net, BiT's npz files, the old keys of DenseNet,
+    torchvision's video networks and Vision Transformers, and the backbones inside its detection and
+    segmentation models. A head of 1x1 convolution becomes linear.
 
     Args:
         state: Names to tensors (or arrays, from an npz file).
@@ -45,7 +60,11 @@ def convert(state: Mapping[str, Any], model: str) -> dict[str, Tensor]:
     setting = Network.parse(model).setting
     for prefix in PREFIXES:
         if any(key.startswith(prefix) for key in state):
-            state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+            state = {
+                key.removeprefix(prefix): value
+                for key, value in state.items()
+                if key.startswith(prefix)
+            }
     rules = schemes(setting, state)
     result: dict[str, Tensor] = {}
     for key, value in state.items():
@@ -59,7 +78,8 @@ def convert(state: Mapping[str, Any], model: str) -> dict[str, Tensor]:
 
 
 def schemes(setting: Setting, state: Mapping[str, Any]) -> list[Rule]:
-    """The replacements for a network; what a state dict looks like decides where one network has several schemes."""
+    """The replacements for a network; what a state dict looks like decides where one network has
+    several schemes."""
     if isinstance(setting, DenseNetSetting):
         return [(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.", r"\1\2.")]
     if isinstance(setting, TransformerSetting):
@@ -70,7 +90,10 @@ def schemes(setting: Setting, state: Mapping[str, Any]) -> list[Rule]:
     if setting.order == "pre":
         rules += _resnetv2(setting)
     if setting.spatial[0] == "sk":
-        rules += [(r"^(layer\d+\.\d+)\.conv(\d)\.conv\.", r"\1.conv\2."), (r"^(layer\d+\.\d+)\.conv(\d)\.bn\.", r"\1.bn\2.")]
+        rules += [
+            (r"^(layer\d+\.\d+)\.conv(\d)\.conv\.", r"\1.conv\2."),
+            (r"^(layer\d+\.\d+)\.conv(\d)\.bn\.", r"\1.bn\2."),
+        ]
     if setting.spatial[0] == "res2":
         rules += [(r"^(layer\d+\.\d+)\.(convs|bns)\.", r"\1.conv2.\2.")]
     if setting.time != ("none",) and any(key.startswith("stem.") for key in state):
@@ -98,7 +121,14 @@ BIT: tuple[Rule, ...] = (  # the npz files of Big Transfer, which name their lay
 
 def _resnetv2(setting: ResNetSetting) -> list[Rule]:
     """timm's pre-activation networks."""
-    deep = {"conv1": "conv1.0", "norm1": "conv1.1", "conv2": "conv1.3", "norm2": "conv1.4", "conv3": "conv1.6", "conv": "conv1"}
+    deep = {
+        "conv1": "conv1.0",
+        "norm1": "conv1.1",
+        "conv2": "conv1.3",
+        "norm2": "conv1.4",
+        "conv3": "conv1.6",
+        "conv": "conv1",
+    }
     shortcut = "downsample.1" if setting.shortcut == "average" else "downsample"
     return [
         *((rf"^stem\.{old}\.", f"{new}.") for old, new in deep.items()),
@@ -112,7 +142,11 @@ def _resnetv2(setting: ResNetSetting) -> list[Rule]:
 def _clips(setting: ResNetSetting) -> list[Rule]:
     """torchvision's video networks, which nest convolution and norm."""
     split = setting.time[0] == "2plus1"
-    stem = {"0": "conv1.0", "1": "conv1.1", "3": "conv1.3", "4": "bn1"} if split else {"0": "conv1", "1": "bn1"}
+    stem = (
+        {"0": "conv1.0", "1": "conv1.1", "3": "conv1.3", "4": "bn1"}
+        if split
+        else {"0": "conv1", "1": "bn1"}
+    )
     return [
         *((rf"^stem\.{old}\.", f"{new}.") for old, new in stem.items()),
         (r"^(layer\d+\.\d+)\.conv(\d)\.1\.", r"\1.bn\2."),
@@ -121,10 +155,13 @@ def _clips(setting: ResNetSetting) -> list[Rule]:
 
 
 def unseen_differences(one: Setting, two: Setting) -> list[str]:
-    """What two networks differ in although their weights have the same names and shapes: a file alone does not tell them apart."""
+    """What two networks differ in although their weights have the same names and shapes: a file
+    alone does not tell them apart."""
     if type(one) is not type(two):
         return []
-    different = [field.name for field in fields(one) if getattr(one, field.name) != getattr(two, field.name)]
+    different = [
+        field.name for field in fields(one) if getattr(one, field.name) != getattr(two, field.name)
+    ]
     unseen = [name for name in different if name in UNSEEN]
     alike = unseen and {*different} <= {*UNSEEN, *IDLE} and _shapes(one) == _shapes(two)
     return unseen if alike else []
@@ -133,11 +170,14 @@ def unseen_differences(one: Setting, two: Setting) -> list[str]:
 @cache
 def _shapes(setting: Setting) -> dict[str, torch.Size]:
     with torch.device("meta"):
-        return {key: value.shape for key, value in Network("", setting, 1).build().state_dict().items()}
+        return {
+            key: value.shape for key, value in Network("", setting, 1).build().state_dict().items()
+        }
 
 
 def look_alikes(network: Network) -> list[str]:
-    """Rows whose weights fit into a network that computes something else: resnet50, resnetaa50 and resnetblur50 are such."""
+    """Rows whose weights fit into a network that computes something else: resnet50, resnetaa50 and
+    resnetblur50 are such."""
     return [name for name, row in ROWS.items() if unseen_differences(network.setting, row.setting)]
 
 
@@ -154,12 +194,17 @@ class Loaded:
         parts = [f"{len(self.loaded)} entries loaded"]
         parts += [f"adapted: {', '.join(self.adapted)}"] if self.adapted else []
         parts += [f"new: {', '.join(self.left)}"] if self.left else []
-        parts += ["BatchNorm statistics are folded into its weights (mean 0, variance 1 - 1e-5)"] if self.folded else []
+        parts += (
+            ["BatchNorm statistics are folded into its weights (mean 0, variance 1 - 1e-5)"]
+            if self.folded
+            else []
+        )
         return "; ".join(parts)
 
 
 def load_weights(net: nn.Module, state: Mapping[str, Tensor]) -> Loaded:
-    """Loads a state dict; the head is left new where the classes differ, the first convolution adapted to the channels.
+    """Loads a state dict; the head is left new where the classes differ, the first convolution
+    adapted to the channels.
 
     RGB filters are summed for one channel: a grey picture then answers as its RGB copy did.
 
@@ -171,7 +216,11 @@ def load_weights(net: nn.Module, state: Mapping[str, Tensor]) -> Loaded:
         ValueError: Weights of another network; the message names keys that differ.
     """
     own = net.state_dict()
-    result = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked") or key in own}
+    result = {
+        key: value
+        for key, value in state.items()
+        if not key.endswith("num_batches_tracked") or key in own
+    }
     adapted, left, head = [], [], head_name(net)
     for key in [f"{head}.weight", f"{head}.bias"]:
         if key not in own:  # a network without classes needs no classifier
@@ -179,16 +228,35 @@ def load_weights(net: nn.Module, state: Mapping[str, Tensor]) -> Loaded:
         elif key not in result or result[key].shape != own[key].shape:
             result[key] = own[key]
             left.append(key)
-    first = next((name for name, module in net.named_modules() if isinstance(module, nn.Conv2d | nn.Conv3d)), "") + ".weight"
-    if first in result and first in own and result[first].shape[1] == 3 and own[first].shape[1] == 1:
+    first = (
+        next(
+            (
+                name
+                for name, module in net.named_modules()
+                if isinstance(module, nn.Conv2d | nn.Conv3d)
+            ),
+            "",
+        )
+        + ".weight"
+    )
+    if (
+        first in result
+        and first in own
+        and result[first].shape[1] == 3
+        and own[first].shape[1] == 1
+    ):
         result[first] = result[first].float().sum(1, keepdim=True)
         adapted.append(f"{first} (3 channels to 1)")
     both = [key for key in own if key in result]
     different = {
-        "missing": [key for key in own if key not in result and not key.endswith("num_batches_tracked")],
+        "missing": [
+            key for key in own if key not in result and not key.endswith("num_batches_tracked")
+        ],
         "unknown": [key for key in result if key not in own],
         "of another shape": [
-            f"{key} {tuple(result[key].shape)} for {tuple(own[key].shape)}" for key in both if result[key].shape != own[key].shape
+            f"{key} {tuple(result[key].shape)} for {tuple(own[key].shape)}"
+            for key in both
+            if result[key].shape != own[key].shape
         ],
     }
     if any(different.values()):
@@ -200,7 +268,12 @@ def load_weights(net: nn.Module, state: Mapping[str, Tensor]) -> Loaded:
         raise ValueError(f"weights of another network: {'; '.join(told)}")
     net.load_state_dict({**own, **result})
     changed = {*left, first} if adapted else {*left}
-    return Loaded(tuple(key for key in result if key not in changed), tuple(adapted), tuple(left), is_folded(state))
+    return Loaded(
+        tuple(key for key in result if key not in changed),
+        tuple(adapted),
+        tuple(left),
+        is_folded(state),
+    )
 
 
 def head_name(net: Any) -> str:
@@ -210,9 +283,11 @@ def head_name(net: Any) -> str:
 
 
 def is_folded(state: Mapping[str, Tensor]) -> bool:
-    """Whether BatchNorm's statistics are folded into its weights: every mean 0, every variance 1 - 1e-5.
+    """Whether BatchNorm's statistics are folded into its weights: every mean 0, every variance 1 -
+    1e-5.
 
-    Such a network must keep BatchNorm in eval mode: the statistics of a batch have nothing to do with the stored ones.
+    Such a network must keep BatchNorm in eval mode: the statistics of a batch have nothing to do
+    with the stored ones.
     """
     means = [value for key, value in state.items() if key.endswith("running_mean")]
     variances = [value for key, value in state.items() if key.endswith("running_var")]

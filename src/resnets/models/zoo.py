@@ -1,7 +1,7 @@
 """Networks by name, and how a setting becomes a network.
 
-`"resnet50 attention=eca stem=deep"` is the row resnet50 with two changes; the same words serve Python, the command line, metadata
-and reports.
+`"resnet50 attention=eca stem=deep"` is the row resnet50 with two changes; the same words serve
+Python, the command line, metadata and reports.
 """
 
 from __future__ import annotations
@@ -15,16 +15,36 @@ from typing import Any
 from torch import nn
 
 from resnets.models import layers
-from resnets.models.attention import EfficientChannelAttention, Res2, SelectiveKernel, SplitAttention, squeeze_excitation
+from resnets.models.attention import (
+    EfficientChannelAttention,
+    Res2,
+    SelectiveKernel,
+    SplitAttention,
+    squeeze_excitation,
+)
 from resnets.models.densenet import DenseNet
 from resnets.models.features import Features
 from resnets.models.inflate import inflate
 from resnets.models.parts import initialise, zero_branches
 from resnets.models.preact import PreActBasicBlock, PreActBottleneck
 from resnets.models.resnet import BasicBlock, Bottleneck, ResNet, imagenet_stem, projection
-from resnets.models.rewrite import BlurPool, antialias, dilate, drop_paths, group_norms, save_memory, standardise
+from resnets.models.rewrite import (
+    BlurPool,
+    antialias,
+    dilate,
+    drop_paths,
+    group_norms,
+    save_memory,
+    standardise,
+)
 from resnets.models.rows import ROWS
-from resnets.models.setting import DenseNetSetting, ResNetSetting, Setting, TransformerSetting, check_words
+from resnets.models.setting import (
+    DenseNetSetting,
+    ResNetSetting,
+    Setting,
+    TransformerSetting,
+    check_words,
+)
 from resnets.models.vit import VisionTransformer
 from resnets.settings import change, nearest, parse_words, words
 
@@ -54,7 +74,8 @@ ATTENTIONS: dict[str, Any] = {"se": squeeze_excitation, "eca": EfficientChannelA
 
 
 def build_resnet(setting: ResNetSetting, num_classes: int, in_channels: int) -> nn.Module:
-    """A residual network: a plain one, and then what is different about it, one thing after the other."""
+    """A residual network: a plain one, and then what is different about it, one thing after the
+    other."""
     stem, shortcut = STEMS[setting.stem], SHORTCUTS[setting.shortcut]
     net = ResNet(
         _block(setting),
@@ -83,7 +104,9 @@ def build_resnet(setting: ResNetSetting, num_classes: int, in_channels: int) -> 
         zero_branches(net)
     if setting.output_stride < 32:
         stride = 2 if setting.stem_pool == "none" else 4  # of the stem
-        dilate([list(getattr(net, name)) for name in net.stage_names], stride, setting.output_stride)
+        dilate(
+            [list(getattr(net, name)) for name in net.stage_names], stride, setting.output_stride
+        )
     if setting.time != ("none",):
         inflate(net, setting.time if len(setting.time) > 1 else setting.time[0], published=True)
     return net
@@ -92,8 +115,14 @@ def build_resnet(setting: ResNetSetting, num_classes: int, in_channels: int) -> 
 def _block(setting: ResNetSetting) -> type[nn.Module]:
     """The block class; its options are class attributes, so a variant is a subclass."""
     block = BLOCKS[setting.order, setting.block]
-    options = {key: getattr(setting, key) for key in ("stride_in", "groups", "group_width", "reduce_first")}
-    changed = {key: value for key, value in options.items() if hasattr(block, key) and getattr(block, key) != value}
+    options = {
+        key: getattr(setting, key) for key in ("stride_in", "groups", "group_width", "reduce_first")
+    }
+    changed = {
+        key: value
+        for key, value in options.items()
+        if hasattr(block, key) and getattr(block, key) != value
+    }
     return type(block.__name__, (block,), changed) if changed else block
 
 
@@ -108,12 +137,16 @@ def _fill(block: Any, setting: ResNetSetting, first: bool) -> None:
     if kind != "conv":
         make = partial(SPATIAL[kind], first=first) if kind == "res2" else SPATIAL[kind]
         setattr(block, block.spatial, make(getattr(block, block.spatial), *arguments))
-        setattr(block, block.spatial.replace("conv", "bn"), nn.Identity())  # the part brings its own norm and ReLU
+        setattr(
+            block, block.spatial.replace("conv", "bn"), nn.Identity()
+        )  # the part brings its own norm and ReLU
         initialise(getattr(block, block.spatial))
     kind, arguments = setting.attention[0], map(number_or_word, setting.attention[1:])
     if kind != "none":
         end = block.get_submodule(block.branch_end)
-        block.se = ATTENTIONS[kind](getattr(end, "num_features", None) or end.out_channels, *arguments)
+        block.se = ATTENTIONS[kind](
+            getattr(end, "num_features", None) or end.out_channels, *arguments
+        )
         initialise(block.se)
 
 
@@ -122,7 +155,10 @@ def build_densenet(setting: DenseNetSetting, num_classes: int, in_channels: int)
     stem = layers.bare_stem if setting.stem == "cifar" else STEMS[setting.stem]
     net = DenseNet(setting.growth, setting.depths, num_classes, in_channels=in_channels, stem=stem)
     if setting.antialias == "blur":
-        net.features.pool0, net.smallest = nn.Sequential(nn.MaxPool2d(3, 1, padding=1), BlurPool()), max(3, net.smallest)
+        net.features.pool0, net.smallest = (
+            nn.Sequential(nn.MaxPool2d(3, 1, padding=1), BlurPool()),
+            max(3, net.smallest),
+        )
     if setting.output_stride < 32:
         dilate(net.stages(), 4, setting.output_stride)
     return net
@@ -143,15 +179,22 @@ BUILDERS: dict[type[Setting], Any] = {
 }
 
 
-# Published under these names, but each needs a word that no other network needs: the stop rule of the grammar
+# Published under these names, but each needs a word that no other network needs: the stop rule of
+# the grammar
 REFUSED = {
     "legacy_*": "its stem pools without padding and its weights are named in another way",
     "*_pruned": "every convolution has a width of its own",
     "*_evos": "its norm, EvoNorm, is in no other network",
     "*_frn": "its norm, FRN with TLU, is in no other network",
-    "quantized_*": "its integer form belongs to one version of PyTorch; export and quantise resnet18 or resnet50 instead",
+    "quantized_*": (
+        "its integer form belongs to one version of PyTorch; export and quantise resnet18 or"
+        " resnet50 instead"
+    ),
     "test_resnet": "it mixes kinds of blocks, for tests of timm",
-    "ig_resnext101_32x*": "in timm this name builds resnext101_32x8d whatever it says; take that, or resnext101_32x16d, 32x32d",
+    "ig_resnext101_32x*": (
+        "in timm this name builds resnext101_32x8d whatever it says; take that, or"
+        " resnext101_32x16d, 32x32d"
+    ),
     "resnext101_32x48d": "timm names weights for it but no network",
 }
 NOWHERE = ("quantized_*", "ig_resnext101_32x*", "resnext101_32x48d")  # not in timm either
@@ -159,7 +202,8 @@ NOWHERE = ("quantized_*", "ig_resnext101_32x*", "resnext101_32x48d")  # not in t
 
 @dataclass(frozen=True)
 class Network:
-    """A network as data: the name of a row, its setting with all changes made, classes and channels.
+    """A network as data: the name of a row, its setting with all changes made, classes and
+    channels.
 
     `str()` gives the words that `Network.parse` reads back: `"resnet50 shortcut=none"`.
     """
@@ -177,11 +221,15 @@ class Network:
             )
 
     @classmethod
-    def parse(cls, text: str, num_classes: int | None = None, in_channels: int = 3, **changes: Any) -> Network:
-        """From `"NAME key=value ..."` and further changes; the classes are by default those of the row.
+    def parse(
+        cls, text: str, num_classes: int | None = None, in_channels: int = 3, **changes: Any
+    ) -> Network:
+        """From `"NAME key=value ..."` and further changes; the classes are by default those of the
+        row.
 
         Raises:
-            ValueError: An unknown name, key or value, with the nearest that is known, or what makes no sense together.
+            ValueError: An unknown name, key or value, with the nearest that is known, or what makes
+                no sense together.
         """
         name, written = parse_words(text)
         if name not in ROWS:
@@ -218,11 +266,13 @@ def create_model(
     checkpointing: bool = False,
     **changes: Any,
 ) -> nn.Module:
-    """A network of the family by its name, with changes: `create_model("resnet50", num_classes=10, shortcut="none")`.
+    """A network of the family by its name, with changes: `create_model("resnet50", num_classes=10,
+    shortcut="none")`.
 
     Args:
         name: A name of `list_models()`; changes may follow it as words, `"resnet50 shortcut=none"`.
-        num_classes: Outputs; by default the row's own (1000, or 10 for CIFAR networks); 0 gives the pooled features.
+        num_classes: Outputs; by default the row's own (1000, or 10 for CIFAR networks); 0 gives the
+            pooled features.
         in_channels: Channels of the pictures.
         features_only: The maps of its stages instead of classes, see `Features`.
         out_indices: Of which stages.
@@ -230,7 +280,8 @@ def create_model(
         **changes: Fields of its setting (`ResNetSetting`, `DenseNetSetting`, `TransformerSetting`).
 
     Raises:
-        ValueError: An unknown name, key or value, with the nearest that is known, or what makes no sense together.
+        ValueError: An unknown name, key or value, with the nearest that is known, or what makes no
+            sense together.
     """
     if out_indices is not None and not features_only:
         raise ValueError("out_indices needs features_only=True")
@@ -273,5 +324,9 @@ def ResNet152(num_classes: int = 1000) -> ResNet:
 def _why_not(name: str) -> str:
     for pattern, reason in REFUSED.items():
         if fnmatch.fnmatch(name, pattern):
-            return reason if pattern in NOWHERE else f"{reason}. As it is, it can be had as timm:{name}"
+            return (
+                reason
+                if pattern in NOWHERE
+                else f"{reason}. As it is, it can be had as timm:{name}"
+            )
     return nearest(name, ROWS)

@@ -1,7 +1,9 @@
-"""A run, from a folder of pictures to a proven file: the only place where data, network and training meet.
+"""A run, from a folder of pictures to a proven file: the only place where data, network and
+training meet.
 
-Reading order is running order: `prepare` looks and decides, `work` reads the pictures, fixes the number of steps and trains,
-`finish` measures, reports and exports. `resume` enters at `work` with what an earlier run wrote down.
+Reading order is running order: `prepare` looks and decides, `work` reads the pictures, fixes the
+number of steps and trains, `finish` measures, reports and exports. `resume` enters at `work` with
+what an earlier run wrote down.
 """
 
 from __future__ import annotations
@@ -44,8 +46,10 @@ def train(
     """Trains a classifier on a folder of pictures, measures it, and exports it with a proof.
 
     Args:
-        data: A folder, a table or the name of a torchvision data set (`resnets.data.sources.find_data`).
-        model: The words for a network (`"resnet50 shortcut=none"`), or any module (N, C, H, W) -> (N, classes).
+        data: A folder, a table or the name of a torchvision data set
+            (`resnets.data.sources.find_data`).
+        model: The words for a network (`"resnet50 shortcut=none"`), or any module (N, C, H, W) ->
+            (N, classes).
         output: The run's folder; by default `runs/train/NAME`.
         name: NAME; by default the next free number.
         exist_ok: Write into a folder that is not empty.
@@ -66,7 +70,9 @@ def train(
     wanted = change(TrainSettings(str(data)), {**({"model": named} if named else {}), **settings})
     with claimed(choose_folder(Path(output) if output else None, name, exist_ok)) as folder:
         prepared = prepare(wanted, given, screen)
-        job = read_pictures(prepared.spec, folder, prepared.net, prepared.samples, screen, callbacks, started)
+        job = read_pictures(
+            prepared.spec, folder, prepared.net, prepared.samples, screen, callbacks, started
+        )
         job.spec = plan(job)
         write_file(folder.split, split_csv(job.samples))
         write_file(folder.args, job.spec.to_yaml())
@@ -74,9 +80,13 @@ def train(
 
 
 def resume(
-    folder: str | Path, model: str | nn.Module | None = None, callbacks: Sequence[Callback] = (), quiet: bool = False
+    folder: str | Path,
+    model: str | nn.Module | None = None,
+    callbacks: Sequence[Callback] = (),
+    quiet: bool = False,
 ) -> Run:
-    """Goes on with a run that was interrupted, from its last checkpoint; on the CPU it ends in the same bits.
+    """Goes on with a run that was interrupted, from its last checkpoint; on the CPU it ends in the
+    same bits.
 
     Args:
         folder: The run's folder.
@@ -92,10 +102,16 @@ def resume(
     files = RunFolder(Path(folder))
     for needed in (files.args, files.split, files.last):
         if not needed.is_file():
-            raise ValueError(f"{folder} cannot be resumed: it has no {needed.relative_to(files.path)}")
-    if files.summary.is_file() and not json.loads(files.summary.read_text(encoding="utf-8"))["stopped"]:
+            raise ValueError(
+                f"{folder} cannot be resumed: it has no {needed.relative_to(files.path)}"
+            )
+    if (
+        files.summary.is_file()
+        and not json.loads(files.summary.read_text(encoding="utf-8"))["stopped"]
+    ):
         raise ValueError(
-            f"{folder} is finished; its report is {files.report}. To train longer, start from it: --weights {files.best}"
+            f"{folder} is finished; its report is {files.report}. To train longer, start from it:"
+            f" --weights {files.best}"
         )
     spec = Spec.read(files.args)
     tensors, metadata = read_model(files.last)

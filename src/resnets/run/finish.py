@@ -1,4 +1,5 @@
-"""The end of a run: the best weights measured, shown, exported, and everything written that people look at."""
+"""The end of a run: the best weights measured, shown, exported, and everything written that people
+look at."""
 
 from __future__ import annotations
 
@@ -49,7 +50,9 @@ class Run:
         Raises:
             ProofFailed: It answers differently from the model; nothing is written.
         """
-        samples = [sample for sample in read_split(RunFolder(self.folder).split) if sample.split != "train"]
+        samples = [
+            sample for sample in read_split(RunFolder(self.folder).split) if sample.split != "train"
+        ]
         return outcome.export_outcome(self.model, Path(path), samples)
 
     def to_dict(self) -> dict[str, Any]:
@@ -83,16 +86,33 @@ def finish(job: Job, state: TrainingState) -> Run:
     plot_curves(state.rows, folder.path / "results.png")
     name = _data_name(spec.settings.data)
     facts = _facts(job, state)
-    notes = ["the best weights were chosen on these same pictures"] if job.measured is job.held_out else []
+    notes = (
+        ["the best weights were chosen on these same pictures"]
+        if job.measured is job.held_out
+        else []
+    )
     notes += [f"stopped at step {state.step:,} of {spec.steps:,}"] if job.stopped else []
     outcome.write_outcome_report(
-        folder.report, model, answers, job.measured, title=f"{model.network_name} on {name}", command=spec.command, facts=facts,
-        rows=state.rows, findings=spec.findings, notes=notes,
-    )  # fmt: skip
+        folder.report,
+        model,
+        answers,
+        job.measured,
+        title=f"{model.network_name} on {name}",
+        command=spec.command,
+        facts=facts,
+        rows=state.rows,
+        findings=spec.findings,
+        notes=notes,
+    )
     proven = outcome.export_outcome(model, folder.path / f"{name}.onnx", job.measured.samples)
-    outcome.write_card(folder.card, f"{model.network_name} on {name}", facts, answers.metrics, proven)
+    outcome.write_card(
+        folder.card, f"{model.network_name} on {name}", facts, answers.metrics, proven
+    )
     run = Run(folder.path, model, answers.metrics, proven, time.monotonic() - job.started)
-    write_file(folder.summary, json.dumps({**run.to_dict(), "stopped": job.stopped}, ensure_ascii=False, indent=1))
+    write_file(
+        folder.summary,
+        json.dumps({**run.to_dict(), "stopped": job.stopped}, ensure_ascii=False, indent=1),
+    )
     screen.say("")
     screen.pairs(
         [
@@ -107,23 +127,53 @@ def finish(job: Job, state: TrainingState) -> Run:
 
 def _facts(job: Job, state: TrainingState) -> list[tuple[str, str]]:
     spec, settings = job.spec, job.spec.settings
-    counts = {split: sum(sample.split == split for sample in job.samples) for split in ("train", "val", "test")}
+    counts = {
+        split: sum(sample.split == split for sample in job.samples)
+        for split in ("train", "val", "test")
+    }
     epochs = state.step / job.batches.steps_per_epoch
     return [
         ("data", f"{settings.data} ({spec.layout})"),
-        ("pictures", ", ".join(f"{count:,} {split}" for split, count in counts.items() if count) + f"; {spec.split}"),
-        ("network", f"{spec.network['name']}, {sum(p.numel() for p in job.net.parameters()):,} parameters"),
+        (
+            "pictures",
+            ", ".join(f"{count:,} {split}" for split, count in counts.items() if count)
+            + f"; {spec.split}",
+        ),
+        (
+            "network",
+            f"{spec.network['name']}, {sum(p.numel() for p in job.net.parameters()):,} parameters",
+        ),
         ("first weights", spec.weights),
-        ("input", f"{spec.preprocessing.size[0]} x {spec.preprocessing.size[1]}, {spec.preprocessing.fit}"),
-        ("training", f"{state.step:,} steps of {job.batches.batch_size} ({epochs:.1f} epochs), learning rate {settings.lr:g}"),
+        (
+            "input",
+            (
+                f"{spec.preprocessing.size[0]} x {spec.preprocessing.size[1]},"
+                f" {spec.preprocessing.fit}"
+            ),
+        ),
+        (
+            "training",
+            (
+                f"{state.step:,} steps of {job.batches.batch_size} ({epochs:.1f} epochs), learning"
+                f" rate {settings.lr:g}"
+            ),
+        ),
         ("time", f"{state.seconds:.0f} s of training on {job.device}"),
-        ("best weights", f"{state.best.get('weights')}, step {state.best.get('step', 0):,}")
-        if state.best
-        else ("best weights", "last"),
+        (
+            ("best weights", f"{state.best.get('weights')}, step {state.best.get('step', 0):,}")
+            if state.best
+            else ("best weights", "last")
+        ),
     ]
 
 
 def _data_name(data: str) -> str:
     path = Path(data).absolute()  # of a link, its own name
-    name = path.name if path.is_dir() else path.parent.name if path.stem in ("labels", "metadata") else path.stem
+    name = (
+        path.name
+        if path.is_dir()
+        else path.parent.name
+        if path.stem in ("labels", "metadata")
+        else path.stem
+    )
     return name or "model"

@@ -12,7 +12,15 @@ from pathlib import Path
 from resnets.files import write_file
 
 COLUMNS = (
-    *("step", "epoch", "seconds", "learning_rate", "train_loss", "train_accuracy", "images_per_second"),
+    *(
+        "step",
+        "epoch",
+        "seconds",
+        "learning_rate",
+        "train_loss",
+        "train_accuracy",
+        "images_per_second",
+    ),
     *("val_loss", "val_accuracy", "val_accuracy_ema"),
 )
 
@@ -45,7 +53,9 @@ class RunFolder:
         write_file(self.results, text.getvalue())
 
 
-def choose_folder(output: Path | None, name: str | None, exist_ok: bool, kind: str = "train") -> Path:
+def choose_folder(
+    output: Path | None, name: str | None, exist_ok: bool, kind: str = "train"
+) -> Path:
     """Where a run goes: `output`, or `runs/KIND/NAME`, by default the next free number.
 
     Raises:
@@ -53,19 +63,26 @@ def choose_folder(output: Path | None, name: str | None, exist_ok: bool, kind: s
     """
     if output is None:
         parent = Path("runs") / kind
-        numbers = [int(entry.name) for entry in parent.iterdir() if entry.name.isdigit()] if parent.is_dir() else []
+        numbers = (
+            [int(entry.name) for entry in parent.iterdir() if entry.name.isdigit()]
+            if parent.is_dir()
+            else []
+        )
         output = parent / (name or str(max(numbers, default=0) + 1))
     if output.exists() and not output.is_dir():
         raise ValueError(f"{output} is a file; name a folder for the run")
     if output.is_dir() and any(not entry.is_dir() for entry in output.rglob("*")) and not exist_ok:
-        raise ValueError(f"{output} is not empty, and nothing is overwritten: name another folder, or add --exist-ok")
+        raise ValueError(
+            f"{output} is not empty, and nothing is overwritten: name another folder, or add"
+            " --exist-ok"
+        )
     return output
 
 
 @contextmanager
 def claimed(path: Path) -> Iterator[RunFolder]:
-    """A new run's folder, there from the start so that a missing permission is found before the work; gone again after an error
-    as long as nothing was written into it.
+    """A new run's folder, there from the start so that a missing permission is found before the
+    work; gone again after an error as long as nothing was written into it.
 
     Raises:
         ValueError: It cannot be made or written to.
@@ -80,7 +97,9 @@ def claimed(path: Path) -> Iterator[RunFolder]:
             raise PermissionError(13, "Permission denied", str(path))
     except OSError as error:
         _remove(made)
-        raise ValueError(f"{path} cannot be written to ({error.strerror}); name another folder with --output") from None
+        raise ValueError(
+            f"{path} cannot be written to ({error.strerror}); name another folder with --output"
+        ) from None
     try:
         yield RunFolder(path)
     except BaseException:

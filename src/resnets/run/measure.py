@@ -44,7 +44,12 @@ def measure_file(path: Path, engine: str, data: str, split: str | None, screen: 
 
 
 def measure_and_report(
-    model: Model, path: Path, data: str | None, split: str | None, report: Path | None, screen: Screen
+    model: Model,
+    path: Path,
+    data: str | None,
+    split: str | None,
+    report: Path | None,
+    screen: Screen,
 ) -> Metrics:
     """A model on some data, or on what its run held out.
 
@@ -82,6 +87,8 @@ def measure_and_report(
     if report:
         facts = [("model", str(path)), ("data", f"{part} of {data}")]
         title, command = f"{model.network_name} on {Path(data).name}", f"resnets val {path} {data}"
-        write_outcome_report(report, model, answers, pictures, title=title, command=command, facts=facts)
+        write_outcome_report(
+            report, model, answers, pictures, title=title, command=command, facts=facts
+        )
         screen.say(f"report: {report}")
     return answers.metrics

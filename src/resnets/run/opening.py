@@ -1,4 +1,5 @@
-"""A model by what was typed: a run folder, a model file, a bare state dict, or published weights."""
+"""A model by what was typed: a run folder, a model file, a bare state dict, or published
+weights."""
 
 from __future__ import annotations
 
@@ -17,7 +18,13 @@ from resnets.pretrained import Weights, published_weights, read_state
 from resnets.run.start import warn_of_look_alikes
 from resnets.screen import Screen
 
-HEADS = ("fc", "classifier", "head", "head.fc", "last_linear")  # where networks have their last layer
+HEADS = (
+    "fc",
+    "classifier",
+    "head",
+    "head.fc",
+    "last_linear",
+)  # where networks have their last layer
 
 
 def open_model(typed: str, words: str | None, classes: str | None, screen: Screen) -> Model:
@@ -26,7 +33,8 @@ def open_model(typed: str, words: str | None, classes: str | None, screen: Scree
     Args:
         typed: A run folder, a model file, a state dict, `torchvision:TAG` or `timm:NAME.TAG`.
         words: The network, where the file does not know it.
-        classes: A text file with a class in each line, or `imagenet`; by default what the weights know, or numbers.
+        classes: A text file with a class in each line, or `imagenet`; by default what the weights
+            know, or numbers.
         screen: Told what is downloaded.
 
     Raises:
@@ -34,7 +42,9 @@ def open_model(typed: str, words: str | None, classes: str | None, screen: Scree
     """
     path = Path(typed)
     if typed.startswith(("torchvision:", "timm:")):
-        words = words or (typed.removeprefix("timm:").partition(".")[0] if typed.startswith("timm:") else None)
+        words = words or (
+            typed.removeprefix("timm:").partition(".")[0] if typed.startswith("timm:") else None
+        )
         if words is None:
             raise ValueError(f"{typed}: name the network: --model resnet50")
         try:
@@ -42,7 +52,10 @@ def open_model(typed: str, words: str | None, classes: str | None, screen: Scree
         except Offline as error:
             raise ValueError(f"{typed}: {error}") from None
     elif words is None and path.suffix in (".pt", ".pth", ".npz"):
-        raise ValueError(f"{path}: a bare state dict; name its network: --model resnet18 (and --classes FILE or imagenet)")
+        raise ValueError(
+            f"{path}: a bare state dict; name its network: --model resnet18 (and --classes FILE or"
+            " imagenet)"
+        )
     elif words is None or (is_model_file(path) and is_foreign(words)):
         return load_model(path, words)
     else:
@@ -54,25 +67,39 @@ def open_model(typed: str, words: str | None, classes: str | None, screen: Scree
 def _model(weights: Weights, words: str, classes: str | None, screen: Screen) -> Model:
     count = _outputs(weights.state)
     if count is None:
-        raise ValueError(f"{weights.source}: has no classifier ({', '.join(HEADS)}), so it cannot answer; train it with --weights")
+        raise ValueError(
+            f"{weights.source}: has no classifier ({', '.join(HEADS)}), so it cannot answer; train"
+            " it with --weights"
+        )
     names = read_classes(classes, count, weights.classes)
     network = None if is_foreign(words) else Network.parse(words, count)
     net = build_foreign(words, count) if network is None else network.build()
     loaded = load_weights(net, weights.state)
     if loaded.left:
-        raise ValueError(f"{weights.source}: {head_name(net)} of {words} is not in it, so it cannot answer")
+        raise ValueError(
+            f"{weights.source}: {head_name(net)} of {words} is not in it, so it cannot answer"
+        )
     if network is not None:
         warn_of_look_alikes(network, weights, screen)
     description = describe_network(network, net, count, 3, words)
-    return Model(net, names, weights.preprocessing or Preprocessing(), description, {"source": weights.source})
+    return Model(
+        net,
+        names,
+        weights.preprocessing or Preprocessing(),
+        description,
+        {"source": weights.source},
+    )
 
 
 def _outputs(state: dict[str, Tensor]) -> int | None:
     return next((len(state[f"{name}.bias"]) for name in HEADS if f"{name}.bias" in state), None)
 
 
-def read_classes(source: str | None, count: int, known: tuple[str, ...] | None = None) -> tuple[str, ...]:
-    """Names of classes: a text file's, ImageNet's, those that came with the weights, or numbers where nothing is said.
+def read_classes(
+    source: str | None, count: int, known: tuple[str, ...] | None = None
+) -> tuple[str, ...]:
+    """Names of classes: a text file's, ImageNet's, those that came with the weights, or numbers
+    where nothing is said.
 
     Raises:
         ValueError: Not as many as the network has outputs.
@@ -84,7 +111,14 @@ def read_classes(source: str | None, count: int, known: tuple[str, ...] | None =
     else:
         if not Path(source).is_file():
             raise ValueError(f"no such file of classes: {source}")
-        names = tuple(line.strip() for line in Path(source).read_text(encoding="utf-8").splitlines() if line.strip())
+        names = tuple(
+            line.strip()
+            for line in Path(source).read_text(encoding="utf-8").splitlines()
+            if line.strip()
+        )
     if len(names) != count or len(set(names)) != count:
-        raise ValueError(f"{source or 'ImageNet'} names {len(set(names))} different classes; the network has {count} outputs")
+        raise ValueError(
+            f"{source or 'ImageNet'} names {len(set(names))} different classes; the network has"
+            f" {count} outputs"
+        )
     return names

@@ -1,4 +1,5 @@
-"""What comes of a trained model: measured on pictures it has not seen, shown with its mistakes, exported and proven."""
+"""What comes of a trained model: measured on pictures it has not seen, shown with its mistakes,
+exported and proven."""
 
 from __future__ import annotations
 
@@ -55,31 +56,48 @@ class Answers:
         table.writerow(("file", "label", "predicted", "probability", "label_probability"))
         classes = self.metrics.classes
         for sample, label, row in zip(self.samples, self.labels, self.probabilities, strict=True):
-            table.writerow((sample.name, sample.label, classes[row.argmax()], f"{row.max():.6f}", f"{row[label]:.6f}"))
+            table.writerow(
+                (
+                    sample.name,
+                    sample.label,
+                    classes[row.argmax()],
+                    f"{row.max():.6f}",
+                    f"{row[label]:.6f}",
+                )
+            )
         return text.getvalue()
 
 
 def answer_all(
-    answer: Callable[[np.ndarray], Answer], pictures: Pictures, progress: Callable[[int], None] = lambda done: None
+    answer: Callable[[np.ndarray], Answer],
+    pictures: Pictures,
+    progress: Callable[[int], None] = lambda done: None,
 ) -> Answer:
-    """Probabilities (n, classes) of all pictures, and the map of each one's predicted class as heat (n, h, w)."""
+    """Probabilities (n, classes) of all pictures, and the map of each one's predicted class as heat
+    (n, h, w)."""
     size = 64 if max(pictures.preprocessing.size) >= 96 else 256
     probabilities, heat = [], []
     for places, pixels in pictures.batches(size):
         said = answer(pixels)
         probabilities.append(said.probabilities)
         if said.heat is not None:
-            heat.append(said.heat[np.arange(len(places)), said.probabilities.argmax(1)].astype(np.float16))
+            heat.append(
+                said.heat[np.arange(len(places)), said.probabilities.argmax(1)].astype(np.float16)
+            )
         progress(int(places[-1]) + 1)
     return Answer(np.concatenate(probabilities), heat=np.concatenate(heat) if heat else None)
 
 
-def measure_model(model: Model, pictures: Pictures, progress: Callable[[int], None] = lambda done: None) -> Answers:
+def measure_model(
+    model: Model, pictures: Pictures, progress: Callable[[int], None] = lambda done: None
+) -> Answers:
     """Evaluates a model on samples."""
     labels = class_indices(pictures.samples, model.classes)
     said = answer_all(model.answer, pictures, progress)
     groups = np.array([sample.group for sample in pictures.samples])
-    metrics = measure(said.probabilities, labels, model.classes, groups=groups if _clustered(groups) else None)
+    metrics = measure(
+        said.probabilities, labels, model.classes, groups=groups if _clustered(groups) else None
+    )
     return Answers(tuple(pictures.samples), labels, said.probabilities, said.heat, metrics)
 
 
@@ -91,9 +109,17 @@ def show_cases(answers: Answers, pictures: Pictures) -> tuple[Case, ...]:
         pixels = pictures.read(int(place))
         pixels = (pixels // 257).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
         row, sample = answers.probabilities[place], answers.samples[place]
-        heat = None if answers.heat is None else _jpeg(overlay(pixels, answers.heat[place].astype(np.float32)))
+        heat = (
+            None
+            if answers.heat is None
+            else _jpeg(overlay(pixels, answers.heat[place].astype(np.float32)))
+        )
         case = Case(
-            sample.name, classes[answers.labels[place]], classes[row.argmax()], float(row.max()), float(row[answers.labels[place]])
+            sample.name,
+            classes[answers.labels[place]],
+            classes[row.argmax()],
+            float(row.max()),
+            float(row[answers.labels[place]]),
         )
         cases.append(Case(**{**vars(case), "thumbnail": thumbnail(pixels), "heat": heat}))
     return tuple(cases)
@@ -116,14 +142,29 @@ def write_outcome_report(
     cases = show_cases(answers, pictures)
     diagram = ""
     if model.network["kind"] == "family":
-        network = Network.parse(model.network["name"], model.network["classes"], model.network["channels"])
+        network = Network.parse(
+            model.network["name"], model.network["classes"], model.network["channels"]
+        )
         diagram = draw(network, model.preprocessing.size[0])
-    report = Report(title, command, tuple(facts), answers.metrics, list(rows), cases, tuple(findings), tuple(notes), diagram)
+    report = Report(
+        title,
+        command,
+        tuple(facts),
+        answers.metrics,
+        list(rows),
+        cases,
+        tuple(findings),
+        tuple(notes),
+        diagram,
+    )
     write_report(path, report)
 
 
-def proof_pictures(preprocessing: Preprocessing, samples: Sequence[Sample] = ()) -> list[Image.Image]:
-    """Whole pictures to prove an export on: of the data, spread over them, or of the sample that ships with the package."""
+def proof_pictures(
+    preprocessing: Preprocessing, samples: Sequence[Sample] = ()
+) -> list[Image.Image]:
+    """Whole pictures to prove an export on: of the data, spread over them, or of the sample that
+    ships with the package."""
     if not samples:
         samples = find_data(sample_folder()).samples
     places = np.unique(np.linspace(0, len(samples) - 1, PROOF_PICTURES).astype(int))
@@ -135,12 +176,17 @@ def export_outcome(model: Model, path: Path, samples: Sequence[Sample] = ()) -> 
     return export_model(model, path, proof_pictures(model.preprocessing, samples))
 
 
-def write_card(path: Path, name: str, facts: Iterable[tuple[str, str]], metrics: Metrics, proven: Proven) -> None:
+def write_card(
+    path: Path, name: str, facts: Iterable[tuple[str, str]], metrics: Metrics, proven: Proven
+) -> None:
     """model_card.md: what the model is, for whoever finds the file later."""
     lines = [
         f"# {name}",
         "",
-        f"Image classifier: {', '.join(metrics.classes[:20])}{' ...' if len(metrics.classes) > 20 else ''}.",
+        (
+            "Image classifier:"
+            f" {', '.join(metrics.classes[:20])}{' ...' if len(metrics.classes) > 20 else ''}."
+        ),
         "",
     ]
     lines += ["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in facts), ""]
@@ -157,7 +203,10 @@ def write_card(path: Path, name: str, facts: Iterable[tuple[str, str]], metrics:
         "",
         f"    resnets predict {proven.path.name} PICTURES -o predictions.csv",
         "",
-        "The file takes whole pictures (uint8, any size); resizing, normalisation and softmax are inside. It says nothing about",
+        (
+            "The file takes whole pictures (uint8, any size); resizing, normalisation and softmax"
+            " are inside. It says nothing about"
+        ),
         "pictures unlike those it was trained on, and it always names one of its classes.",
         "",
         f"Made with {platform.system()}, Python {platform.python_version()}; {proven}",

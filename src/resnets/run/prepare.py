@@ -1,4 +1,5 @@
-"""Looks at the data, chooses the network and decides what was left open: everything but the number of steps."""
+"""Looks at the data, chooses the network and decides what was left open: everything but the number
+of steps."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ LONG = 1.6  # long side over short one, from which on a picture counts as elonga
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run that is decided but for its length: the spec, the network with its first weights, and the samples with their parts."""
+    """A run that is decided but for its length: the spec, the network with its first weights, and
+    the samples with their parts."""
 
     spec: Spec
     net: nn.Module
@@ -57,7 +59,11 @@ def prepare(settings: TrainSettings, given: nn.Module | None, screen: Screen) ->
     name, reason = settings.model, "given as a module" if given is not None else ""
     if given is None and name is None:
         name, reason = choose_model(median)
-    network = Network.parse(name, len(classes), settings.channels) if name and not is_foreign(name) else None
+    network = (
+        Network.parse(name, len(classes), settings.channels)
+        if name and not is_foreign(name)
+        else None
+    )
     torch.manual_seed(settings.seed)
     if given is not None:
         net = given
@@ -70,7 +76,13 @@ def prepare(settings: TrainSettings, given: nn.Module | None, screen: Screen) ->
     seen = Circumstances(
         pretrained=weights is not None or settings.weights == "given",
         folded=weights is not None and is_folded(weights.state),
-        size=weights.preprocessing.size[0] if weights and weights.preprocessing else 224 if weights else None,
+        size=(
+            weights.preprocessing.size[0]
+            if weights and weights.preprocessing
+            else 224
+            if weights
+            else None
+        ),
         median=median,
         elongated=float((sizes.max(1) > LONG * sizes.min(1)).mean()),
         count=len(training),
@@ -79,7 +91,10 @@ def prepare(settings: TrainSettings, given: nn.Module | None, screen: Screen) ->
     if weights is not None:
         words = f"{weights.source}: {load_weights(net, weights.state)}"
     show = {"model": str(network or name or type(net).__name__), "weights": words}
-    shown = [*show.items(), *((key, str(getattr(decided, key))) for key in reasons if key != "model")]
+    shown = [
+        *show.items(),
+        *((key, str(getattr(decided, key))) for key in reasons if key != "model"),
+    ]
     screen.say("")
     screen.pairs([(key, value, {**reasons, "model": reason}.get(key, "")) for key, value in shown])
     spec = Spec(
@@ -100,11 +115,16 @@ def prepare(settings: TrainSettings, given: nn.Module | None, screen: Screen) ->
 
 def _check(settings: TrainSettings, screen: Screen) -> Check:
     found = find_data(settings.data)
-    screen.say(f"{settings.data}: {found.layout}, {len(found.samples):,} files, {len(found.classes)} classes")
+    screen.say(
+        f"{settings.data}: {found.layout}, {len(found.samples):,} files, {len(found.classes)}"
+        " classes"
+    )
     with screen.progress("checking", len(found.samples)) as bar:
         check = check_pictures(found, bar.update, settings.workers or None)
     for finding in check.findings:
-        (screen.say if finding.severity == "note" else screen.warn)(f"  {finding.severity}: {finding.text}")
+        (screen.say if finding.severity == "note" else screen.warn)(
+            f"  {finding.severity}: {finding.text}"
+        )
     errors = [finding.text for finding in check.findings if finding.severity == "error"]
     if errors:
         raise ValueError(f"{settings.data}: {'; '.join(errors)}")
@@ -118,8 +138,8 @@ def _classes(settings: TrainSettings, samples: Sequence[Sample]) -> tuple[str, .
     classes = tuple(sorted({sample.label for sample in training}))
     if len(classes) < 2 or not held_out:
         raise ValueError(
-            f"{settings.data}: {len(training)} usable pictures of {len(classes)} classes to train on and {len(held_out)} held out "
-            "are too few"
+            f"{settings.data}: {len(training)} usable pictures of {len(classes)} classes to train"
+            f" on and {len(held_out)} held out are too few"
         )
     class_indices(held_out, classes)
     return classes
@@ -127,24 +147,36 @@ def _classes(settings: TrainSettings, samples: Sequence[Sample]) -> tuple[str, .
 
 def _sizes(check: Check, samples: Sequence[Sample]) -> np.ndarray:
     """(n, 2) heights and widths of samples, in their files."""
-    sizes = {sample.name: (fact.height, fact.width) for sample, fact in zip(check.found.samples, check.facts, strict=True)}
+    sizes = {
+        sample.name: (fact.height, fact.width)
+        for sample, fact in zip(check.found.samples, check.facts, strict=True)
+    }
     return np.array([sizes[sample.name] for sample in samples])
 
 
 def _try_network(net: nn.Module, spec: Spec, screen: Screen) -> None:
-    """One forward pass, and of a foreign network a rehearsal of the export: what cannot work is said before time is spent."""
+    """One forward pass, and of a foreign network a rehearsal of the export: what cannot work is
+    said before time is spent."""
     shape = (2, spec.preprocessing.channels, *spec.preprocessing.size)
     try:
         with torch.no_grad():
             out = net.eval()(torch.zeros(shape))
     except (RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"the network cannot take input of shape {shape}: {str(error).splitlines()[0]}") from error
+        raise ValueError(
+            f"the network cannot take input of shape {shape}: {str(error).splitlines()[0]}"
+        ) from error
     if not isinstance(out, torch.Tensor) or out.shape != (2, len(spec.classes)):
         got = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
-        raise ValueError(f"the network answers {got} for {len(spec.classes)} classes; (N, {len(spec.classes)}) is needed")
+        raise ValueError(
+            f"the network answers {got} for {len(spec.classes)} classes; (N, {len(spec.classes)})"
+            " is needed"
+        )
     model = Model(net, spec.classes, spec.preprocessing, spec.network)
     if not model.answering.has_maps:
-        screen.say("no class activation maps: the network does not end in global average pooling and a linear layer by name")
+        screen.say(
+            "no class activation maps: the network does not end in global average pooling and a"
+            " linear layer by name"
+        )
     if spec.network["kind"] != "family":  # of ours, tests know that they can be exported
         rehearse(model)
 

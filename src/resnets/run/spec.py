@@ -16,7 +16,8 @@ from resnets.training.recipe import TrainSettings
 
 @dataclass(frozen=True)
 class Spec:
-    """A run as it was decided; with the split and the last checkpoint, all that is needed to go on with it.
+    """A run as it was decided; with the split and the last checkpoint, all that is needed to go on
+    with it.
 
     Args:
         settings: Nothing open.
@@ -44,9 +45,23 @@ class Spec:
 
     def to_yaml(self) -> str:
         """args.yaml."""
-        own = {key: value for key, value in vars(self).items() if key not in ("settings", "preprocessing")}
-        plain = {**own, "classes": list(self.classes), "findings": [list(finding) for finding in self.findings]}
-        return to_yaml({"settings": to_dict(self.settings), "preprocessing": self.preprocessing.to_dict(), **plain})
+        own = {
+            key: value
+            for key, value in vars(self).items()
+            if key not in ("settings", "preprocessing")
+        }
+        plain = {
+            **own,
+            "classes": list(self.classes),
+            "findings": [list(finding) for finding in self.findings],
+        }
+        return to_yaml(
+            {
+                "settings": to_dict(self.settings),
+                "preprocessing": self.preprocessing.to_dict(),
+                **plain,
+            }
+        )
 
     @classmethod
     def read(cls, path: Path) -> Spec:
@@ -55,8 +70,17 @@ class Spec:
         given = values.pop("settings")
         settings = change(TrainSettings(given.pop("data")), given)
         preprocessing = Preprocessing.from_dict(values.pop("preprocessing"))
-        classes, findings = tuple(values.pop("classes")), tuple(tuple(finding) for finding in values.pop("findings"))
-        return cls(settings=settings, preprocessing=preprocessing, classes=classes, findings=findings, **values)
+        classes, findings = (
+            tuple(values.pop("classes")),
+            tuple(tuple(finding) for finding in values.pop("findings")),
+        )
+        return cls(
+            settings=settings,
+            preprocessing=preprocessing,
+            classes=classes,
+            findings=findings,
+            **values,
+        )
 
     def metadata(self) -> dict[str, Any]:
         """What every model file of the run says of it."""

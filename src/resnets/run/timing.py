@@ -1,4 +1,5 @@
-"""How many steps fit into a given time: everything that a run will do is done once beforehand, timed and thrown away."""
+"""How many steps fit into a given time: everything that a run will do is done once beforehand,
+timed and thrown away."""
 
 from __future__ import annotations
 
@@ -38,7 +39,10 @@ class Costs:
     end: float
 
     def __str__(self) -> str:
-        return f"a step takes {self.step:.2f} s, a validation {self.validation:.1f} s, the end {self.end:.0f} s"
+        return (
+            f"a step takes {self.step:.2f} s, a validation {self.validation:.1f} s, the end"
+            f" {self.end:.0f} s"
+        )
 
     def total(self, steps: int, interval: int) -> float:
         """Seconds of a run of so many steps with a validation every `interval`."""
@@ -49,14 +53,25 @@ class Costs:
         low, high = 0, int(seconds / self.step) + 1
         while high - low > 1:
             steps = (low + high) // 2
-            low, high = (steps, high) if self.total(steps, interval(steps)) <= seconds * (1 - MARGIN) else (low, steps)
+            low, high = (
+                (steps, high)
+                if self.total(steps, interval(steps)) <= seconds * (1 - MARGIN)
+                else (low, steps)
+            )
         return low
 
 
 def measure_costs(
-    state: TrainingState, batches: TrainingBatches, task: Task, model: Model, held_out: Pictures, measured: Pictures, seconds: float
+    state: TrainingState,
+    batches: TrainingBatches,
+    task: Task,
+    model: Model,
+    held_out: Pictures,
+    measured: Pictures,
+    seconds: float,
 ) -> Costs:
-    """Tries a few steps on a copy of the run, one batch of a validation, what is saved, and the whole export.
+    """Tries a few steps on a copy of the run, one batch of a validation, what is saved, and the
+    whole export.
 
     Args:
         state: Before its first step; a copy of it is trained.
@@ -71,11 +86,17 @@ def measure_costs(
     trial = copy.deepcopy(state)
     marks: list[float] = []
     plan = Plan(Schedule(1e-6, 10_000, 0), 1, 10_000, 10_000)
-    enough: Callable[[], bool] = lambda: len(marks) > WARM_UP + 1 and time.monotonic() - start > TRIAL * seconds  # noqa: E731
-    hooks = Hooks(lambda _: {}, lambda _: None, lambda *_: marks.append(time.perf_counter()), stopping=enough)
+    enough: Callable[[], bool] = lambda: (
+        len(marks) > WARM_UP + 1 and time.monotonic() - start > TRIAL * seconds
+    )
+    hooks = Hooks(
+        lambda _: {}, lambda _: None, lambda *_: marks.append(time.perf_counter()), stopping=enough
+    )
     device = next(state.net.parameters()).device
     train_steps(trial, islice(batches.from_step(0, device), 40), task, plan, hooks)
-    step = statistics.median(after - before for before, after in zip(marks[WARM_UP - 1 :], marks[WARM_UP:], strict=False))
+    step = statistics.median(
+        after - before for before, after in zip(marks[WARM_UP - 1 :], marks[WARM_UP:], strict=False)
+    )
     places, pixels = next(held_out.batches())
     model.answer(pixels)
     tick = time.perf_counter()
@@ -86,8 +107,13 @@ def measure_costs(
         outcome.export_outcome(model, Path(folder) / "trial.onnx", measured.samples)
         export = time.perf_counter() - tick
         tick = time.perf_counter()
-        for tensors in (trial.net.state_dict(), pack(trial)[0]):  # the best weights, and the checkpoint
+        for tensors in (
+            trial.net.state_dict(),
+            pack(trial)[0],
+        ):  # the best weights, and the checkpoint
             write_model(Path(folder) / "trial.safetensors", tensors, {})
         saving = time.perf_counter() - tick
     shown = min(len(measured), 1200) * 0.003  # thumbnails and maps of the report
-    return Costs(step, 2 * picture * len(held_out) + saving, picture * len(measured) + shown + export + 2.0)
+    return Costs(
+        step, 2 * picture * len(held_out) + saving, picture * len(measured) + shown + export + 2.0
+    )

@@ -1,4 +1,5 @@
-"""From `NAME.onnx` and a folder of pictures to predictions. NumPy, Pillow and ONNX Runtime; PyTorch is never imported.
+"""From `NAME.onnx` and a folder of pictures to predictions. NumPy, Pillow and ONNX Runtime; PyTorch
+is never imported.
 
 for prediction in load("photos.onnx").predict("new/"):
     print(prediction.file, prediction.label, prediction.probability)

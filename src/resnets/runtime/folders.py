@@ -16,7 +16,8 @@ Inputs = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 def find_pictures(inputs: Inputs) -> Iterator[str]:
     """Names of the pictures, as they were given and in that order.
 
-    A folder stands for every file in it and below it with a known suffix, sorted by name. Anything else is taken for a file.
+    A folder stands for every file in it and below it with a known suffix, sorted by name. Anything
+    else is taken for a file.
 
     Raises:
         ValueError: A folder cannot be read.
@@ -29,7 +30,8 @@ def find_pictures(inputs: Inputs) -> Iterator[str]:
 
 
 def count_pictures(inputs: Inputs) -> int:
-    """How many pictures `find_pictures` will give. Walks through the folders, so that mistakes show before the work starts.
+    """How many pictures `find_pictures` will give. Walks through the folders, so that mistakes show
+    before the work starts.
 
     Raises:
         ValueError: An input is missing, or a folder cannot be read or holds no picture.
@@ -40,7 +42,10 @@ def count_pictures(inputs: Inputs) -> int:
             raise ValueError(f"{path}: no such file or folder")
         found = sum(1 for _ in find_pictures(path))
         if not found:
-            raise ValueError(f"{path}: no picture in this folder or below it; known suffixes: {' '.join(sorted(IMAGE_SUFFIXES))}")
+            raise ValueError(
+                f"{path}: no picture in this folder or below it; known suffixes:"
+                f" {' '.join(sorted(IMAGE_SUFFIXES))}"
+            )
         total += found
     return total
 
@@ -51,7 +56,8 @@ def _each(inputs: Inputs) -> Iterator[str]:
 
 
 def _walk(folder: str) -> Iterator[str]:
-    """Pictures below a folder. Links are followed, but never into a folder that is being walked through already."""
+    """Pictures below a folder. Links are followed, but never into a folder that is being walked
+    through already."""
     levels: list[Iterator[os.DirEntry[str]]] = []
     above: list[tuple[int, int]] = []
 
@@ -78,5 +84,6 @@ def _walk(folder: str) -> Iterator[str]:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    # A link that leads to itself makes entry.is_dir() raise; os.path.isdir() says no, but asks the disk for every file.
+    # A link that leads to itself makes entry.is_dir() raise; os.path.isdir() says no, but asks the
+    # disk for every file.
     return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()

@@ -1,8 +1,10 @@
-"""`NAME.onnx`: a network with its preprocessing, classes, golden images and a seal, in one file. Written and read here.
+"""`NAME.onnx`: a network with its preprocessing, classes, golden images and a seal, in one file.
+Written and read here.
 
-The file is ordinary ONNX. One metadata property, `resnets`, holds everything that is not the graph as one JSON string. Another,
-`resnets_sha256`, is the very end of the file and seals all bytes before it, so that damage is noticed before anything runs.
-Both are read by hand from the protobuf bytes: that needs no library and does not depend on the engine.
+The file is ordinary ONNX. One metadata property, `resnets`, holds everything that is not the graph
+as one JSON string. Another, `resnets_sha256`, is the very end of the file and seals all bytes
+before it, so that damage is noticed before anything runs. Both are read by hand from the protobuf
+bytes: that needs no library and does not depend on the engine.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ PROPERTY = "resnets"
 REQUIRED = ("format", "model", "classes", "preprocessing", "golden", "limit")
 _DIGEST = 64  # hexadecimal digits of a sha256
 _METADATA_PROPS = 14  # ModelProto.metadata_props
-_SEAL = b"\x0a\x0eresnets_sha256\x12" + bytes([_DIGEST])  # StringStringEntryProto: key = 1, value = 2
+_SEAL = b"\x0a\x0eresnets_sha256\x12" + bytes(
+    [_DIGEST]
+)  # StringStringEntryProto: key = 1, value = 2
 _SEAL = bytes([_METADATA_PROPS << 3 | 2, len(_SEAL) + _DIGEST]) + _SEAL
 
 
@@ -38,7 +42,8 @@ class OnnxFile:
 
     Args:
         path: Where it lies; an engine reads it from there, so that its weights are in memory once.
-        metadata: Its `resnets` property: format, model, classes, preprocessing, golden, limit and what export adds.
+        metadata: Its `resnets` property: format, model, classes, preprocessing, golden, limit and
+            what export adds.
     """
 
     path: Path
@@ -56,20 +61,26 @@ class OnnxFile:
 
     @property
     def golden(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Pictures (height, width, channels) with the probabilities (classes,) float32 the trained network gave them."""
+        """Pictures (height, width, channels) with the probabilities (classes,) float32 the trained
+        network gave them."""
         return [
-            (whole(self.preprocessing.open(base64.b64decode(entry["png"]))), np.array(entry["probabilities"], np.float32))
+            (
+                whole(self.preprocessing.open(base64.b64decode(entry["png"]))),
+                np.array(entry["probabilities"], np.float32),
+            )
             for entry in self.metadata["golden"]
         ]
 
 
 def whole(image: Image.Image) -> np.ndarray:
-    """A picture of `open_image` as the graph takes it: (height, width, channels) in its own type and size."""
+    """A picture of `open_image` as the graph takes it: (height, width, channels) in its own type
+    and size."""
     return np.asarray(image).reshape(image.height, image.width, -1)
 
 
 def seal(model_bytes: bytes) -> bytes:
-    """The model with the sha256 of its bytes as one more metadata property at the end; protobuf messages may be concatenated."""
+    """The model with the sha256 of its bytes as one more metadata property at the end; protobuf
+    messages may be concatenated."""
     return model_bytes + _SEAL + hashlib.sha256(model_bytes).hexdigest().encode()
 
 
@@ -86,7 +97,8 @@ def write_onnx(path: str | Path, model_bytes: bytes) -> None:
 
 
 def read_onnx(path: str | Path) -> OnnxFile:
-    """Reads a file of `resnets export` and refuses what is not one, is damaged, or is newer than this package.
+    """Reads a file of `resnets export` and refuses what is not one, is damaged, or is newer than
+    this package.
 
     Raises:
         ValueError: With the reason and the cure.
@@ -99,32 +111,48 @@ def read_onnx(path: str | Path) -> OnnxFile:
             f"Or make a file that runs everywhere, where it is installed: resnets export {path}"
         )
     if not path.exists():
-        raise ValueError(f"{path}: no such file; a file to predict with is made by: resnets export RUN")
+        raise ValueError(
+            f"{path}: no such file; a file to predict with is made by: resnets export RUN"
+        )
     with path.open("rb") as file:
         empty = not os.fstat(file.fileno()).st_size  # which cannot be mapped
-        return _parse(path, memoryview(b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
+        return _parse(
+            path, memoryview(b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        )
 
 
 def _parse(path: Path, data: memoryview) -> OnnxFile:
     body = data[: -len(_SEAL) - _DIGEST]
     if bytes(data[len(body) : -_DIGEST]) != _SEAL:
         raise ValueError(
-            f"{path}: this is not a file of `resnets export`, or only the beginning of one (the seal at its end is missing); "
-            "copy it again, or make it with: resnets export RUN"
+            f"{path}: this is not a file of `resnets export`, or only the beginning of one (the"
+            " seal at its end is missing); copy it again, or make it with: resnets export RUN"
         )
     if data[-_DIGEST:] != hashlib.sha256(body).hexdigest().encode():
-        raise ValueError(f"{path}: altered or damaged since it was written (its sha256 is another one); copy or export it again")
+        raise ValueError(
+            f"{path}: altered or damaged since it was written (its sha256 is another one); copy or"
+            " export it again"
+        )
     try:
         file = OnnxFile(path, json.loads(_properties(body)[PROPERTY]))
         version = file.metadata["format"]
         if version <= FORMAT:
             missing = [key for key in REQUIRED if key not in file.metadata]
-            if missing or len(set(file.classes)) != len(file.classes) or not isinstance(file.preprocessing, Preprocessing):
+            if (
+                missing
+                or len(set(file.classes)) != len(file.classes)
+                or not isinstance(file.preprocessing, Preprocessing)
+            ):
                 raise ValueError(f"missing: {', '.join(missing) or 'classes with different names'}")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: its metadata are not those of `resnets export` ({error}); export it again") from None
+        raise ValueError(
+            f"{path}: its metadata are not those of `resnets export` ({error}); export it again"
+        ) from None
     if version > FORMAT:
-        raise ValueError(f"{path}: made by a newer resnets (format {version}); this one reads up to {FORMAT}: upgrade resnets")
+        raise ValueError(
+            f"{path}: made by a newer resnets (format {version}); this one reads up to {FORMAT}:"
+            " upgrade resnets"
+        )
     return file
 
 
@@ -139,7 +167,8 @@ def _properties(model: memoryview) -> dict[str, str]:
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """(number, content) of the top-level fields of a protobuf message that hold bytes; numbers are passed over.
+    """(number, content) of the top-level fields of a protobuf message that hold bytes; numbers are
+    passed over.
 
     Raises:
         ValueError: A length or a type points outside the message.
@@ -153,7 +182,9 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
         elif kind == 0:
             length = _varint(message, at)[1] - at
         else:
-            length = {1: 8, 5: 4}.get(kind, len(message) + 1)  # 64 and 32 bits; other types are not in use
+            length = {1: 8, 5: 4}.get(
+                kind, len(message) + 1
+            )  # 64 and 32 bits; other types are not in use
         if length > len(message) - at:
             raise ValueError("not an ONNX model")
         if kind == 2:

@@ -19,8 +19,8 @@ class Proof:
         engine: Name and version of what ran the file.
         images: How many golden images there were.
         difference: The largest absolute difference of any probability.
-        agreeing: Golden images with the same most probable class. Two classes closer than `limit` may change places in a
-            sound file, so this is told and not judged.
+        agreeing: Golden images with the same most probable class. Two classes closer than `limit`
+            may change places in a sound file, so this is told and not judged.
         limit: The difference that is allowed, as the file says.
     """
 
@@ -32,7 +32,8 @@ class Proof:
 
     @property
     def ok(self) -> bool:
-        """Proven: there were images, and all probabilities lie within the limit (one that is not a number does not)."""
+        """Proven: there were images, and all probabilities lie within the limit (one that is not a
+        number does not)."""
         return self.images > 0 and self.difference <= self.limit
 
 
@@ -45,4 +46,10 @@ def prove(runner: Predictor | Engine, file: OnnxFile) -> Proof:
         differences.append(np.abs(found - expected).max())
         agreeing += int(found.argmax() == expected.argmax())
     difference = float(np.max(differences, initial=0.0))  # NaN, if there is one, is kept
-    return Proof(f"{engine.name} {engine.version}", len(differences), difference, agreeing, float(file.metadata["limit"]))
+    return Proof(
+        f"{engine.name} {engine.version}",
+        len(differences),
+        difference,
+        agreeing,
+        float(file.metadata["limit"]),
+    )

@@ -1,6 +1,8 @@
-"""Predictions to a table: CSV, JSON lines or Parquet. A row is written before the next picture is looked at, so a run can continue.
+"""Predictions to a table: CSV, JSON lines or Parquet. A row is written before the next picture is
+looked at, so a run can continue.
 
-Names of files survive whatever they contain. Bytes that are not UTF-8 stay as they are in CSV, and are escaped in the others.
+Names of files survive whatever they contain. Bytes that are not UTF-8 stay as they are in CSV, and
+are escaped in the others.
 """
 
 from __future__ import annotations
@@ -26,15 +28,18 @@ _BEGINNING = {".csv": ",".join(COLUMNS).encode(), ".jsonl": b'{"file": '}
 _ERRORS = sys.getfilesystemencodeerrors()
 
 
-def write_predictions(predictions: Iterable[Prediction], path: str | Path | None = None, probabilities: bool = False) -> int:
+def write_predictions(
+    predictions: Iterable[Prediction], path: str | Path | None = None, probabilities: bool = False
+) -> int:
     """Writes a row for each prediction, as it comes.
 
-    An output that is there is continued after its last whole row, without a second row for a file. To not predict those
-    files again, give the predictor `skip=done(path)`. Parquet cannot grow: its rows go to `NAME.parquet.partial` (JSON
-    lines), which becomes the Parquet file at the end.
+    An output that is there is continued after its last whole row, without a second row for a file.
+    To not predict those files again, give the predictor `skip=done(path)`. Parquet cannot grow: its
+    rows go to `NAME.parquet.partial` (JSON lines), which becomes the Parquet file at the end.
 
     Args:
-        predictions: What `Predictor.predict` gives; nothing is taken from it before `path` is found to be fit.
+        predictions: What `Predictor.predict` gives; nothing is taken from it before `path` is found
+            to be fit.
         path: Where to; its suffix is the format. None: CSV on the standard output.
         probabilities: Adds a column for each class, `p_NAME`.
 
@@ -42,8 +47,8 @@ def write_predictions(predictions: Iterable[Prediction], path: str | Path | None
         The number of rows written.
 
     Raises:
-        ValueError: The suffix or the folder is unknown, pyarrow is missing, the output has other columns or is not ours, or it
-            is a finished Parquet file and there is more to write.
+        ValueError: The suffix or the folder is unknown, pyarrow is missing, the output has other
+            columns or is not ours, or it is a finished Parquet file and there is more to write.
         OSError: It cannot be written; what was written stays and can be continued.
     """
     if path is None:
@@ -60,7 +65,13 @@ def write_predictions(predictions: Iterable[Prediction], path: str | Path | None
         there.add(row["file"])
     with open(journal, "ab") as file:
         file.truncate(end)  # what follows the last whole row was cut off
-        written = _append(file, form, (new for new in predictions if new.file not in there), probabilities, columns)
+        written = _append(
+            file,
+            form,
+            (new for new in predictions if new.file not in there),
+            probabilities,
+            columns,
+        )
         os.fsync(file.fileno())
     if journal != path:
         _to_parquet(journal, path)
@@ -68,18 +79,27 @@ def write_predictions(predictions: Iterable[Prediction], path: str | Path | None
 
 
 def done(path: str | Path) -> set[str]:
-    """Names of the files that have a whole row in an output, finished or not; empty if there is no output.
+    """Names of the files that have a whole row in an output, finished or not; empty if there is no
+    output.
 
     Raises:
-        ValueError: The suffix is unknown, pyarrow is missing, or the file was not written by `write_predictions`.
+        ValueError: The suffix is unknown, pyarrow is missing, or the file was not written by
+            `write_predictions`.
     """
     if _journal(path)[0] == Path(path) or not Path(path).exists():
         return {row["file"] for _, row in _rows(Path(path))}
     return set(_parquet().read_table(path, columns=["file"])["file"].to_pylist())
 
 
-def _append(file: IO[bytes], form: str, predictions: Iterable[Prediction], probabilities: bool, columns: list[str] | None) -> int:
-    """Rows to the end of an open file, each flushed; `columns` are those it has, None if it is empty."""
+def _append(
+    file: IO[bytes],
+    form: str,
+    predictions: Iterable[Prediction],
+    probabilities: bool,
+    columns: list[str] | None,
+) -> int:
+    """Rows to the end of an open file, each flushed; `columns` are those it has, None if it is
+    empty."""
     encode = _csv_line if form == ".csv" else _json_line
     written = 0
     for prediction in predictions:
@@ -89,8 +109,8 @@ def _append(file: IO[bytes], form: str, predictions: Iterable[Prediction], proba
         columns = columns or list(row)
         if columns != list(row):
             raise ValueError(
-                f"the output has the columns {', '.join(columns)}; this run would write {', '.join(row)}: "
-                "name another output, or remove it to start again"
+                f"the output has the columns {', '.join(columns)}; this run would write"
+                f" {', '.join(row)}: name another output, or remove it to start again"
             )
         file.write(encode(row))
         file.flush()
@@ -110,7 +130,10 @@ def _row(prediction: Prediction, probabilities: bool) -> dict[str, Any]:
     }
     if probabilities:
         found = prediction.probabilities
-        row |= {f"p_{name}": None if found is None else _number(found[i]) for i, name in enumerate(prediction.classes)}
+        row |= {
+            f"p_{name}": None if found is None else _number(found[i])
+            for i, name in enumerate(prediction.classes)
+        }
     return row
 
 
@@ -120,9 +143,12 @@ def _number(value: float) -> float | None:
 
 
 def _csv_line(row: dict[str, Any]) -> bytes:
-    # By hand: csv.writer leaves a carriage return unquoted in some versions of Python, and csv.reader then refuses it.
+    # By hand: csv.writer leaves a carriage return unquoted in some versions of Python, and
+    # csv.reader then refuses it.
     cells = ("" if value is None else str(value) for value in row.values())
-    quoted = ('"' + cell.replace('"', '""') + '"' if set(cell) & set(',"\r\n') else cell for cell in cells)
+    quoted = (
+        '"' + cell.replace('"', '""') + '"' if set(cell) & set(',"\r\n') else cell for cell in cells
+    )
     return (",".join(quoted) + "\n").encode("utf-8", _ERRORS)
 
 
@@ -134,7 +160,8 @@ def _json_line(row: dict[str, Any]) -> bytes:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The whole rows of an unfinished or appendable output, each with the place in the file where it ends."""
+    """The whole rows of an unfinished or appendable output, each with the place in the file where
+    it ends."""
     journal, form = _journal(path)
     if not journal.exists():
         return
@@ -146,14 +173,17 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             file.seek(0)
             yield from _csv_rows(file) if form == ".csv" else _json_rows(file)
         except (ValueError, csv.Error) as error:
-            raise ValueError(f"{journal}: was not written by `resnets predict` ({error}); name another output") from None
+            raise ValueError(
+                f"{journal}: was not written by `resnets predict` ({error}); name another output"
+            ) from None
 
 
 def _csv_rows(file: IO[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
     header, text, end = None, b"", 0
     for line in file:
         text += line
-        # A row ends at a line end outside of quotes. One that was cut off has no line end, or an odd number of quotes.
+        # A row ends at a line end outside of quotes. One that was cut off has no line end, or an
+        # odd number of quotes.
         if not text.endswith(b"\n") or text.count(b'"') % 2:
             continue
         end += len(text)
@@ -174,13 +204,15 @@ def _json_rows(file: IO[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _nothing_new(path: Path, predictions: Iterable[Prediction]) -> int:
-    _journal(path)[0].unlink(missing_ok=True)  # it is left if a run ended between the last two steps of `_to_parquet`
+    _journal(path)[0].unlink(
+        missing_ok=True
+    )  # it is left if a run ended between the last two steps of `_to_parquet`
     there = done(path)
     for prediction in predictions:
         if _utf8(prediction.file) not in there:
             raise ValueError(
-                f"{path}: is finished and cannot grow, but {prediction.file} is not in it; name another output, "
-                "or use .csv or .jsonl, which can always be continued"
+                f"{path}: is finished and cannot grow, but {prediction.file} is not in it; name"
+                " another output, or use .csv or .jsonl, which can always be continued"
             )
     return 0
 
@@ -191,8 +223,16 @@ def _to_parquet(journal: Path, path: Path) -> None:
 
     columns = list(next(_rows(path), (0, dict.fromkeys(COLUMNS)))[1])
     numbers = {column for column in columns if column == "probability" or column not in COLUMNS}
-    schema = pyarrow.schema([(column, pyarrow.float32() if column in numbers else pyarrow.string()) for column in columns])
-    rows = ({key: _utf8(value) if isinstance(value, str) else value for key, value in row.items()} for _, row in _rows(path))
+    schema = pyarrow.schema(
+        [
+            (column, pyarrow.float32() if column in numbers else pyarrow.string())
+            for column in columns
+        ]
+    )
+    rows = (
+        {key: _utf8(value) if isinstance(value, str) else value for key, value in row.items()}
+        for _, row in _rows(path)
+    )
     with replacing(path) as beside, _parquet().ParquetWriter(beside, schema) as writer:
         while batch := list(itertools.islice(rows, 1000)):
             writer.write_table(pyarrow.Table.from_pylist(batch, schema))
@@ -208,7 +248,10 @@ def _journal(path: str | Path) -> tuple[Path, str]:
     path = Path(path)
     form = path.suffix.lower()
     if form not in FORMATS:
-        raise ValueError(f"{path}: predictions are written as {', '.join(FORMATS)}; give the output one of these suffixes")
+        raise ValueError(
+            f"{path}: predictions are written as {', '.join(FORMATS)}; give the output one of these"
+            " suffixes"
+        )
     if form != ".parquet":
         return path, form
     _parquet()
@@ -219,5 +262,7 @@ def _parquet() -> Any:
     try:
         import pyarrow.parquet
     except ModuleNotFoundError:
-        raise ValueError('Parquet needs pyarrow, which is not installed; run: pip install "resnets[parquet]"') from None
+        raise ValueError(
+            'Parquet needs pyarrow, which is not installed; run: pip install "resnets[parquet]"'
+        ) from None
     return pyarrow.parquet

@@ -1,4 +1,5 @@
-"""What `show` tells: a list of networks, one network as table 1 of the paper has it, or what two differ in."""
+"""What `show` tells: a list of networks, one network as table 1 of the paper has it, or what two
+differ in."""
 
 from __future__ import annotations
 
@@ -21,12 +22,21 @@ FRAMES = 16  # of a clip
 SORTS = ("name", "parameters", "macs", "top1")
 
 
-def built(network: Network, size: int | None = None, layers: bool = False) -> tuple[nn.Module, int, list[Stage]]:
-    """The network without memory for its weights, the side of its input (by default its row's), and its parts."""
+def built(
+    network: Network, size: int | None = None, layers: bool = False
+) -> tuple[nn.Module, int, list[Stage]]:
+    """The network without memory for its weights, the side of its input (by default its row's), and
+    its parts."""
     with torch.device("meta"):
         net = network.build()
     side = size or ROWS[network.name].size
-    return net, side, summarise(net, (FRAMES, side, side) if network.is_clip else side, network.in_channels, layers)
+    return (
+        net,
+        side,
+        summarise(
+            net, (FRAMES, side, side) if network.is_clip else side, network.in_channels, layers
+        ),
+    )
 
 
 def show_list(pattern: str, size: int | None, sort: str | None, screen: Screen) -> dict[str, Any]:
@@ -43,9 +53,23 @@ def show_list(pattern: str, size: int | None, sort: str | None, screen: Screen) 
     networks: list[dict[str, Any]] = []
     for name in names:
         row, published = ROWS[name], [vars(one) for one in published_accuracy(name)]
-        macs = sum(stage.macs for stage in built(Network.parse(name), size)[2]) if size else row.macs
-        counts = {"parameters": row.parameters, "macs": macs, "size": size or row.size, "classes": row.classes}
-        networks.append({"name": name, **counts, "published": published, "top1": published[0]["top1"] if published else None})
+        macs = (
+            sum(stage.macs for stage in built(Network.parse(name), size)[2]) if size else row.macs
+        )
+        counts = {
+            "parameters": row.parameters,
+            "macs": macs,
+            "size": size or row.size,
+            "classes": row.classes,
+        }
+        networks.append(
+            {
+                "name": name,
+                **counts,
+                "published": published,
+                "top1": published[0]["top1"] if published else None,
+            }
+        )
     if sort:
         networks.sort(key=lambda one: -(one["top1"] or 0) if sort == "top1" else one[sort])
     header = ("network", "parameters", "MACs, G", "input", "top-1, %", "published for")
@@ -62,23 +86,45 @@ def _line(one: dict[str, Any]) -> tuple[str, ...]:
     return (one["name"], *counts, f"{best['top1']:.2f}", f"{tag}, {best['size']} px")
 
 
-def show_one(network: Network, size: int | None, batch: int, layers: bool, svg: Path | None, screen: Screen) -> dict[str, Any]:
+def show_one(
+    network: Network, size: int | None, batch: int, layers: bool, svg: Path | None, screen: Screen
+) -> dict[str, Any]:
     """One network, stage by stage or layer by layer."""
     net, side, stages = built(network, size, layers)
-    memory = activation_bytes(net, (FRAMES, side, side) if network.is_clip else side, batch, network.in_channels)
+    memory = activation_bytes(
+        net, (FRAMES, side, side) if network.is_clip else side, batch, network.in_channels
+    )
     parameters, macs = count_parameters(net), sum(stage.macs for stage in stages)
     published = published_accuracy(network.name) if str(network) == network.name else []
     lines = [
         (
-            *(stage.name.removeprefix("features."), stage.layers, " x ".join(map(str, stage.output)), str(stage.field)),
+            *(
+                stage.name.removeprefix("features."),
+                stage.layers,
+                " x ".join(map(str, stage.output)),
+                str(stage.field),
+            ),
             *(f"{stage.parameters:,}", f"{stage.macs / 1e6:,.1f}" if stage.macs else ""),
         )
         for stage in stages
     ]
     screen.say(f"{network} at {side} x {side}")
-    header = ("layer" if layers else "stage", "layers", "output", "sees, px", "parameters", "MACs, M")
-    screen.table(header, [*lines, ("all", "", "", "", f"{parameters:,}", f"{macs / 1e6:,.1f}")], right=(3, 4, 5))
-    screen.say(f"a training step of {batch} keeps {memory / 1e9:.2f} GB for the way back, in float32")
+    header = (
+        "layer" if layers else "stage",
+        "layers",
+        "output",
+        "sees, px",
+        "parameters",
+        "MACs, M",
+    )
+    screen.table(
+        header,
+        [*lines, ("all", "", "", "", f"{parameters:,}", f"{macs / 1e6:,.1f}")],
+        right=(3, 4, 5),
+    )
+    screen.say(
+        f"a training step of {batch} keeps {memory / 1e9:.2f} GB for the way back, in float32"
+    )
     if published:
         tags = [(one.weights, str(one.size), f"{one.top1:.2f}") for one in published]
         screen.table(("published for", "at, px", "top-1, %"), tags, right=(1, 2))
@@ -86,8 +132,18 @@ def show_one(network: Network, size: int | None, batch: int, layers: bool, svg: 
         write_file(svg, draw(network, size))
         screen.say(f"drawn: {svg}")
     return {
-        **{"network": str(network), "parameters": parameters, "macs": macs, "size": side, "classes": network.num_classes},
-        **{"batch": batch, "activation_bytes": memory, "published": [vars(one) for one in published]},
+        **{
+            "network": str(network),
+            "parameters": parameters,
+            "macs": macs,
+            "size": side,
+            "classes": network.num_classes,
+        },
+        **{
+            "batch": batch,
+            "activation_bytes": memory,
+            "published": [vars(one) for one in published],
+        },
         "stages": [{**vars(stage), "output": list(stage.output)} for stage in stages],
     }
 
@@ -95,8 +151,12 @@ def show_one(network: Network, size: int | None, batch: int, layers: bool, svg: 
 def show_difference(networks: list[Network], size: int | None, screen: Screen) -> dict[str, Any]:
     """What two networks differ in: words of their settings, then sums."""
     settings = [{"kind": one.setting.kind, **vars(one.setting)} for one in networks]
-    keys = [key for key in settings[0] | settings[1] if settings[0].get(key) != settings[1].get(key)]
-    different = {key: [word(setting[key]) if key in setting else "-" for setting in settings] for key in keys}
+    keys = [
+        key for key in settings[0] | settings[1] if settings[0].get(key) != settings[1].get(key)
+    ]
+    different = {
+        key: [word(setting[key]) if key in setting else "-" for setting in settings] for key in keys
+    }
     nets = [built(one, size) for one in networks]
     totals = {
         "classes": [one.num_classes for one in networks],
@@ -105,6 +165,10 @@ def show_difference(networks: list[Network], size: int | None, screen: Screen) -
         "macs": [sum(stage.macs for stage in stages) for _, _, stages in nets],
     }
     lines = [(key, *values) for key, values in different.items()]
-    lines += [(key, *(f"{value:,}" for value in values)) for key, values in totals.items() if len(set(values)) > 1]
+    lines += [
+        (key, *(f"{value:,}" for value in values))
+        for key, values in totals.items()
+        if len(set(values)) > 1
+    ]
     screen.table(("", *map(str, networks)), lines or [("no difference", "", "")])
     return {"networks": [str(one) for one in networks], "different": different, **totals}

@@ -17,7 +17,11 @@ from resnets.summary.drawing import Opened, Part, draw_network
 from resnets.summary.table import Stage, conv_words, count_parameters, is_stage, summarise
 
 NORMS = (nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm, nn.LayerNorm)
-SPECIAL = {SelectiveKernel: "selective kernels", Res2: "Res2 chain", SplitAttention: "split attention"}
+SPECIAL = {
+    SelectiveKernel: "selective kernels",
+    Res2: "Res2 chain",
+    SplitAttention: "split attention",
+}
 
 
 def draw(network: Network, size: int | None = None) -> str:
@@ -36,7 +40,9 @@ def draw(network: Network, size: int | None = None) -> str:
     parts = [Part("input", (shape,), side)]
     for stage in stages:
         single_norm = isinstance(net.get_submodule(stage.name), NORMS)
-        if not (single_norm and parts[-1].blocks == 0):  # the norm of a stem is part of its convolution
+        if not (
+            single_norm and parts[-1].blocks == 0
+        ):  # the norm of a stem is part of its convolution
             parts.append(_part(net, stage))
     macs = sum(stage.macs for stage in stages)
     work = f"{macs / 1e9:.2f} G" if macs >= 1e8 else f"{macs / 1e6:.1f} M"
@@ -48,16 +54,29 @@ def _part(net: nn.Module, stage: Stage) -> Part:
     module = net.get_submodule(stage.name)
     name = stage.name.rpartition(".")[2]
     output = " x ".join(map(str, stage.output))
-    side = {1: 1, 2: math.isqrt(stage.output[0])}.get(len(stage.output), stage.output[-1])  # tokens are drawn as their grid
+    side = {1: 1, 2: math.isqrt(stage.output[0])}.get(
+        len(stage.output), stage.output[-1]
+    )  # tokens are drawn as their grid
     if isinstance(module, NORMS):
-        return Part(name, ("norm" if isinstance(module, nn.LayerNorm) else "norm, ReLU", output), side)
+        return Part(
+            name, ("norm" if isinstance(module, nn.LayerNorm) else "norm, ReLU", output), side
+        )
     if not is_stage(module):
         return Part(name, (*stage.layers.split("; "), output), side)
     blocks = list(module.children())
-    plain = isinstance(getattr(blocks[0], "downsample", None), NoShortcut) or getattr(blocks[0], "order", "") == "none"
+    plain = (
+        isinstance(getattr(blocks[0], "downsample", None), NoShortcut)
+        or getattr(blocks[0], "order", "") == "none"
+    )
     arcs = "dense" if isinstance(net, DenseNet) else "none" if plain else "sum"
     words = "layer" if isinstance(net, DenseNet) else "block"
-    return Part(name, (f"{len(blocks)} {words}{'s' if len(blocks) > 1 else ''}", output), side, len(blocks), arcs)
+    return Part(
+        name,
+        (f"{len(blocks)} {words}{'s' if len(blocks) > 1 else ''}", output),
+        side,
+        len(blocks),
+        arcs,
+    )
 
 
 def _opened(net: Any) -> list[Opened]:
@@ -66,24 +85,41 @@ def _opened(net: Any) -> list[Opened]:
         parts: dict[str, Any] = dict(net.features.named_children())
         layer, transition = parts["denseblock1"].denselayer1, parts.get("transition1")
         steps = tuple(f"norm, ReLU, {conv_words(conv)}" for conv in (layer.conv1, layer.conv2))
-        opened = [Opened("a layer of denseblock1", steps, ("all maps so far",), "&", "side by side")]
+        opened = [
+            Opened("a layer of denseblock1", steps, ("all maps so far",), "&", "side by side")
+        ]
         if transition is not None:
             last = () if isinstance(transition.pool, nn.Identity) else ("average 2x2, /2",)
-            opened.append(Opened("transition1", (f"norm, ReLU, {conv_words(transition.conv)}", *last), None))
+            opened.append(
+                Opened("transition1", (f"norm, ReLU, {conv_words(transition.conv)}", *last), None)
+            )
         return opened
     if isinstance(net, VisionTransformer):
         block: Any = net.blocks[0]
         inside = () if block.order == "post" else ("norm",)
         after = "norm" if block.order == "post" else ""
         shortcut = None if block.order == "none" else ("identity",)
-        steps = (*inside, f"linear {block.mlp.fc1.out_features}, GELU", f"linear {block.mlp.fc2.out_features}")
-        attention = Opened("a block: attention", (*inside, f"attention, {block.attn.heads} heads"), shortcut, "+", after)
+        steps = (
+            *inside,
+            f"linear {block.mlp.fc1.out_features}, GELU",
+            f"linear {block.mlp.fc2.out_features}",
+        )
+        attention = Opened(
+            "a block: attention",
+            (*inside, f"attention, {block.attn.heads} heads"),
+            shortcut,
+            "+",
+            after,
+        )
         return [attention, Opened("then its MLP", steps, shortcut, "+", after)]
     if not isinstance(net, ResNet):
         return []
     name = net.stage_names[min(1, len(net.stage_names) - 1)]
     first, *others = list(getattr(net, name))
-    return [_open_block(first, f"first block of {name}"), *(_open_block(other, f"other blocks of {name}") for other in others[:1])]
+    return [
+        _open_block(first, f"first block of {name}"),
+        *(_open_block(other, f"other blocks of {name}") for other in others[:1]),
+    ]
 
 
 def _open_block(block: Any, title: str) -> Opened:
@@ -95,16 +131,26 @@ def _open_block(block: Any, title: str) -> Opened:
         module = getattr(block, name)
         brings_norm = isinstance(getattr(block, name.replace("conv", "bn")), nn.Identity)
         after = "" if brings_norm else ", norm" if name == convs[-1] else ", norm, ReLU"
-        steps.append(f"{_norm_words(block)}, ReLU, {_words(module)}" if before else f"{_words(module)}{after}")
+        steps.append(
+            f"{_norm_words(block)}, ReLU, {_words(module)}"
+            if before
+            else f"{_words(module)}{after}"
+        )
         if name == block.spatial and not isinstance(block.pool, nn.Identity):
             steps.append(f"{'blur' if isinstance(block.pool, BlurPool) else 'average'}, /2")
     if not isinstance(block.se, nn.Identity):
-        steps.append("squeeze and excitation" if hasattr(block.se, "fc1") else "channel attention (ECA)")
+        steps.append(
+            "squeeze and excitation" if hasattr(block.se, "fc1") else "channel attention (ECA)"
+        )
     return Opened(title, tuple(steps), _shortcut(block.downsample), "+", "" if before else "ReLU")
 
 
 def _norm_words(block: nn.Module) -> str:
-    return "group norm" if any(isinstance(module, nn.GroupNorm) for module in block.modules()) else "norm"
+    return (
+        "group norm"
+        if any(isinstance(module, nn.GroupNorm) for module in block.modules())
+        else "norm"
+    )
 
 
 def _words(module: nn.Module) -> str:
@@ -112,7 +158,9 @@ def _words(module: nn.Module) -> str:
     if type(module) in SPECIAL:
         return f"{SPECIAL[type(module)]}, {conv_words(convs[0])}"
     standardised = "standardised " if isinstance(module, StandardisedConv2d) else ""
-    return standardised + ", norm, ReLU, ".join(conv_words(conv) for conv in convs)  # of a (2+1)-D convolution both
+    return standardised + ", norm, ReLU, ".join(
+        conv_words(conv) for conv in convs
+    )  # of a (2+1)-D convolution both
 
 
 def _shortcut(module: nn.Module | None) -> tuple[str, ...] | None:
@@ -121,7 +169,10 @@ def _shortcut(module: nn.Module | None) -> tuple[str, ...] | None:
     if isinstance(module, NoShortcut):
         return None
     if isinstance(module, ZeroPad):
-        return (f"every {module.stride}nd place," if module.stride == 2 else "all places,", "zeros for new channels")
+        return (
+            f"every {module.stride}nd place," if module.stride == 2 else "all places,",
+            "zeros for new channels",
+        )
     layers = list(module.children()) or [module]
     told = []
     for layer in layers:

@@ -1,5 +1,6 @@
-"""A network as a picture (SVG): its parts in a row, as high as their maps are large, shortcuts as arcs; below it a block of each
-kind, opened. Dark where the reader's screen is dark, black on white on paper."""
+"""A network as a picture (SVG): its parts in a row, as high as their maps are large, shortcuts as
+arcs; below it a block of each kind, opened. Dark where the reader's screen is dark, black on white
+on paper."""
 
 from __future__ import annotations
 
@@ -79,8 +80,10 @@ def draw_network(title: str, parts: Sequence[Part], opened: Sequence[Opened]) ->
         left, bottom = left + wide + 2 * GAP, max(bottom, top + high)
     width = max(width, left, 2 * MARGIN + len(title) * 10)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {bottom + MARGIN:.0f}" width="{width:.0f}" role="img" '
-        f'aria-label="{escape(title)}"><style>{STYLE}</style><rect class="paper" width="100%" height="100%"/>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {bottom + MARGIN:.0f}"'
+        f' width="{width:.0f}" role="img" '
+        f'aria-label="{escape(title)}"><style>{STYLE}</style><rect class="paper" width="100%"'
+        ' height="100%"/>'
         f"{_text(MARGIN, 34, title, 'title')}{row}{''.join(pieces)}</svg>\n"
     )
 
@@ -101,7 +104,10 @@ def _row(parts: Sequence[Part]) -> tuple[str, float]:
         if part.blocks:
             drawn += _blocks(part, left, top, height, shown)
         lines = [(part.name, "name"), *((text, "small") for text in part.words)]
-        drawn += [_text(centre, AXIS + 76 + LINE * place, text, style) for place, (text, style) in enumerate(lines)]
+        drawn += [
+            _text(centre, AXIS + 76 + LINE * place, text, style)
+            for place, (text, style) in enumerate(lines)
+        ]
         x, before = x + max(inner, label) + GAP, left + inner
     return "".join(drawn), x - GAP + MARGIN
 
@@ -112,7 +118,9 @@ def _blocks(part: Part, left: float, top: float, height: float, shown: int) -> l
     for place in range(shown):
         x = left + 4 + place * STEP
         drawn.append(_box(x, top + 6, STEP - 3, height - 12, "block"))
-        if part.arcs != "none":  # a sum goes around one block, in a DenseNet a layer's maps go to all that follow
+        if (
+            part.arcs != "none"
+        ):  # a sum goes around one block, in a DenseNet a layer's maps go to all that follow
             reach = STEP if part.arcs == "sum" else (shown - place) * STEP
             rise = 14 if part.arcs == "sum" else 8 + 4 * (shown - place)
             drawn.append(_bow(x - 1, top, x - 1 + reach, rise))
@@ -122,7 +130,8 @@ def _blocks(part: Part, left: float, top: float, height: float, shown: int) -> l
 
 
 def _open(block: Opened, left: float, top: float) -> tuple[str, float, float]:
-    """One block in detail, downward as the papers draw it; the shortcut is an arc on its right. With width and height."""
+    """One block in detail, downward as the papers draw it; the shortcut is an arc on its right.
+    With width and height."""
     wide = max(len(text) for text in (*block.steps, block.end)) * LETTER + 18
     x, y = left + wide / 2, top + 34.0
     drawn = [_text(left, top, block.title, "name left"), _text(x, y, "x", "")]
@@ -137,10 +146,16 @@ def _open(block: Opened, left: float, top: float) -> tuple[str, float, float]:
         drawn.append(_text(x, y, "out", ""))
     else:
         meet, right = y + 31, wide / 2 + 20
-        drawn += [f'<circle cx="{x:.1f}" cy="{meet:.1f}" r="11"/>', _text(x, meet + 4, block.sign, "")]
+        drawn += [
+            f'<circle cx="{x:.1f}" cy="{meet:.1f}" r="11"/>',
+            _text(x, meet + 4, block.sign, ""),
+        ]
         drawn.append(_around(x, start + 4, right, meet))
         middle, edge = (start + meet) / 2, x + right + 10
-        drawn += [_text(edge, middle + LINE * place, text, "small left") for place, text in enumerate(block.shortcut)]
+        drawn += [
+            _text(edge, middle + LINE * place, text, "small left")
+            for place, text in enumerate(block.shortcut)
+        ]
         label = right - wide / 2 + 10 + max(len(text) for text in block.shortcut) * SMALL_LETTER
         y = meet + 11
         if block.end:
@@ -150,12 +165,18 @@ def _open(block: Opened, left: float, top: float) -> tuple[str, float, float]:
 
 
 def _box(x: float, y: float, width: float, height: float, style: str = "") -> str:
-    return f'<rect class="{style}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="2"/>'
+    return (
+        f'<rect class="{style}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
+        ' rx="2"/>'
+    )
 
 
 def _bow(x: float, y: float, to_x: float, rise: float) -> str:
     """Over the blocks, from one to another."""
-    return f'<path class="arc" d="M{x:.1f} {y:.1f} C{x:.1f} {y - rise:.1f} {to_x:.1f} {y - rise:.1f} {to_x:.1f} {y:.1f}"/>'
+    return (
+        f'<path class="arc" d="M{x:.1f} {y:.1f} C{x:.1f} {y - rise:.1f} {to_x:.1f} {y - rise:.1f}'
+        f' {to_x:.1f} {y:.1f}"/>'
+    )
 
 
 def _around(x: float, y: float, right: float, to_y: float) -> str:

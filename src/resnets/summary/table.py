@@ -1,4 +1,5 @@
-"""A network in numbers: the stages as table 1 of He et al. 2015 shows them, what each output sees, and what training keeps."""
+"""A network in numbers: the stages as table 1 of He et al. 2015 shows them, what each output sees,
+and what training keeps."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ class Stage:
         output: (channels, height, width) of what comes out.
         parameters: Its own.
         macs: Multiply-adds of its convolutions and linear layers for one picture.
-        field: Side of the part of the picture that one place of its output sees through convolutions and pooling, in pixels.
+        field: Side of the part of the picture that one place of its output sees through
+            convolutions and pooling, in pixels.
     """
 
     name: str
@@ -43,8 +45,11 @@ def count_parameters(net: nn.Module) -> int:
     return sum(parameter.numel() for parameter in net.parameters())
 
 
-def summarise(net: nn.Module, size: int | Sequence[int], in_channels: int = 3, leaves: bool = False) -> list[Stage]:
-    """The parts of a network in running order, measured on a copy on the meta device: nothing is computed.
+def summarise(
+    net: nn.Module, size: int | Sequence[int], in_channels: int = 3, leaves: bool = False
+) -> list[Stage]:
+    """The parts of a network in running order, measured on a copy on the meta device: nothing is
+    computed.
 
     Args:
         net: The network.
@@ -60,7 +65,9 @@ def summarise(net: nn.Module, size: int | Sequence[int], in_channels: int = 3, l
     def look(name: str, module: nn.Module, out: Any) -> None:
         nonlocal field, jump
         if isinstance(module, SEEING) and _on_the_way(net, name):
-            size, stride, dilation = (_side(getattr(module, key, 1)) for key in ("kernel_size", "stride", "dilation"))
+            size, stride, dilation = (
+                _side(getattr(module, key, 1)) for key in ("kernel_size", "stride", "dilation")
+            )
             field, jump = field + (size - 1) * dilation * jump, jump * stride
         if isinstance(module, Attention):
             field = x.shape[-1]
@@ -74,18 +81,35 @@ def summarise(net: nn.Module, size: int | Sequence[int], in_channels: int = 3, l
         net(x)
     flops = counter.get_flop_counts()
     for name, module in net.named_modules():
-        if isinstance(module, nn.ModuleList) and f"{name}.{len(module) - 1}" in outputs:  # is not called itself, its blocks are
-            outputs[name], fields[name] = outputs[f"{name}.{len(module) - 1}"], fields[f"{name}.{len(module) - 1}"]
-            flops[f"{type(net).__name__}.{name}"] = {"all": sum(_flops(flops, net, f"{name}.{i}") for i in range(len(module)))}
+        if (
+            isinstance(module, nn.ModuleList) and f"{name}.{len(module) - 1}" in outputs
+        ):  # is not called itself, its blocks are
+            outputs[name], fields[name] = (
+                outputs[f"{name}.{len(module) - 1}"],
+                fields[f"{name}.{len(module) - 1}"],
+            )
+            flops[f"{type(net).__name__}.{name}"] = {
+                "all": sum(_flops(flops, net, f"{name}.{i}") for i in range(len(module)))
+            }
     return [
-        Stage(name, _words(part), outputs[name], count_parameters(part), _flops(flops, net, name) // 2, fields[name])
+        Stage(
+            name,
+            _words(part),
+            outputs[name],
+            count_parameters(part),
+            _flops(flops, net, name) // 2,
+            fields[name],
+        )
         for name, part in (_leaves(net) if leaves else _parts(net, "", outputs))
         if name in outputs and not isinstance(part, nn.Identity | nn.ReLU)
     ]
 
 
-def activation_bytes(net: nn.Module, size: int | Sequence[int], batch: int, in_channels: int = 3) -> int:
-    """Memory that a training step keeps for the way back, without weights and without its own scratch space."""
+def activation_bytes(
+    net: nn.Module, size: int | Sequence[int], batch: int, in_channels: int = 3
+) -> int:
+    """Memory that a training step keeps for the way back, without weights and without its own
+    scratch space."""
     net, x = _hollow(net, size, in_channels, batch)
     net.train()
     weights = {value.untyped_storage()._cdata for value in (*net.parameters(), *net.buffers())}
@@ -107,7 +131,9 @@ def activation_bytes(net: nn.Module, size: int | Sequence[int], batch: int, in_c
 SEEING = (nn.Conv2d, nn.Conv3d, nn.MaxPool2d, nn.AvgPool2d, nn.MaxPool3d, nn.AvgPool3d, BlurPool)
 
 
-def _hollow(net: nn.Module, size: int | Sequence[int], channels: int, batch: int = 1) -> tuple[Any, Tensor]:
+def _hollow(
+    net: nn.Module, size: int | Sequence[int], channels: int, batch: int = 1
+) -> tuple[Any, Tensor]:
     """A copy without memory, in eval mode, and an input for it."""
     copied = copy.deepcopy(net).to("meta").eval()
     sides = (size, size) if isinstance(size, int) else tuple(size)
@@ -115,10 +141,13 @@ def _hollow(net: nn.Module, size: int | Sequence[int], channels: int, batch: int
 
 
 def _on_the_way(net: nn.Module, name: str) -> bool:
-    """Whether a layer lies on the longest way through the network: not in a shortcut, an attention or the shorter of two paths."""
+    """Whether a layer lies on the longest way through the network: not in a shortcut, an attention
+    or the shorter of two paths."""
     if re.search(r"downsample|\.se\.|\.attn\.|fc\d|paths\.0|avgpool", name):
         return False
-    parent = net.get_submodule(name.rpartition(".")[0].rpartition(".")[0]) if ".convs." in name else None
+    parent = (
+        net.get_submodule(name.rpartition(".")[0].rpartition(".")[0]) if ".convs." in name else None
+    )
     if isinstance(parent, Res2) and parent.first:
         return name.endswith("convs.0")
     return not (".pool" in name and isinstance(net.get_submodule(name.rpartition(".")[0]), Res2))
@@ -142,7 +171,11 @@ def _parts(net: nn.Module, prefix: str, outputs: dict[str, Any]) -> Iterator[tup
 
 
 def _leaves(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    return ((name, module) for name, module in net.named_modules() if not any(True for _ in module.children()))
+    return (
+        (name, module)
+        for name, module in net.named_modules()
+        if not any(True for _ in module.children())
+    )
 
 
 def is_stage(module: nn.Module) -> bool:
@@ -159,7 +192,11 @@ def _words(module: nn.Module) -> str:
         convs = [conv_words(conv) for name, conv in last.named_modules() if _named_conv(name, conv)]
         return f"[{', '.join(convs)}] x {len(list(module.children()))}"
     leaves = [part for name, part in _leaves(module) if not re.search("downsample|se\\.", name)]
-    told = [_leaf_words(part) for part in leaves if len(leaves) == 1 or isinstance(part, (*SEEING, nn.Linear))]
+    told = [
+        _leaf_words(part)
+        for part in leaves
+        if len(leaves) == 1 or isinstance(part, (*SEEING, nn.Linear))
+    ]
     return "; ".join(told)
 
 
@@ -169,9 +206,17 @@ def _leaf_words(module: nn.Module) -> str:
     if isinstance(module, nn.AdaptiveAvgPool2d | nn.AdaptiveAvgPool3d):
         return "global average"
     if isinstance(module, SEEING):
-        kind = "blur" if isinstance(module, BlurPool) else "max" if isinstance(module, nn.MaxPool2d | nn.MaxPool3d) else "average"
+        kind = (
+            "blur"
+            if isinstance(module, BlurPool)
+            else "max"
+            if isinstance(module, nn.MaxPool2d | nn.MaxPool3d)
+            else "average"
+        )
         size = _side(module.kernel_size)
-        return f"{kind} {size}x{size}" + (f", /{_side(module.stride)}" if _side(module.stride) > 1 else "")
+        return f"{kind} {size}x{size}" + (
+            f", /{_side(module.stride)}" if _side(module.stride) > 1 else ""
+        )
     return "norm" if "norm" in type(module).__name__.lower() else type(module).__name__
 
 

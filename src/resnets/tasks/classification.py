@@ -1,4 +1,5 @@
-"""One label for a picture: the loss to train with, and the answer to give (probabilities, embedding, class activation maps)."""
+"""One label for a picture: the loss to train with, and the answer to give (probabilities,
+embedding, class activation maps)."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ class Classification:
     """The task of the training loop: turns a batch into numbers, the first of them the loss.
 
     Args:
-        smoothing: The part of the target that is spread over all classes (Szegedy et al. 2016, section 7).
+        smoothing: The part of the target that is spread over all classes (Szegedy et al. 2016,
+            section 7).
     """
 
     def __init__(self, smoothing: float = 0.0) -> None:
@@ -37,8 +39,9 @@ class Classification:
 class Answering(nn.Module):
     """A trained classifier with its answer decoded: what is evaluated, exported and served.
 
-    Networks that end in global average pooling and a linear layer, and say so by `forward_features` and `get_classifier`, give
-    maps besides: the classifier applied to the last feature maps (Zhou et al. 2016, arXiv:1512.04150). No gradients are needed.
+    Networks that end in global average pooling and a linear layer, and say so by `forward_features`
+    and `get_classifier`, give maps besides: the classifier applied to the last feature maps (Zhou
+    et al. 2016, arXiv:1512.04150). No gradients are needed.
     """
 
     def __init__(self, net: nn.Module) -> None:
@@ -56,25 +59,40 @@ class Answering(nn.Module):
         embedding = maps.mean((2, 3))
         bias = 0.0 if classifier.bias is None else classifier.bias[:, None, None]
         heat = F.conv2d(maps, classifier.weight[:, :, None, None]) + bias
-        return Outputs(F.linear(embedding, classifier.weight, classifier.bias).softmax(1), embedding, heat)
+        return Outputs(
+            F.linear(embedding, classifier.weight, classifier.bias).softmax(1), embedding, heat
+        )
 
 
 def _ends_in_pooling(net: Any) -> bool:
-    """Whether the logits are the classifier on the mean of the feature maps: asked of the network, then tried."""
-    if not (hasattr(net, "forward_features") and hasattr(net, "get_classifier") and isinstance(net.get_classifier(), nn.Linear)):
+    """Whether the logits are the classifier on the mean of the feature maps: asked of the network,
+    then tried."""
+    if not (
+        hasattr(net, "forward_features")
+        and hasattr(net, "get_classifier")
+        and isinstance(net.get_classifier(), nn.Linear)
+    ):
         return False
     conv = next((module for module in net.modules() if isinstance(module, nn.Conv2d)), None)
     if conv is None:
         return False
-    values = torch.linspace(-1, 1, conv.in_channels * 64 * 64, dtype=conv.weight.dtype, device=conv.weight.device)
+    values = torch.linspace(
+        -1, 1, conv.in_channels * 64 * 64, dtype=conv.weight.dtype, device=conv.weight.device
+    )
     probe = values.reshape(1, conv.in_channels, 64, 64)
     modes = [(module, module.training) for module in net.modules()]
     net.eval()
     try:
         with torch.no_grad():
             maps = net.forward_features(probe)
-            return maps.ndim == 4 and torch.allclose(net.get_classifier()(maps.mean((2, 3))), net(probe), atol=1e-3, rtol=1e-3)
-    except (RuntimeError, ValueError, AssertionError):  # it takes another size, or its maps do not fit its classifier
+            return maps.ndim == 4 and torch.allclose(
+                net.get_classifier()(maps.mean((2, 3))), net(probe), atol=1e-3, rtol=1e-3
+            )
+    except (
+        RuntimeError,
+        ValueError,
+        AssertionError,
+    ):  # it takes another size, or its maps do not fit its classifier
         return False
     finally:
         for module, mode in modes:

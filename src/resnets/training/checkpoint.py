@@ -1,4 +1,5 @@
-"""The state of a run as tensors and JSON, and back: after a crash the run goes on in the same bits."""
+"""The state of a run as tensors and JSON, and back: after a crash the run goes on in the same
+bits."""
 
 from __future__ import annotations
 
@@ -18,15 +19,29 @@ def pack(state: TrainingState) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors |= {AVERAGE + name: tensor for name, tensor in state.average.net.state_dict().items()}
     tensors[f"{AVERAGE}count/"] = state.average.model.n_averaged
     for number, slots in state.optimizer.state_dict()["state"].items():
-        tensors |= {f"{OPTIMIZER}{number}/{slot}": value for slot, value in slots.items() if isinstance(value, Tensor)}
-    rest = {"step": state.step, "sums": state.sums, "seconds": state.seconds, "rows": state.rows, "best": state.best}
+        tensors |= {
+            f"{OPTIMIZER}{number}/{slot}": value
+            for slot, value in slots.items()
+            if isinstance(value, Tensor)
+        }
+    rest = {
+        "step": state.step,
+        "sums": state.sums,
+        "seconds": state.seconds,
+        "rows": state.rows,
+        "best": state.best,
+    }
     return tensors, rest
 
 
 def unpack(state: TrainingState, tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> None:
     """Puts a packed state into a fresh one, in place."""
     state.net.load_state_dict({name: tensor for name, tensor in tensors.items() if "/" not in name})
-    averaged = {name.removeprefix(AVERAGE): tensor for name, tensor in tensors.items() if name.startswith(AVERAGE)}
+    averaged = {
+        name.removeprefix(AVERAGE): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(AVERAGE)
+    }
     state.average.model.n_averaged.copy_(averaged.pop("count/"))
     state.average.net.load_state_dict(averaged)
     slots: dict[int, dict[str, Tensor]] = {}

@@ -1,6 +1,8 @@
-"""The training loop. It knows steps, a task that turns a batch into a loss, and a list of callbacks; nothing else.
+"""The training loop. It knows steps, a task that turns a batch into a loss, and a list of
+callbacks; nothing else.
 
-A run's state is one value, `TrainingState`; written to a checkpoint and read back, the loop goes on as if it had never stopped.
+A run's state is one value, `TrainingState`; written to a checkpoint and read back, the loop goes on
+as if it had never stopped.
 """
 
 from __future__ import annotations
@@ -46,7 +48,8 @@ class TrainingState:
         sums: Loss, hits and pictures since the last row of results.
         seconds: Time spent in training steps so far.
         rows: The results so far.
-        best: What is known of the best weights so far: {"accuracy": ..., "weights": "raw" | "averaged", "step": ...}.
+        best: What is known of the best weights so far: {"accuracy": ..., "weights": "raw" |
+            "averaged", "step": ...}.
     """
 
     net: nn.Module
@@ -67,10 +70,12 @@ class Plan:
         schedule: The learning rate of each step; knows how many there are.
         steps_per_epoch: To speak of epochs.
         log_every: Steps between rows of results.
-        validate_every: Steps between validations, a multiple of `log_every`'s rows; the last step always validates.
+        validate_every: Steps between validations, a multiple of `log_every`'s rows; the last step
+            always validates.
         checkpoint_seconds: At most this much work is lost in a crash.
         seed: Of the network's own randomness (dropout, stochastic depth), fixed anew at every step.
-        train_norms: Whether BatchNorm uses and updates the statistics of the batch, or stays as loaded.
+        train_norms: Whether BatchNorm uses and updates the statistics of the batch, or stays as
+            loaded.
         autocast: Mixed precision: a dtype, or None for full precision.
     """
 
@@ -103,7 +108,9 @@ class Hooks:
     stopping: Callable[[], bool] = lambda: False
 
 
-def train_steps(state: TrainingState, batches: Iterable[StepBatch], task: Task, plan: Plan, hooks: Hooks) -> TrainingState:
+def train_steps(
+    state: TrainingState, batches: Iterable[StepBatch], task: Task, plan: Plan, hooks: Hooks
+) -> TrainingState:
     """Trains from `state.step` to the end of the schedule.
 
     Args:
@@ -119,7 +126,9 @@ def train_steps(state: TrainingState, batches: Iterable[StepBatch], task: Task, 
     saved = time.monotonic()
     if state.step == 0:
         hooks.save(state)
-    mark = time.perf_counter()  # validation and saving do not count as training, waiting for pictures does
+    mark = (
+        time.perf_counter()
+    )  # validation and saving do not count as training, waiting for pictures does
     for batch in batches:
         if state.step >= plan.schedule.steps or hooks.stopping():
             break
@@ -131,7 +140,11 @@ def train_steps(state: TrainingState, batches: Iterable[StepBatch], task: Task, 
         stop = False
         if validating or state.step % plan.log_every == 0:
             row = _row(state, plan)
-            row.update(hooks.validate(state) if validating else dict.fromkeys(("val_loss", "val_accuracy", "val_accuracy_ema")))
+            row.update(
+                hooks.validate(state)
+                if validating
+                else dict.fromkeys(("val_loss", "val_accuracy", "val_accuracy_ema"))
+            )
             state.rows.append(row)
             stop = bool(hooks.on_row(row))
         if validating or stop or time.monotonic() - saved > plan.checkpoint_seconds:
@@ -150,13 +163,15 @@ def _step(state: TrainingState, batch: StepBatch, task: Task, plan: Plan) -> flo
     rate = plan.schedule(state.step)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
-    with torch.autocast(batch.images.device.type, dtype=plan.autocast, enabled=plan.autocast is not None):
+    with torch.autocast(
+        batch.images.device.type, dtype=plan.autocast, enabled=plan.autocast is not None
+    ):
         out = task(state.net, batch.images, batch.labels)
     loss = out["loss"].item()
     if not math.isfinite(loss):
         raise Diverged(
-            f"the loss became {loss} at step {state.step} with learning rate {rate:.3g}; "
-            f"try --lr {rate / 10:.2g}, a longer --warmup, or look for broken pictures with: resnets check"
+            f"the loss became {loss} at step {state.step} with learning rate {rate:.3g}; try --lr"
+            f" {rate / 10:.2g}, a longer --warmup, or look for broken pictures with: resnets check"
         )
     state.optimizer.zero_grad(set_to_none=True)
     out["loss"].backward()
@@ -164,7 +179,12 @@ def _step(state: TrainingState, batch: StepBatch, task: Task, plan: Plan) -> flo
     state.average.update(state.net)
     state.step += 1
     count = len(batch.labels)
-    state.sums = [total + new for total, new in zip(state.sums, (loss * count, float(out.get("correct", 0)), count), strict=True)]
+    state.sums = [
+        total + new
+        for total, new in zip(
+            state.sums, (loss * count, float(out.get("correct", 0)), count), strict=True
+        )
+    ]
     return loss
 
 
@@ -185,7 +205,8 @@ def _row(state: TrainingState, plan: Plan) -> Row:
 
 
 def set_training(net: nn.Module, train_norms: bool) -> None:
-    """Training mode; norms that keep statistics stay in eval mode where they are not to be trained."""
+    """Training mode; norms that keep statistics stay in eval mode where they are not to be
+    trained."""
     net.train()
     if not train_norms:
         for module in net.modules():

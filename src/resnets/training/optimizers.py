@@ -1,4 +1,5 @@
-"""What moves the weights: SGD with Nesterov momentum, warm-up and cosine, and the running average of the weights."""
+"""What moves the weights: SGD with Nesterov momentum, warm-up and cosine, and the running average
+of the weights."""
 
 from __future__ import annotations
 
@@ -11,19 +12,31 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 
-def make_optimizer(net: nn.Module, lr: float, momentum: float, weight_decay: float) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum; biases and scales of norms, all of one dimension, do not decay (He et al. 2019, section 2)."""
+def make_optimizer(
+    net: nn.Module, lr: float, momentum: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum; biases and scales of norms, all of one dimension, do not decay
+    (He et al. 2019, section 2)."""
     trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
     groups = [
-        {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": weight_decay},
-        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
+        {
+            "params": [parameter for parameter in trained if parameter.ndim > 1],
+            "weight_decay": weight_decay,
+        },
+        {
+            "params": [parameter for parameter in trained if parameter.ndim <= 1],
+            "weight_decay": 0.0,
+        },
     ]
-    return torch.optim.SGD([group for group in groups if group["params"]], lr, momentum, nesterov=momentum > 0)
+    return torch.optim.SGD(
+        [group for group in groups if group["params"]], lr, momentum, nesterov=momentum > 0
+    )
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The learning rate by step: a linear warm-up, then half a cosine to zero (Loshchilov and Hutter 2017; Goyal et al. 2017).
+    """The learning rate by step: a linear warm-up, then half a cosine to zero (Loshchilov and
+    Hutter 2017; Goyal et al. 2017).
 
     Args:
         peak: The highest rate.
@@ -44,7 +57,8 @@ class Schedule:
 
 
 class Average:
-    """An exponential moving average of weights and buffers, young at first: the decay is min(d, (1 + t) / (10 + t)).
+    """An exponential moving average of weights and buffers, young at first: the decay is min(d, (1
+    + t) / (10 + t)).
 
     Args:
         net: The network in training.
@@ -65,7 +79,9 @@ class Average:
         self.model.update_parameters(net)
 
     @torch.no_grad()
-    def _blend(self, averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
+    def _blend(
+        self, averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int
+    ) -> None:
         t = int(count)
         decay = min(self.decay, (1 + t) / (10 + t))
         if averaged[0].is_floating_point():

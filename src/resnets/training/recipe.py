@@ -1,4 +1,5 @@
-"""The settings of a run, and how those left open are decided: by whether there are pretrained weights, and by the pictures."""
+"""The settings of a run, and how those left open are decided: by whether there are pretrained
+weights, and by the pictures."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ class TrainSettings:
         crop: `resized`, `shift` or `none`.
         smallest: Area of the smallest crop.
         flip: `none`, `horizontal` or `both`.
-        val_fraction: Of the training pictures, what is held out where the data name no validation pictures.
+        val_fraction: Of the training pictures, what is held out where the data name no validation
+            pictures.
         seed: Fixes initial weights, split, order and augmentation.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
         workers: Threads that decode; 0: one a core.
@@ -102,7 +104,10 @@ class TrainSettings:
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} is {getattr(self, name)}; allowed: {', '.join(str(a) for a in allowed if a is not None)}")
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; allowed:"
+                    f" {', '.join(str(a) for a in allowed if a is not None)}"
+                )
         if self.bits == 16 and self.channels == 3:
             raise ValueError("bits=16 needs channels=1: colour is kept at 8 bits")
         if self.epochs and self.minutes:
@@ -145,7 +150,8 @@ def decide(settings: TrainSettings, seen: Circumstances) -> tuple[TrainSettings,
     """Fills every open setting.
 
     Returns:
-        The settings without None (but `minutes` and `cache_gb`), and the reason for each that was decided here.
+        The settings without None (but `minutes` and `cache_gb`), and the reason for each that was
+        decided here.
     """
     short = min(seen.median)
     tiny = not seen.pretrained and short <= TINY
@@ -153,33 +159,50 @@ def decide(settings: TrainSettings, seen: Circumstances) -> tuple[TrainSettings,
     how = "fine-tuning" if seen.pretrained else "from scratch"
     fit = "pad" if seen.elongated > 0.5 else "crop"
     choices: dict[str, tuple[Any, str]] = {
-        "size": (seen.size, "what the weights were trained for")
-        if seen.size
-        else (max(16, short // 4 * 4), "the pictures' own")
-        if tiny
-        else (128, "from scratch on a CPU: a third of the time of 224"),
+        "size": (
+            (seen.size, "what the weights were trained for")
+            if seen.size
+            else (
+                (max(16, short // 4 * 4), "the pictures' own")
+                if tiny
+                else (128, "from scratch on a CPU: a third of the time of 224")
+            )
+        ),
         "fit": (fit, f"{seen.elongated:.0%} of the pictures are longer than 1.6 : 1"),
         "epochs": (5.0 if seen.pretrained else 30.0, how),
         "batch_size": (batch, f"{seen.count} training pictures, {how}"),
         "weight_decay": (1e-4 if seen.pretrained else 5e-4, how),
         "smoothing": (0.1 if not tiny else 0.0, how),
-        "norms": ("frozen", "statistics of the weights are folded")
-        if seen.folded
-        else ("frozen", "fine-tuning: small batches would spoil the statistics")
-        if seen.pretrained
-        else ("train", how),
-        "crop": ("shift", "small pictures")
-        if tiny
-        else ("resized", "photographs")
-        if (settings.fit or fit) == "crop"
-        else ("shift", "whole pictures are kept"),
+        "norms": (
+            ("frozen", "statistics of the weights are folded")
+            if seen.folded
+            else (
+                ("frozen", "fine-tuning: small batches would spoil the statistics")
+                if seen.pretrained
+                else ("train", how)
+            )
+        ),
+        "crop": (
+            ("shift", "small pictures")
+            if tiny
+            else (
+                ("resized", "photographs")
+                if (settings.fit or fit) == "crop"
+                else ("shift", "whole pictures are kept")
+            )
+        ),
         "smallest": (0.35 if seen.pretrained else 0.25, how),
     }
-    reasons = {key: reason for key, (_, reason) in choices.items() if getattr(settings, key) is None}
+    reasons = {
+        key: reason for key, (_, reason) in choices.items() if getattr(settings, key) is None
+    }
     if settings.minutes:
         reasons.pop("epochs", None)
         choices.pop("epochs")
-    filled = replace(settings, **{key: value for key, (value, _) in choices.items() if getattr(settings, key) is None})
+    filled = replace(
+        settings,
+        **{key: value for key, (value, _) in choices.items() if getattr(settings, key) is None},
+    )
     if filled.lr is None:
         assert filled.batch_size is not None
         base = 0.01 * filled.batch_size / 32 if seen.pretrained else 0.1 * filled.batch_size / 64
@@ -195,7 +218,13 @@ def choose_device(name: str) -> torch.device:
         ValueError: A device that this machine does not have.
     """
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        name = (
+            "cuda"
+            if torch.cuda.is_available()
+            else "mps"
+            if torch.backends.mps.is_available()
+            else "cpu"
+        )
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
