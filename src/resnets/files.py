@@ -1,9 +1,13 @@
-"""Writing files so that a crash or a full disk leaves the last good one."""
+"""Writing files so that a crash or a full disk leaves the last good one, and so that two processes
+do not write the same one.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,3 +39,50 @@ def write_file(path: Path, content: bytes | str) -> None:
         beside.write_bytes(
             content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
         )
+
+
+class Locked(ValueError):
+    """Another process, or another part of this one, holds the lock."""
+
+
+@contextlib.contextmanager
+def locked(path: Path, cure: str) -> Iterator[None]:
+    """Holds the operating system's exclusive lock of a file while something is written.
+
+    The lock ends with the process, whatever becomes of it; the empty file stays, since removing it
+    would let a third process lock another file of the same name.
+
+    Args:
+        path: The lock file, made where it is missing; beside what is protected, or in its folder.
+        cure: What a person can do when it is held, for the message.
+
+    Raises:
+        Locked: It is held already. Nothing is waited for.
+        OSError: The file cannot be made.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        if not _try_lock(descriptor):
+            raise Locked(f"{path}: another process is at work on this; {cure}")
+        yield
+    finally:
+        os.close(descriptor)  # which unlocks
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+            return False
+        if error.errno in (errno.ENOLCK, errno.ENOTSUP):  # a file system without locks
+            return True
+        raise
+    return True

@@ -86,9 +86,10 @@ def measure_costs(
     trial = copy.deepcopy(state)
     marks: list[float] = []
     plan = Plan(Schedule(1e-6, 10_000, 0), 1, 10_000, 10_000)
-    enough: Callable[[], bool] = lambda: (
-        len(marks) > WARM_UP + 1 and time.monotonic() - start > TRIAL * seconds
-    )
+
+    def enough() -> bool:
+        return len(marks) > WARM_UP + 1 and time.monotonic() - start > TRIAL * seconds
+
     hooks = Hooks(
         lambda _: {}, lambda _: None, lambda *_: marks.append(time.perf_counter()), stopping=enough
     )
