@@ -719,8 +719,8 @@ class Stranger(nn.Module):
     def __init__(self, in_channels, out_channels, stride=1, downsample=None):
         super().__init__()
         self.branch = nn.Sequential(
-            nn.Conv2d(in_channels, out_channels, 3, stride, 1),
-            nn.GroupNorm(4, out_channels),
+            nn.Conv2d(in_channels, out_channels * self.expansion, 3, stride, 1),
+            nn.GroupNorm(4, out_channels * self.expansion),
             nn.GELU(),
         )
         self.downsample = downsample or nn.Identity()
