@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
@@ -40,8 +41,13 @@ def takes(like: Callable[P, object]) -> Callable[[Callable[..., R]], Callable[P,
 
     def sign(function: Callable[..., R]) -> Callable[P, R]:
         returns = inspect.signature(function).return_annotation
-        signed: Any = function
-        signed.__signature__ = inspect.signature(like).replace(return_annotation=returns)
+
+        @functools.wraps(function)
+        def signed(*args: P.args, **kwargs: P.kwargs) -> R:
+            return function(*args, **kwargs)
+
+        told: Any = signed
+        told.__signature__ = inspect.signature(like).replace(return_annotation=returns)
         return signed
 
     return sign
