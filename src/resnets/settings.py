@@ -7,12 +7,82 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 MOST = 40  # names in a hint
+ENDLESS = 1e6  # a bound from here on only guards against nonsense, and is not told
+
+
+@dataclass(frozen=True)
+class About:
+    """What one setting is. Help, flags, documents, completion and the check of values read it here.
+
+    Args:
+        help: A sentence.
+        group: Where help lists it: Data, Network, Training or Output.
+        unit: Of its number: pixels, minutes.
+        between: The least and the most that is allowed.
+        choices: The values that are allowed, where they are few.
+        open: How the value is decided where the default is None.
+        flags: On the command line, where more than `--name`.
+    """
+
+    help: str
+    group: str
+    unit: str = ""
+    between: tuple[float, float] | None = None
+    choices: tuple[Any, ...] = ()
+    open: str = ""
+    flags: tuple[str, ...] = ()
+
+    def allowed(self) -> str:
+        """The values that it may have: `8 to 4096 pixels`, `crop, pad, stretch`."""
+        if self.between is None:
+            return ", ".join(map(str, self.choices)) or self.unit
+        low, high = (f"{bound:g}" for bound in self.between)
+        span = f"{low} to {high}" if self.between[1] < ENDLESS else f"{low} or more"
+        return f"{span} {self.unit}".strip()
+
+    def refuses(self, value: Any) -> bool:
+        """Whether a value is none of the choices, or out of range; NaN is."""
+        if self.between is not None:
+            is_number = isinstance(value, int | float)
+            return not is_number or not self.between[0] <= value <= self.between[1]
+        return bool(self.choices) and value not in self.choices
+
+
+def setting(help: str, group: str, default: Any = dataclasses.MISSING, **more: Any) -> Any:
+    """A field of a settings dataclass that says what it is; `more` as in `About`."""
+    return field(default=default, metadata={"about": About(help, group, **more)})
+
+
+def about(kind: Any) -> dict[str, About]:
+    """What each field of a settings dataclass is, by name."""
+    return {one.name: one.metadata["about"] for one in fields(kind)}
+
+
+def default_of(kind: Any, name: str) -> str:
+    """The default of a field in plain words: its value, or how it is decided where it is open."""
+    one = next(one for one in fields(kind) if one.name == name)
+    if one.default is dataclasses.MISSING:
+        return "required"
+    return one.metadata["about"].open or word(one.default)
+
+
+def check_values(settings: Any) -> None:
+    """Refuses values that are none of the choices, or out of range; None is a setting left open.
+
+    Raises:
+        ValueError: With what is allowed.
+    """
+    for name, one in about(settings).items():
+        value = getattr(settings, name)
+        if value is not None and one.refuses(value):
+            raise ValueError(f"{name} is {value}; allowed: {one.allowed()}")
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -20,8 +90,13 @@ def nearest(name: str, names: Iterable[str]) -> str:
     names = sorted(names)
     if close := difflib.get_close_matches(name, names, n=3, cutoff=0.6):
         return f"did you mean {' or '.join(close)}?"
-    more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
-    return f"allowed: {', '.join(names[:MOST])}{more}"
+    return f"allowed: {listed(names)}"
+
+
+def listed(names: Sequence[str], most: int = MOST) -> str:
+    """Names in one line, the first of them where they are many: `a, b, c and 10 more`."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def change(setting: T, changes: Mapping[str, Any]) -> T:

@@ -6,19 +6,42 @@ from typing import Annotated
 
 from typer import Argument, Exit, Option
 
+from resnets.cli.options import DATA, Json
 from resnets.cli.output import print_json
+
+EXAMPLES = """
+resnets check photos/
+resnets check labels.csv --json
+"""
 
 
 def check(
-    data: Annotated[str, Argument(help="What you would train on.")],
-    json: Annotated[
-        bool, Option("--json", help="One JSON object as the last line of stdout.")
-    ] = False,
+    data: Annotated[
+        str,
+        Argument(
+            metavar="DATA",
+            help="Images to check: what you would train on (see resnets train --help).",
+            rich_help_panel=DATA,
+        ),
+    ],
     workers: Annotated[
-        int | None, Option("--workers", "-j", min=1, help="Threads that decode.")
+        int | None,
+        Option(
+            "--workers",
+            "-j",
+            metavar="INT",
+            min=1,
+            help="Threads that decode images. [1 or more threads]",
+            show_default="one per CPU core",
+            rich_help_panel=DATA,
+        ),
     ] = None,
+    json: Json = False,
 ) -> None:
-    """Look for broken files, duplicates, leaks between parts, and odd classes."""
+    """Look for unreadable files, duplicates, leaks between splits, and classes that are too small.
+
+    Exits with 2 if the images cannot be trained on.
+    """
     from resnets.data.check import check_pictures
     from resnets.data.sources import find_data
     from resnets.screen import Screen

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
+from resnets.cli.options import DATA, MODEL, OUTPUT, Classes, Engine, Json, Network
 from resnets.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -14,34 +15,61 @@ if TYPE_CHECKING:
     from resnets.screen import Screen
 
 
+EXAMPLES = """
+resnets val runs/train/1
+resnets val photos.onnx
+resnets val photos.onnx photos/ --json
+resnets val weights.pth photos/ --model resnet18 --classes names.txt
+"""
+
+
 def val(
     model: Annotated[
         str,
         Argument(
-            help=(
-                "NAME.onnx (needs no torch), a run folder, a model file, a state dict,"
-                " timm:NAME.TAG."
-            )
+            metavar="MODEL",
+            help="NAME.onnx (needs no PyTorch), the folder of a run, a model file, a state dict, or"
+            " published weights (torchvision:TAG, timm:NAME.TAG).",
+            rich_help_panel=MODEL,
         ),
     ],
     data: Annotated[
         str | None,
-        Argument(help="What to measure on; a run knows its own, NAME.onnx proves itself without."),
+        Argument(
+            metavar="DATA",
+            help="Labelled images to evaluate on, laid out as for training.",
+            show_default="the images that the run held out; for NAME.onnx, none",
+            rich_help_panel=DATA,
+        ),
     ] = None,
     split: Annotated[
-        str | None, Option(help="train | val | test; by default test, else val.")
+        str | None,
+        Option(
+            metavar="train|val|test",
+            help="Split to evaluate on, if the data have splits.",
+            show_default="test, or val if there is no test split",
+            rich_help_panel=DATA,
+        ),
     ] = None,
-    report: Annotated[Path | None, Option(help="Write report.html there.")] = None,
-    engine: Annotated[str, Option(help="For NAME.onnx: onnxruntime | openvino")] = "onnxruntime",
-    network: Annotated[
-        str | None, Option("--model", "-m", help="The network of a bare state dict, or timm:NAME.")
+    report: Annotated[
+        Path | None,
+        Option(
+            metavar="FILE",
+            help="Write a report of the evaluation to this HTML file.",
+            show_default="none",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
-    classes: Annotated[str | None, Option(help="Its classes: FILE, or imagenet.")] = None,
-    json: Annotated[
-        bool, Option("--json", help="One JSON object as the last line of stdout.")
-    ] = False,
+    engine: Engine = "onnxruntime",
+    network: Network = None,
+    classes: Classes = None,
+    json: Json = False,
 ) -> None:
-    """Measure a model with error bars; for NAME.onnx, repeat the proof on the images inside it."""
+    """Evaluate a model: accuracy, balanced accuracy and macro F1 with 95 % confidence intervals,
+    and precision and recall of each class.
+
+    For NAME.onnx, verify first that it gives the stored predictions on the images inside it.
+    """
     from resnets.screen import Screen
 
     screen = Screen()

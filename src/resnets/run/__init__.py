@@ -21,6 +21,7 @@ from resnets.files import write_file
 from resnets.modelfile import build_network, read_model
 from resnets.run.finish import Run, finish
 from resnets.run.folder import RunFolder, choose_folder, claimed
+from resnets.run.keywords import TrainCall, takes
 from resnets.run.prepare import prepare
 from resnets.run.spec import Spec
 from resnets.run.work import Callback, carry_out, plan, read_pictures
@@ -31,6 +32,7 @@ from resnets.training.recipe import TrainSettings
 __all__ = ["Run", "resume", "train"]
 
 
+@takes(TrainCall)
 def train(
     data: str | Path,
     model: str | nn.Module | None = None,
@@ -56,7 +58,7 @@ def train(
         callbacks: Called with each row of results.csv; a true answer ends training early.
         quiet: Say nothing but warnings.
         started: `time.monotonic()` at which `minutes` began to run.
-        **settings: Fields of `TrainSettings`.
+        **settings: Fields of `TrainSettings`; docs/settings.md has a sentence about each.
 
     Raises:
         ValueError: The data, the network or a setting cannot be used; the message says what to do.

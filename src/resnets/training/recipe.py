@@ -1,117 +1,17 @@
-"""The settings of a run, and how those left open are decided: by whether there are pretrained
-weights, and by the pictures."""
+"""How settings left open are decided: by whether there are pretrained weights, and by the
+images."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from resnets.settings import nearest
+from resnets.training.settings import TrainSettings
 
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """Everything that `train` can be told; None is decided by `decide` and said with its reason.
-
-    Args:
-        data: A folder, a table, or the name of a torchvision data set.
-        model: A network with changes: `resnet50 shortcut=none`.
-        weights: `auto`, `none`, a file, or `torchvision:TAG`.
-        size: Side of the input in pixels.
-        channels: 3 or 1.
-        bits: Of a stored value: 8, or 16 for grayscale kept at full depth.
-        fit: `crop`, `pad` or `stretch`.
-        epochs: Passes over the training pictures; may be a fraction.
-        minutes: End within this time instead, all included.
-        batch_size: Pictures a step.
-        lr: Peak learning rate.
-        warmup: Part of the steps that warm up.
-        momentum: Of SGD, in Nesterov's form.
-        weight_decay: On weights of convolutions and linear layers.
-        smoothing: Of labels.
-        average: Part of the run over which averaged weights forget; 0 switches averaging off.
-        norms: `train`, or `frozen`: BatchNorm in eval mode, as loaded.
-        crop: `resized`, `shift` or `none`.
-        smallest: Area of the smallest crop.
-        flip: `none`, `horizontal` or `both`.
-        val_fraction: Of the training pictures, what is held out where the data name no validation
-            pictures.
-        seed: Fixes initial weights, split, order and augmentation.
-        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
-        workers: Threads that decode; 0: one a core.
-        cache_gb: Memory for decoded pictures; None: a quarter of the machine's.
-    """
-
-    data: str
-    model: str | None = None
-    weights: str = "auto"
-    size: int | None = None
-    channels: int = 3
-    bits: int = 8
-    fit: str | None = None
-    epochs: float | None = None
-    minutes: float | None = None
-    batch_size: int | None = None
-    lr: float | None = None
-    warmup: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float | None = None
-    smoothing: float | None = None
-    average: float = 0.05
-    norms: str | None = None
-    crop: str | None = None
-    smallest: float | None = None
-    flip: str = "horizontal"
-    val_fraction: float = 0.2
-    seed: int = 0
-    device: str = "auto"
-    workers: int = 0
-    cache_gb: float | None = None
-
-    def __post_init__(self) -> None:
-        ranges: dict[str, tuple[float, float]] = {
-            "size": (8, 4096),
-            "epochs": (0.01, 1e6),
-            "minutes": (0.1, 1e6),
-            "batch_size": (1, 65536),
-            "lr": (1e-8, 100),
-            "warmup": (0, 0.9),
-            "momentum": (0, 0.9999),
-            "weight_decay": (0, 1),
-            "smoothing": (0, 0.9),
-            "average": (0, 1),
-            "smallest": (0.01, 1),
-            "val_fraction": (0.01, 0.9),
-            "seed": (0, 2**63 - 1),
-            "workers": (0, 1024),
-            "cache_gb": (0, 1e6),
-        }
-        for name, (low, high) in ranges.items():
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise ValueError(f"{name} is {value}; allowed: {low} to {high:g}")
-        choices: dict[str, tuple[Any, ...]] = {
-            "channels": (1, 3),
-            "bits": (8, 16),
-            "fit": (None, "crop", "pad", "stretch"),
-            "norms": (None, "train", "frozen"),
-            "crop": (None, "resized", "shift", "none"),
-            "flip": ("none", "horizontal", "both"),
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)}; allowed:"
-                    f" {', '.join(str(a) for a in allowed if a is not None)}"
-                )
-        if self.bits == 16 and self.channels == 3:
-            raise ValueError("bits=16 needs channels=1: colour is kept at 8 bits")
-        if self.epochs and self.minutes:
-            raise ValueError("epochs and minutes are both given; choose one")
+__all__ = ["Circumstances", "TrainSettings", "choose_device", "choose_model", "decide"]
 
 
 @dataclass(frozen=True)
@@ -241,16 +141,3 @@ def memory_for_pictures(cache_gb: float | None) -> float:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 4
     except (ValueError, OSError, AttributeError):  # no such question on this system
         return 2e9
-
-
-def from_mapping(values: Mapping[str, Any]) -> TrainSettings:
-    """Settings from a file or from Python's keywords.
-
-    Raises:
-        ValueError: A key that is no setting, with the nearest that is.
-    """
-    names = {field.name for field in fields(TrainSettings)}
-    for key in values:
-        if key not in names:
-            raise ValueError(f"unknown setting {key!r}: {nearest(key, names)}")
-    return TrainSettings(**values)
