@@ -147,7 +147,7 @@ def test_train_has_the_settings_as_keywords(tmp_path):
     run = pytest.importorskip("resnets.run", reason="training install")
     keywords = inspect.signature(run.train).parameters
     assert set(keywords) >= set(DEFAULTS)
-    own = [one for one in inspect.signature(run.train.__wrapped__).parameters.values()]
+    own = list(inspect.signature(run.train.__wrapped__).parameters.values())
     assert {one.name for one in own if one.kind is not one.VAR_KEYWORD} == {
         "data",
         "model",
