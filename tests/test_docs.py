@@ -11,7 +11,13 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 READMES = ("README.md", "README.ko.md")
-DOCUMENTS = (*READMES, "CONTRIBUTING.md", "CHANGELOG.md", "docs/architecture.md")
+DOCUMENTS = (
+    *READMES,
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "docs/architecture.md",
+    "docs/settings.md",
+)
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -80,9 +86,8 @@ def test_commands_and_their_flags_exist(name):
     typed = re.findall(r"[`$&] ?resnets (?!\.)([a-z]+)", read(name))
     assert set(typed) <= set(known)
     for verb, flag in options(name):
-        assert any(flag in flags for flags in ([known[verb]] if verb else known.values())), (
-            f"{verb} {flag}"
-        )
+        every = [known[verb] | {"--help"}] if verb else known.values()
+        assert any(flag in flags for flags in every), f"{verb} {flag}"
 
 
 @pytest.mark.parametrize("name", READMES)
@@ -128,7 +133,7 @@ def test_the_networks_are_counted():
     count = len(resnets.list_models())
     assert f"\n{count} by name" in read("README.md")
     assert f"이름이 있는 신경망은 {count}개" in read("README.ko.md")
-    assert f"names {count} networks" in read("docs/architecture.md")
+    assert f"names {count} networks" in read("docs/architecture.md", "docs/settings.md")
     assert f"Networks: {count} by name" in read("CHANGELOG.md")
 
 
@@ -140,7 +145,7 @@ def test_nothing_is_left_open(name):
 def test_the_architecture_names_what_exists():
     pytest.importorskip("torch")
     rooms = {path.stem for path in (ROOT / "src/resnets").iterdir()}
-    dotted = re.findall(r"`([a-z]\w*(?:\.\w+)+)`", read("docs/architecture.md"))
+    dotted = re.findall(r"`([a-z]\w*(?:\.\w+)+)`", read("docs/architecture.md", "docs/settings.md"))
     named = [name for name in dotted if name.partition(".")[0] in rooms]
     assert len(named) > 20
     for name in named:
