@@ -133,7 +133,7 @@ def test_the_networks_are_counted():
     count = len(resnets.list_models())
     assert f"\n{count} by name" in read("README.md")
     assert f"이름이 있는 신경망은 {count}개" in read("README.ko.md")
-    assert f"names {count} networks" in read("docs/architecture.md", "docs/settings.md")
+    assert f"names {count} networks" in read("docs/architecture.md")
     assert f"Networks: {count} by name" in read("CHANGELOG.md")
 
 
@@ -145,7 +145,7 @@ def test_nothing_is_left_open(name):
 def test_the_architecture_names_what_exists():
     pytest.importorskip("torch")
     rooms = {path.stem for path in (ROOT / "src/resnets").iterdir()}
-    dotted = re.findall(r"`([a-z]\w*(?:\.\w+)+)`", read("docs/architecture.md", "docs/settings.md"))
+    dotted = re.findall(r"`([a-z]\w*(?:\.\w+)+)`", read("docs/architecture.md"))
     named = [name for name in dotted if name.partition(".")[0] in rooms]
     assert len(named) > 20
     for name in named:
