@@ -149,7 +149,7 @@ def test_the_page_says_what_counts(tmp_path):
         "ants and others",
         "accuracy on",
         "Balanced accuracy",
-        "What was trained",
+        "Overview",
         "Confusion matrix",
         "Classes",
         "Worst mistakes",
@@ -180,8 +180,8 @@ def test_many_classes_become_a_list_of_pairs(tmp_path):
 def test_an_empty_part_does_not_break_the_page(tmp_path, changes):
     text = Page(written(tmp_path, example(**changes))).text
     assert ("Learning curves" in text) == ("rows" not in changes)
-    assert ("none is kept in this page" in text) == ("cases" in changes)
-    assert ("What was trained on what" in text) == ("facts" not in changes)
+    assert ("none is shown on this page" in text) == ("cases" in changes)
+    assert ("Overview" in text) == ("facts" not in changes)
 
 
 def test_a_failed_write_leaves_the_old_page_and_no_rubbish(tmp_path, monkeypatch):

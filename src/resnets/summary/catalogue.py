@@ -123,7 +123,8 @@ def show_one(
         right=(3, 4, 5),
     )
     screen.say(
-        f"a training step of {batch} images keeps {memory / 1e9:.2f} GB for the backward pass (float32)"
+        f"a training step of {batch} images keeps {memory / 1e9:.2f} GB for the backward pass"
+        " (float32)"
     )
     if published:
         tags = [(one.weights, str(one.size), f"{one.top1:.2f}") for one in published]
