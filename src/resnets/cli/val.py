@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from resnets.screen import Screen
 
 
+SPLITS = ("train", "val", "test")
 MOST = 30  # classes in the table
 EXAMPLES = """
 resnets val runs/train/1
@@ -46,7 +47,7 @@ def val(
     split: Annotated[
         str | None,
         Option(
-            metavar="train|val|test",
+            metavar="|".join(SPLITS),
             help="Split to evaluate on, if the data have splits.",
             show_default="test, or val if there is no test split",
             rich_help_panel=DATA,
@@ -72,7 +73,10 @@ def val(
     For NAME.onnx, verify first that it gives the stored predictions on the images inside it.
     """
     from resnets.screen import Screen
+    from resnets.settings import nearest
 
+    if split is not None and split not in SPLITS:
+        raise ValueError(f"--split {split}: {nearest(split, SPLITS)}")
     screen = Screen()
     path = Path(model)
     values: dict[str, Any] = {"model": model}
