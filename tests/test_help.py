@@ -45,7 +45,7 @@ def test_every_option_has_a_sentence_a_group_and_a_default(verb, option):
     text = re.sub(r" \[[^\]]*\]$", "", option.help or "")
     assert text[:1].isupper()
     assert text.endswith(".")
-    assert option.rich_help_panel in ("Data", "Network", "Model", "Training", "Output")
+    assert option.rich_help_panel in ("Data", "Network", "Model", "Input", "Training", "Output")
     if not is_flag(option):
         assert option.metavar
         told = isinstance(option.show_default, str) or option.default is not None
