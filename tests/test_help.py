@@ -45,7 +45,7 @@ def test_every_option_has_a_sentence_a_group_and_a_default(verb, option):
     text = re.sub(r" \[[^\]]*\]$", "", option.help or "")
     assert text[:1].isupper()
     assert text.endswith(".")
-    assert option.rich_help_panel in ("Data", "Network", "Model", "Training", "Output")
+    assert option.rich_help_panel in ("Data", "Network", "Model", "Input", "Training", "Output")
     if not is_flag(option):
         assert option.metavar
         told = isinstance(option.show_default, str) or option.default is not None
@@ -147,7 +147,7 @@ def test_train_has_the_settings_as_keywords(tmp_path):
     run = pytest.importorskip("resnets.run", reason="training install")
     keywords = inspect.signature(run.train).parameters
     assert set(keywords) >= set(DEFAULTS)
-    own = [one for one in inspect.signature(run.train.__wrapped__).parameters.values()]
+    own = list(inspect.signature(run.train.__wrapped__).parameters.values())
     assert {one.name for one in own if one.kind is not one.VAR_KEYWORD} == {
         "data",
         "model",

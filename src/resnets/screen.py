@@ -69,10 +69,10 @@ class Screen:
         self._print(text, "yellow")
 
     def _print(self, text: str, style: str = "") -> None:
-        indent = len(text) - len(text.lstrip())
-        for place, line in enumerate(self._wrapped(text.strip(), indent + 2)):
-            start = " " * (indent if place == 0 else indent + 2)
-            self.console.print(Text(start + line, style=style), soft_wrap=True)
+        indent = len(text) - len(text.lstrip(" "))
+        lines = self._wrapped(text.strip(" "), indent + 2)
+        whole = " " * indent + ("\n" + " " * (indent + 2)).join(lines)
+        self.console.print(Text(whole, style=style), soft_wrap=True)
 
     def _wrapped(self, text: str, indent: int) -> list[str]:
         """A text in lines, in a terminal as many as leave room for an indent."""

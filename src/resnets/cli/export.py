@@ -61,8 +61,8 @@ def export(
     there = [sample for sample in held_out if sample.path.is_file()]
     if not there:
         screen.say(
-            "proven on the sample pictures of this package"
-            + ("; the run's own are gone" if held_out else "")
+            "verified on the sample images of this package"
+            + ("; those of the run are gone" if held_out else "")
         )
     beside = path / f"{path.resolve().name}.onnx" if path.is_dir() else path.with_suffix(".onnx")
     target = output or (

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from resnets.screen import Screen
 
 
+SPLITS = ("train", "val", "test")
+MOST = 30  # classes in the table
 EXAMPLES = """
 resnets val runs/train/1
 resnets val photos.onnx
@@ -45,7 +47,7 @@ def val(
     split: Annotated[
         str | None,
         Option(
-            metavar="train|val|test",
+            metavar="|".join(SPLITS),
             help="Split to evaluate on, if the data have splits.",
             show_default="test, or val if there is no test split",
             rich_help_panel=DATA,
@@ -71,7 +73,10 @@ def val(
     For NAME.onnx, verify first that it gives the stored predictions on the images inside it.
     """
     from resnets.screen import Screen
+    from resnets.settings import nearest
 
+    if split is not None and split not in SPLITS:
+        raise ValueError(f"--split {split}: {nearest(split, SPLITS)}")
     screen = Screen()
     path = Path(model)
     values: dict[str, Any] = {"model": model}
@@ -104,13 +109,14 @@ def _prove(path: Path, engine: str, screen: Screen) -> dict[str, Any]:
     from resnets.runtime.proof import prove
 
     proof = prove(load(path, engine), read_onnx(path))
-    words = (
-        f"{proof.images} golden images in {proof.engine}: differ by up to {proof.difference:.2g}"
-        f" (allowed {proof.limit})"
+    compared = (
+        f"{proof.engine} equals PyTorch on {proof.images} images"
+        if proof.ok
+        else f"{proof.engine} does not equal PyTorch on {proof.images} images"
     )
-    (screen.say if proof.ok else screen.warn)(
-        f"{path}: {'proven' if proof.ok else 'NOT PROVEN'}, {words}"
-    )
+    text = f"{path}: {'verified' if proof.ok else 'NOT VERIFIED'}: {compared}"
+    text += f"; probabilities differ by up to {proof.difference:.2g} ({proof.limit:g} allowed)"
+    (screen.say if proof.ok else screen.warn)(text)
     if not proof.ok:
         raise Exit(1)
     return {"proof": {**vars(proof), "ok": proof.ok}}
@@ -124,8 +130,13 @@ def _show(metrics: Metrics, screen: Screen) -> None:
     ]
     rows += [(f"top-{k}", str(estimate)) for k, estimate in metrics.top_k.items()]
     screen.table((), rows)
-    if len(metrics.classes) <= 30:
-        screen.table(
-            ("class", "recall", "precision"),
-            [(c.name, str(c.recall or "-"), str(c.precision or "-")) for c in metrics.per_class],
-        )
+    screen.say("")
+    screen.table(
+        ("class", "recall", "precision"),
+        [
+            (one.name, str(one.recall or "-"), str(one.precision or "-"))
+            for one in metrics.per_class[:MOST]
+        ],
+    )
+    if len(metrics.per_class) > MOST:
+        screen.say(f"and {len(metrics.per_class) - MOST:,} more classes (--json has all)")

@@ -38,8 +38,8 @@ def measure_file(path: Path, engine: str, data: str, split: str | None, screen: 
                 kept.append(place)
             bar.update(place + 1)
     if not rows:
-        raise ValueError(f"{data}: no usable picture")
-    screen.say(f"{path} on {part} of {data}, {len(rows):,} pictures")
+        raise ValueError(f"{data}: no usable image")
+    screen.say(f"{path} on {part} of {data}, {len(rows):,} images")
     return measure(np.stack(rows), labels[kept], predictor.classes)
 
 
@@ -68,6 +68,9 @@ def measure_and_report(
     if data is None and own.is_file():
         samples = read_split(own)
         part = split or ("test" if any(sample.split == "test" for sample in samples) else "val")
+        there = sorted({sample.split for sample in samples})
+        if part not in there:
+            raise ValueError(f"{own} has no split {part!r}; it has {', '.join(there)}")
         samples, data = [sample for sample in samples if sample.split == part], str(own)
     elif data is None:
         raise ValueError(f"{path} does not know its data; name them: resnets val {path} DATA")
@@ -79,11 +82,11 @@ def measure_and_report(
             screen.warn(f"  {finding.text}")
     usable = [sample for sample, fact in zip(samples, result.facts, strict=True) if not fact.error]
     if not usable:
-        raise ValueError(f"{data}: no usable picture in {part}")
+        raise ValueError(f"{data}: no usable image in {part}")
     pictures = Pictures(usable, model.preprocessing, None, memory_for_pictures(None))
     with screen.progress("measuring", len(usable)) as bar:
         answers = measure_model(model, pictures, bar.update)
-    screen.say(f"{model.network_name} ({path}) on {part} of {data}, {len(usable):,} pictures")
+    screen.say(f"{model.network_name} ({path}) on {part} of {data}, {len(usable):,} images")
     if report:
         facts = [("model", str(path)), ("data", f"{part} of {data}")]
         title, command = f"{model.network_name} on {Path(data).name}", f"resnets val {path} {data}"

@@ -6,6 +6,8 @@ from __future__ import annotations
 import csv
 import io
 import platform
+import re
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,8 @@ from resnets.modelfile import Model
 from resnets.models import Network
 from resnets.preprocessing import Preprocessing
 from resnets.runtime.engines import Answer
+from resnets.screen import printable
+from resnets.settings import listed
 from resnets.summary.diagram import draw
 
 PROOF_PICTURES = 16  # whole pictures of the data that an export is compared on
@@ -180,18 +184,17 @@ def write_card(
     path: Path, name: str, facts: Iterable[tuple[str, str]], metrics: Metrics, proven: Proven
 ) -> None:
     """model_card.md: what the model is, for whoever finds the file later."""
+    classes = [markdown(one) for one in metrics.classes]
     lines = [
-        f"# {name}",
+        f"# {markdown(name)}",
         "",
-        (
-            "Image classifier:"
-            f" {', '.join(metrics.classes[:20])}{' ...' if len(metrics.classes) > 20 else ''}."
-        ),
+        f"Image classifier with {len(classes):,} classes: {listed(classes, 20)}.",
         "",
-    ]
-    lines += ["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in facts), ""]
-    lines += [
-        "## Measured on pictures it was not trained on",
+        "| | |",
+        "|---|---|",
+        *(f"| {markdown(key)} | {markdown(value)} |" for key, value in facts),
+        "",
+        "## Measured on images it was not trained on",
         "",
         "| | value [95 % interval] |",
         "|---|---|",
@@ -201,17 +204,20 @@ def write_card(
         "",
         "## Use",
         "",
-        f"    resnets predict {proven.path.name} PICTURES -o predictions.csv",
+        f"    resnets predict {printable(shlex.quote(proven.path.name))} IMAGES/ -o new.csv",
         "",
-        (
-            "The file takes whole pictures (uint8, any size); resizing, normalisation and softmax"
-            " are inside. It says nothing about"
-        ),
-        "pictures unlike those it was trained on, and it always names one of its classes.",
+        "The file takes whole images (uint8, any size); resizing, normalisation and softmax are",
+        "part of it. It always predicts one of its classes, also for an image of something else,",
+        "and the numbers above hold for images like those it was trained on.",
         "",
-        f"Made with {platform.system()}, Python {platform.python_version()}; {proven}",
+        markdown(f"Made with {platform.system()}, Python {platform.python_version()}; {proven}"),
     ]
     write_file(path, "\n".join(lines) + "\n")
+
+
+def markdown(text: str) -> str:
+    """A text as Markdown that shows it as it is: names of classes and files may hold marks."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~&!])", r"\\\1", printable(text))
 
 
 def _clustered(groups: np.ndarray) -> bool:

@@ -136,8 +136,8 @@ def plan(job: Job) -> Spec:
     steps = costs.steps_within(left, lambda steps: validation_interval(steps, per_epoch))
     if steps < 1:
         raise ValueError(
-            f"{settings.minutes:g} minutes are too short: {costs}, and {left:.0f} s are left; give"
-            " more, or --epochs"
+            f"{settings.minutes:g} minutes are too short: {costs}, and {max(0.0, left):.0f} s are"
+            " left; give more, or --epochs"
         )
     job.screen.say(
         f"{steps:,} steps ({steps / per_epoch:.1f} epochs) fit into {settings.minutes:g} minutes:"

@@ -22,9 +22,9 @@ class Circumstances:
         pretrained: Whether the network starts from trained weights.
         folded: Whether their BatchNorm statistics are folded.
         size: Input size that the weights were made for; None without.
-        median: Median height and width of the training pictures, in pixels.
-        elongated: The part of the pictures whose long side is more than 1.6 times the short one.
-        count: Training pictures.
+        median: Median height and width of the training images, in pixels.
+        elongated: The fraction of the images whose long side is more than 1.6 times the short one.
+        count: Training images.
     """
 
     pretrained: bool
@@ -35,14 +35,14 @@ class Circumstances:
     count: int
 
 
-TINY = 64  # pixels of the median short side up to which the networks for small pictures are meant
+TINY = 64  # pixels of the median short side, up to which the networks for small images are meant
 
 
 def choose_model(median: tuple[int, int]) -> tuple[str, str]:
     """The network where none is named, and why."""
     short = min(median)
     if short <= TINY:
-        return "resnet20", f"pictures of {short} px (median): a network for small pictures"
+        return "resnet20", f"images of {short} px (median): a network for small images"
     return "resnet18", "the smallest ImageNet network: fast on a CPU"
 
 
@@ -63,32 +63,32 @@ def decide(settings: TrainSettings, seen: Circumstances) -> tuple[TrainSettings,
             (seen.size, "what the weights were trained for")
             if seen.size
             else (
-                (max(16, short // 4 * 4), "the pictures' own")
+                (max(16, short // 4 * 4), "that of the images")
                 if tiny
-                else (128, "from scratch on a CPU: a third of the time of 224")
+                else (128, "from scratch on a CPU: takes a third of the time of 224")
             )
         ),
-        "fit": (fit, f"{seen.elongated:.0%} of the pictures are longer than 1.6 : 1"),
+        "fit": (fit, f"{seen.elongated:.0%} of the images are longer than 1.6 : 1"),
         "epochs": (5.0 if seen.pretrained else 30.0, how),
-        "batch_size": (batch, f"{seen.count} training pictures, {how}"),
+        "batch_size": (batch, f"{seen.count:,} training images, {how}"),
         "weight_decay": (1e-4 if seen.pretrained else 5e-4, how),
         "smoothing": (0.1 if not tiny else 0.0, how),
         "norms": (
-            ("frozen", "statistics of the weights are folded")
+            ("frozen", "the weights have folded BatchNorm statistics")
             if seen.folded
             else (
-                ("frozen", "fine-tuning: small batches would spoil the statistics")
+                ("frozen", "fine-tuning: small batches give poor statistics")
                 if seen.pretrained
                 else ("train", how)
             )
         ),
         "crop": (
-            ("shift", "small pictures")
+            ("shift", "small images")
             if tiny
             else (
-                ("resized", "photographs")
+                ("resized", "photos")
                 if (settings.fit or fit) == "crop"
-                else ("shift", "whole pictures are kept")
+                else ("shift", "keeps whole images")
             )
         ),
         "smallest": (0.35 if seen.pretrained else 0.25, how),
@@ -107,7 +107,7 @@ def decide(settings: TrainSettings, seen: Circumstances) -> tuple[TrainSettings,
         assert filled.batch_size is not None
         base = 0.01 * filled.batch_size / 32 if seen.pretrained else 0.1 * filled.batch_size / 64
         filled = replace(filled, lr=round(base, 6))
-        reasons["lr"] = f"{how}, in proportion to the batch"
+        reasons["lr"] = f"{how}, in proportion to the batch size"
     return filled, reasons
 
 
@@ -134,7 +134,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def memory_for_pictures(cache_gb: float | None) -> float:
-    """Bytes of decoded pictures that may be kept."""
+    """Bytes of decoded images that may be kept."""
     if cache_gb is not None:
         return cache_gb * 1e9
     try:
