@@ -17,6 +17,13 @@ def check(
     workers: Annotated[
         int | None, Option("--workers", "-j", min=1, help="Threads that decode.")
     ] = None,
+    range: Annotated[
+        str,
+        Option(
+            help="Of images with more than 8 bits, the values that become black and white: auto,"
+            " or LOW-HIGH (0-1, 0-4095, -1000:3000)."
+        ),
+    ] = "auto",
 ) -> None:
     """Look for broken files, duplicates, leaks between parts, and odd classes."""
     from resnets.data.check import check_pictures
@@ -26,7 +33,7 @@ def check(
     screen = Screen()
     found = find_data(data)
     with screen.progress("checking", len(found.samples)) as bar:
-        result = check_pictures(found, bar.update, workers)
+        result = check_pictures(found, bar.update, workers, range)
     values = result.to_dict()
     screen.say(
         f"{data}: {found.layout}, {values['pictures']:,} files, {values['unusable']} unusable"
@@ -34,7 +41,7 @@ def check(
     counts = found.counts()
     classes = sorted({label for counter in counts.values() for label in counter})
     rows = [(label, *(str(counts[part][label]) for part in counts)) for label in classes]
-    screen.table(("class", *counts), rows[:40], right=range(1, 1 + len(counts)))
+    screen.table(("class", *counts), rows[:40], right=[place for place, _ in enumerate(counts, 1)])
     if len(rows) > 40:
         screen.say(f"and {len(rows) - 40} more classes (--json has all)")
     screen.say(

@@ -39,6 +39,15 @@ def train(
     fit: Annotated[str | None, Option(help="crop | pad | stretch")] = None,
     channels: Annotated[int | None, Option(help="3, or 1 for grayscale.")] = None,
     bits: Annotated[int | None, Option(help="8, or 16 to keep 16-bit grayscale as it is.")] = None,
+    range: Annotated[
+        str | None,
+        Option(
+            help=(
+                "Of images with more than 8 bits, the values that become black and white: auto, or"
+                " LOW-HIGH (0-1, 0-4095, -1000:3000)."
+            )
+        ),
+    ] = None,
     batch_size: Annotated[int | None, Option("--batch-size", "-b")] = None,
     lr: Annotated[float | None, Option(help="Peak learning rate.")] = None,
     weight_decay: Annotated[float | None, Option()] = None,

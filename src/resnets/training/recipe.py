@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from resnets.deep import parse_range
 from resnets.settings import nearest
 
 
@@ -24,6 +25,8 @@ class TrainSettings:
         size: Side of the input in pixels.
         channels: 3 or 1.
         bits: Of a stored value: 8, or 16 for grayscale kept at full depth.
+        range: Of images with more than 8 bits a value, those that become black and white, as
+            LOW-HIGH (`0-4095`, `-1000:3000`); `auto`: measured over the training data.
         fit: `crop`, `pad` or `stretch`.
         epochs: Passes over the training pictures; may be a fraction.
         minutes: End within this time instead, all included.
@@ -52,6 +55,7 @@ class TrainSettings:
     size: int | None = None
     channels: int = 3
     bits: int = 8
+    range: str = "auto"
     fit: str | None = None
     epochs: float | None = None
     minutes: float | None = None
@@ -108,6 +112,7 @@ class TrainSettings:
                     f"{name} is {getattr(self, name)}; allowed:"
                     f" {', '.join(str(a) for a in allowed if a is not None)}"
                 )
+        parse_range(self.range)
         if self.bits == 16 and self.channels == 3:
             raise ValueError("bits=16 needs channels=1: colour is kept at 8 bits")
         if self.epochs and self.minutes:
