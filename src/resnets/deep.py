@@ -20,6 +20,7 @@ TOPS = (1, 255, 1023, 4095, 16383, 65535)  # of floats, and of 8, 10, 12, 14 and
 USED = 16  # the least part of such a range that its data fill: else it is not theirs
 DARK = 64  # an image that fills less than this part of the range keeps under 4 of 256 levels
 MANY = 0.1  # part of the images that may be so dark before their ranges are called mixed
+DIGITS = 6  # of a value in a message
 ROWS = 256  # of an image that are scaled at a time
 SAMPLE = 65536  # values of an image that its quantiles are taken from
 _RANGE = re.compile(
@@ -96,28 +97,26 @@ def decide_range(levels: Sequence[Levels], names: Sequence[str]) -> Range:
     if least == most:
         raise ValueError(
             f"the {len(levels)} images with more than 8 bits hold one value only,"
-            f" {number(least)}: there is nothing to tell apart"
+            f" {_short(least)}: there is nothing to tell apart"
         )
     dark = [place for place, one in enumerate(levels) if 0 < one.span * DARK < high - low]
     if len(dark) > MANY * len(levels):
         first, widest = dark[0], max(range(len(levels)), key=lambda place: levels[place].span)
+        cure = word(judge([levels[place] for place in dark]), DIGITS)
         raise ValueError(
             f"images with more than 8 bits hold values of different ranges: {len(dark)} of"
-            f" {len(levels)} would be nearly of one colour between {number(low)} and"
-            f" {number(high)}, for instance {names[first]} ({_of(levels[first])}) beside"
+            f" {len(levels)} would be nearly of one colour between {_short(low)} and"
+            f" {_short(high)}, for instance {names[first]} ({_of(levels[first])}) beside"
             f" {names[widest]} ({_of(levels[widest])}); convert them to one range, or say which"
-            f" one counts: --range {word(judge([levels[first]]))}"
+            f" one counts: --range {cure}"
         )
     spans = [one.inner[1] - one.inner[0] for one in levels]
     if (low, high) == (least, most) and 0 < float(np.median(spans)) * DARK < high - low:
-        inner = (
-            float(np.median([one.inner[0] for one in levels])),
-            float(np.median([one.inner[1] for one in levels])),
-        )
+        inner = tuple(np.median([one.inner for one in levels], axis=0).tolist())
         raise ValueError(
-            f"images with more than 8 bits hold values from {number(low)} to {number(high)}, but"
-            f" nearly all of them lie between {number(inner[0])} and {number(inner[1])}; say which"
-            f" are meant: --range {word(inner)}"
+            f"images with more than 8 bits hold values from {_short(low)} to {_short(high)}, but"
+            f" nearly all of them lie between {_short(inner[0])} and {_short(inner[1])}; say which"
+            f" are meant: --range {word(inner, DIGITS)}"
         )
     return low, high
 
@@ -159,17 +158,15 @@ def check_range(value: object) -> None:
         )
 
 
-def word(value: Range) -> str:
-    """A range as `parse_range` reads it."""
-    low, high = map(number, value)
+def word(value: Range, digits: int = 17) -> str:
+    """A range as `parse_range` reads it; with all its digits if not told otherwise."""
+    low, high = (number(float(f"{end:.{digits}g}")) for end in value)
     return f"{low}{'-' if low.isdigit() else ':'}{high}"
 
 
 def number(value: float) -> str:
     """A value in as few digits as give it back."""
-    return (
-        str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else repr(float(value))
-    )
+    return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
 
 
 def scale(values: np.ndarray, deep_range: Range, value_range: int) -> np.ndarray:
@@ -202,4 +199,8 @@ def remarks(levels: Levels, wanted: Range | None, value_range: int) -> list[str]
 
 
 def _of(levels: Levels) -> str:
-    return f"{number(levels.low)} to {number(levels.high)}"
+    return f"{_short(levels.low)} to {_short(levels.high)}"
+
+
+def _short(value: float) -> str:
+    return f"{value:.{DIGITS}g}"

@@ -6,6 +6,7 @@ Whatever is left out is counted by suffix, so that no image is passed over in si
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import re
@@ -140,6 +141,7 @@ def is_heic(head: bytes) -> bool:
     return head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS
 
 
+@functools.cache
 def heic_installed() -> bool:
     """Whether the extra that reads HEIC is installed; it is not imported for that."""
     return importlib.util.find_spec("pillow_heif") is not None

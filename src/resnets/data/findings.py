@@ -61,10 +61,10 @@ def about_range(
         low, high = chosen = wanted or decide_range(levels, names)
     except ValueError as error:
         return None, [Finding("error", str(error), tuple(names))]
-    measured = min(one.low for one in levels), max(one.high for one in levels)
+    least, most = min(one.low for one in levels), max(one.high for one in levels)
     text = (
-        f"{len(deep):,} images with more than 8 bits hold values {word(measured)}: {word(chosen)}"
-        f" {'was given and ' if wanted else ''}becomes black to white (--range)"
+        f"{len(deep):,} images with more than 8 bits hold values from {least:.6g} to {most:.6g};"
+        f" {word(chosen)} becomes black to white ({'as given' if wanted else '--range'})"
     )
     outside = tuple(name for name, one in deep if one.low < low or one.high > high)
     dark = tuple(name for name, one in deep if 0 < one.span * DARK < high - low)

@@ -101,6 +101,8 @@ def find_data(source: str | Path) -> Found:
     Raises:
         ValueError: Nothing usable is there; the message says what was looked for.
     """
+    if not str(source).strip():
+        raise ValueError("data is empty; name a folder of class folders, or a table")
     path = Path(source)
     if path.is_dir():
         return _read_place(path)
