@@ -134,10 +134,12 @@ def test_parts_by_their_usual_names_in_any_case(tmp_path, names, splits):
 
 
 def test_a_folder_beside_train_is_left_out_and_said(tmp_path):
-    touch(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "docs/2.jpg")
+    touch(tmp_path, *(f"train/{label}/{number}.jpg" for label in "ab" for number in range(5)))
+    touch(tmp_path, "docs/2.jpg", "docs/readme.txt")
     found = find_data(tmp_path)
-    assert len(found.samples) == 2
+    assert len(found.samples) == 10
     assert found.notes == ("left out, no part of the data: docs",)
+    assert found.left_out == {}
 
 
 def test_a_class_may_be_called_like_a_part(tmp_path):
@@ -169,9 +171,10 @@ def test_empty_class_folders_and_loose_pictures_are_noted(tmp_path):
     found = find_data(tmp_path)
     assert found.classes == ("a", "b")
     assert found.notes == (
-        f"left out, in no class folder: 1 of the files in {tmp_path.name}",
-        "no pictures in c",
+        f"left out, in no class folder: 1 images in {tmp_path.name}",
+        "no images in c",
     )
+    assert found.left_out == {".txt": 2}
 
 
 def test_wordnet_ids_get_their_names(tmp_path):
@@ -202,10 +205,15 @@ def test_links_are_followed_and_circles_left(tmp_path):
     assert len(names) == len(set(names)) < 30
 
 
-def test_gifs_are_listed_so_that_the_check_can_refuse_them(tmp_path):
+def test_gifs_are_counted_with_the_cure_and_refused_where_a_table_names_them(tmp_path):
     save(tmp_path / "a" / "x.gif")
-    save(tmp_path / "b" / "y.png")
-    check = check_pictures(find_data(tmp_path))
+    for label in "ab":
+        save(tmp_path / label / "y.png")
+    assert "left out: 1 .gif (convert what is not read to PNG or JPEG)" in findings(
+        tmp_path, "warning"
+    )
+    (tmp_path / "t.csv").write_text("file,label\na/x.gif,a\nb/y.png,b\n")
+    check = check_pictures(find_data(tmp_path / "t.csv"))
     assert [fact.error[:3] for fact in check.facts] == ["GIF", ""]
 
 
@@ -221,7 +229,7 @@ def error_of(source):
 def test_what_is_not_there_is_said_with_the_cure(tmp_path):
     assert "put the pictures of each class into a folder of its own" in error_of(tmp_path)
     touch(tmp_path, "loose.jpg")
-    assert "no class folder with pictures" in error_of(tmp_path)
+    assert "no class folder with images" in error_of(tmp_path)
     assert error_of(tmp_path / "nope") == f"no such folder or file: {tmp_path / 'nope'}"
     assert error_of("cifra10").endswith("cifra10; did you mean cifar10 or cifar100?")
     assert "allowed: cifar10, cifar100" in error_of("zzz")
@@ -750,7 +758,9 @@ def test_classes_that_training_lacks_are_an_error(tmp_path):
         for place, seed in (("train/a", 0), ("train/b", 100), ("val/a", 200), ("val/c", 300)):
             save(tmp_path / place / f"{number}.jpg", photo(seed + number, 40, 50))
     assert findings(tmp_path, "error") == ["classes in val that training data lack: c"]
-    assert findings(tmp_path, "warning") == ["classes without a usable picture in val: b"]
+    assert findings(tmp_path, "warning") == [
+        "classes without a usable image in val, so they are not measured there: b"
+    ]
 
 
 def test_a_class_whose_training_pictures_are_all_broken_is_lacking(tmp_path):
@@ -768,10 +778,10 @@ def test_one_class_and_no_training(tmp_path):
     assert findings(tmp_path / "one") == [
         "one class only (a): at least two are needed to tell apart"
     ]
-    assert findings(tmp_path / "val") == ["no usable picture to train on, only for: val"]
+    assert findings(tmp_path / "val") == ["no usable image to train on, only for: val"]
     touch(tmp_path, "none/a/1.jpg", "none/b/1.jpg")
     assert findings(tmp_path / "none", "error") == [
-        "no usable picture to train on, only for: nothing"
+        "no usable image to train on, only for: nothing"
     ]
 
 
@@ -780,19 +790,19 @@ def test_few_and_imbalanced(tmp_path):
         for number in range(count):
             save(tmp_path / label / f"{number}.jpg", photo(seed + number, 40, 50))
     assert findings(tmp_path) == [
-        "fewer than 10 pictures for training: b",
-        "imbalanced: a has 33 pictures, b has 3; read the balanced accuracy",
+        "fewer than 10 images for training: b",
+        "imbalanced: a has 33 images, b has 3; read the balanced accuracy",
     ]
     for number in range(3, 4):
         save(tmp_path / "b" / f"{number}.jpg", photo(150 + number, 40, 50))
-    assert findings(tmp_path) == ["fewer than 10 pictures for training: b"]
+    assert findings(tmp_path) == ["fewer than 10 images for training: b"]
 
 
 def test_errors_come_first(tmp_path):
     save(tmp_path / "a" / "1.jpg")
     touch(tmp_path, "b/readme")
     severities = [f.severity for f in check_pictures(find_data(tmp_path)).findings]
-    assert severities == ["error", "warning", "note"]
+    assert severities == ["error", "warning", "note", "note"]
 
 
 def test_usable_keeps_like_pictures_on_one_side(good):

@@ -27,7 +27,7 @@ from resnets.modelfile import Model, describe_network
 from resnets.models import Network
 from resnets.preprocessing import Preprocessing
 from resnets.runtime.engines import available_engines, make_engine
-from resnets.runtime.onnxfile import PROPERTY, read_onnx
+from resnets.runtime.onnxfile import FORMAT, PROPERTY, read_onnx
 from resnets.runtime.proof import prove
 
 ENGINES = [
@@ -226,7 +226,7 @@ def test_it_is_one_file_with_its_metadata(exported):
     assert metadata["classes"] == list(CLASSES)
     assert Preprocessing.from_dict(metadata["preprocessing"]) == model.preprocessing
     assert (metadata["format"], metadata["limit"], metadata["model"]) == (
-        1,
+        FORMAT,
         exporter.LIMIT,
         model.network_name,
     )

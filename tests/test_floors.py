@@ -12,7 +12,8 @@ HOUSE = Path(__file__).parents[1] / "src" / "resnets"
 # From the floor that everybody may use to the one that uses all others. Rooms of one floor are
 # strangers to one another.
 FLOORS = (
-    ("files", "downloads", "settings", "imagenet", "results", "preprocessing", "screen"),
+    ("files", "downloads", "settings", "imagenet", "results", "screen", "listing", "deep"),
+    ("preprocessing",),
     ("runtime", "foreign"),
     ("models", "data", "training", "evaluation"),
     ("tasks", "pretrained"),
@@ -30,6 +31,7 @@ ONLY = {
 # Modules that never import torch, nor anything that does
 WITHOUT_TORCH = (
     *FLOORS[0],
+    *FLOORS[1],
     "runtime",
     "evaluation",
     "data.sources",
@@ -163,7 +165,8 @@ def test_what_is_above_the_torch_line_leads_to_nothing_below_it(name):
         ),
         ("modelfile", "from resnets.export import export_model"),
         ("run.outcome", "from resnets.demo import sample_folder"),
-        ("preprocessing", "from resnets.files import write_file"),
+        ("preprocessing", "from resnets.runtime import load"),
+        ("listing", "from resnets.files import write_file"),
         ("runtime.engines", "def f():\n    import torch.nn"),
         ("data.check", "from torchvision.ops import nms"),
         ("run.start", "import resnets"),

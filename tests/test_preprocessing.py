@@ -478,7 +478,7 @@ def test_sixteen_bits_are_kept_or_scaled(kind):
     assert notes == []
     np.testing.assert_array_equal(np.asarray(image), values)
     image, notes, _ = open_image(files[kind], channels=3)
-    assert notes == ["16-bit values scaled to 8 bits"]
+    assert notes == ["values 0-65535 scaled to 8 bits"]
     np.testing.assert_array_equal(np.asarray(image)[:, :, 1], np.round(values / 257))
 
 
@@ -491,8 +491,12 @@ def test_eight_bits_where_sixteen_are_wanted():
 
 def test_float_tiff():
     values = np.array([[0.0, 257.0, 65535.0, np.nan, -5.0, 1e9]], np.float32)
-    assert np.asarray(open_image(encode(values, "TIFF"), channels=1)[0]).tolist() == [
-        [0, 1, 255, 0, 0, 255]
+    image, notes, _ = open_image(encode(values, "TIFF"), channels=1, deep_range=(0, 65535))
+    assert np.asarray(image).tolist() == [[0, 1, 255, 0, 0, 255]]
+    assert notes == [
+        "values 0-65535 scaled to 8 bits",
+        "values that are not finite made black or white",
+        "values outside of 0-65535, the range of the model, were cut",
     ]
 
 
@@ -594,7 +598,8 @@ def test_empty_text_gif_missing_and_folder(tmp_path):
     assert reason(tmp_path / "empty.jpg") == reason(b"") == "empty file"
     assert (
         reason(tmp_path / "text.jpg")
-        == "not readable as a picture (none of BMP, GIF, JPEG, JPEG2000, PNG, PPM, TIFF, WEBP)"
+        == "not readable as a picture (none of BMP, GIF, JPEG, JPEG2000, PNG, PPM, TIFF, WEBP,"
+        " AVIF)"
     )
     assert (
         reason(tmp_path / "anim.jpg") == "GIF: not read as a photograph; convert it to PNG or JPEG"

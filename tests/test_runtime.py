@@ -208,7 +208,7 @@ def test_every_altered_bit_and_every_cut_is_noticed(tmp_path_factory, data):
     [
         (
             metadata(format=7),
-            r"made by a newer resnets \(format 7\); this one reads up to 1: upgrade",
+            r"made by a newer resnets \(format 7\); this one reads up to 2: upgrade",
         ),
         ({"format": 9}, "newer resnets"),  # even if nothing else is as it used to be
         (
@@ -452,7 +452,7 @@ def test_mistakes_show_before_anything_starts(model, tmp_path, photos, monkeypat
     with pytest.raises(ValueError, match=r"none\.png: no such file or folder"):
         ready.predict([photos, tmp_path / "none.png"])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"no picture in this folder.*\.jpg"):
+    with pytest.raises(ValueError, match=r"no image in this folder.*\.jpg"):
         ready.predict(str(tmp_path / "empty"))
     (photos / "locked").mkdir()
     scandir = os.scandir

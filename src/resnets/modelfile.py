@@ -25,11 +25,11 @@ from torch import Tensor, nn
 from resnets.files import write_file
 from resnets.foreign import build_foreign, is_foreign
 from resnets.models import Network
-from resnets.preprocessing import Preprocessing
+from resnets.preprocessing import Preprocessing, upgrade
 from resnets.runtime.engines import Answer
 from resnets.tasks.classification import Answering
 
-FORMAT = 1
+FORMAT = 2
 # one key, since safetensors writes several in no fixed order: equal content gives equal bytes
 KEY = "resnets"
 
@@ -199,7 +199,7 @@ def read_model(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{path}: altered or damaged, its digest does not match; make it again or fetch it"
             " again"
         )
-    return tensors, metadata
+    return tensors, upgrade(metadata)
 
 
 def is_model_file(path: Path) -> bool:

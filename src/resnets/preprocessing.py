@@ -12,6 +12,8 @@ import io
 import math
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,25 +23,11 @@ from numpy.typing import ArrayLike
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
+from resnets.deep import FULL, NoValues, Range, check_range, judge, measure, remarks, scale
+from resnets.listing import HEAD, HEIC_CURE, heic_installed, is_heic
+
 # Pillow's own limit, 13,377 x 13,377: beyond it a picture is refused before any of it is decoded
 MAX_PIXELS = 178_956_970
-IMAGE_SUFFIXES = frozenset(
-    (
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".bmp",
-        ".webp",
-        ".tif",
-        ".tiff",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".jp2",
-    )
-)
 FORMATS = (
     "BMP",
     "GIF",
@@ -49,6 +37,7 @@ FORMATS = (
     "PPM",
     "TIFF",
     "WEBP",
+    "AVIF",  # last: looking for it loads all of Pillow's readers
 )  # not EPS: Pillow runs a program to read it
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -121,6 +110,8 @@ class Preprocessing:
         interpolation: `bilinear` or `bicubic`, both antialiased (Pillow's).
         mean: Subtracted from pixel / value_range, a number per channel.
         std: Divides what is left, a number per channel.
+        deep_range: Of images with more than 8 bits a value: the values that become 0 and
+            `value_range`; what lies outside is cut.
     """
 
     size: tuple[int, int] = (224, 224)
@@ -132,6 +123,7 @@ class Preprocessing:
     interpolation: str = "bilinear"
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    deep_range: Range = FULL
 
     def __post_init__(self) -> None:
         def allow(name: str, allowed: tuple[Any, ...]) -> None:
@@ -174,6 +166,7 @@ class Preprocessing:
             raise ValueError(
                 f"preprocessing: pad_color is {self.pad_color}; allowed: 0 to {self.value_range}"
             )
+        check_range(self.deep_range)
 
     @classmethod
     def square(cls, size: int, crop: float = 1.0, **changes: Any) -> Preprocessing:
@@ -266,8 +259,18 @@ class Preprocessing:
         return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 
     def open(self, source: Path | str | bytes, short_side: int | None = None) -> Image.Image:
-        """`open_image` with this value's channels and range."""
-        return open_image(source, self.channels, self.value_range, short_side)[0]
+        """`open_image` with this value's channels and ranges."""
+        return open_image(source, self.channels, self.value_range, short_side, self.deep_range)[0]
+
+
+def upgrade(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Metadata of a file of an older format with what the present one has besides.
+
+    Format 1 knew no `deep_range`: images with more than 8 bits were read as 0 to 65535.
+    """
+    if metadata["format"] >= 2 or not isinstance(metadata.get("preprocessing"), dict):
+        return metadata
+    return {**metadata, "preprocessing": {"deep_range": list(FULL), **metadata["preprocessing"]}}
 
 
 def open_image(
@@ -275,6 +278,7 @@ def open_image(
     channels: int = 3,
     value_range: int = 255,
     short_side: int | None = None,
+    deep_range: Range | None = None,
 ) -> tuple[Image.Image, list[str], tuple[int, int]]:
     """Decodes a picture: upright, first frame, in the mode asked for.
 
@@ -284,6 +288,8 @@ def open_image(
         value_range: 255, or 65535 to keep 16-bit grayscale as it is.
         short_side: JPEG files may be decoded at a half, quarter or eighth of their size (draft
             mode) as long as the shorter side stays at least this long; None decodes them whole.
+        deep_range: The values that become black and white where there are more than 8 bits; None:
+            judged by the picture's own values.
 
     Returns:
         The picture, what had to be done to it in words ("turned upright (EXIF)", ...), and its
@@ -292,15 +298,56 @@ def open_image(
     Raises:
         BadImage: The file is missing, not a picture, broken or too large.
     """
-    try:
+    with _reasons(source):
+        image, notes, size = open_raw(source, short_side)
+        return to_mode(image, channels, value_range, notes, deep_range), notes, size
+
+
+def open_raw(
+    source: Path | str | bytes, short_side: int | None = None
+) -> tuple[Image.Image, list[str], tuple[int, int]]:
+    """`open_image` in the mode of the file: the values of images with more than 8 bits are as they
+    were stored.
+
+    Raises:
+        BadImage: As `open_image`.
+    """
+    with _reasons(source):
         if not isinstance(source, bytes) and Path(source).exists() and not Path(source).is_file():
             raise BadImage(
                 "a folder, a pipe or a device, not a file"
             )  # opening a pipe may never end
-        with Image.open(
-            io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS
-        ) as image:
-            return _decode(image, channels, value_range, short_side)
+        try:
+            with _opened(source, FORMATS) as image:
+                return _decode(image, short_side)
+        except UnidentifiedImageError:
+            if not is_heic(_head(source)):
+                raise
+        if not heic_installed():
+            raise BadImage(f"HEIC: to read it, {HEIC_CURE}; or convert it to JPEG")
+        import pillow_heif  # once an image needs it: it is an extra, and no small one
+
+        pillow_heif.register_heif_opener()
+        with _opened(source, ("HEIF",)) as image:
+            return _decode(image, short_side)
+
+
+def _opened(source: Path | str | bytes, formats: tuple[str, ...]) -> Image.Image:
+    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats)
+
+
+def _head(source: Path | str | bytes) -> bytes:
+    if isinstance(source, bytes):
+        return source[:HEAD]
+    with Path(source).open("rb") as file:
+        return file.read(HEAD)
+
+
+@contextmanager
+def _reasons(source: Path | str | bytes) -> Iterator[None]:
+    """Whatever Pillow raises for a file that it cannot read becomes a `BadImage`."""
+    try:
+        yield
     except BadImage:
         raise
     except MemoryError:
@@ -310,7 +357,7 @@ def open_image(
 
 
 def _decode(
-    image: Image.Image, channels: int, value_range: int, short_side: int | None
+    image: Image.Image, short_side: int | None
 ) -> tuple[Image.Image, list[str], tuple[int, int]]:
     size = image.size
     if size[0] * size[1] > MAX_PIXELS:
@@ -328,13 +375,19 @@ def _decode(
     if short_side and isinstance(image, JpegImageFile):
         image.draft(None, (size[0] * short_side // min(size), size[1] * short_side // min(size)))
     image.load()
-    return to_mode(ImageOps.exif_transpose(image), channels, value_range, notes), notes, size
+    return ImageOps.exif_transpose(image), notes, size
 
 
-def to_mode(image: Image.Image, channels: int, value_range: int, notes: list[str]) -> Image.Image:
+def to_mode(
+    image: Image.Image,
+    channels: int,
+    value_range: int,
+    notes: list[str],
+    deep_range: Range | None = None,
+) -> Image.Image:
     """Any mode Pillow knows to RGB, L or I;16, with a note on what is not obvious."""
-    if image.mode.startswith(("I", "F")):
-        return _from_deep(image, channels, value_range, notes)
+    if is_deep(image):
+        return _from_deep(image, channels, value_range, notes, deep_range)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         if image.getchannel("A").getextrema() != (255, 255):
@@ -348,17 +401,26 @@ def to_mode(image: Image.Image, channels: int, value_range: int, notes: list[str
     return image
 
 
+def is_deep(image: Image.Image) -> bool:
+    """Whether a picture has more than 8 bits a value."""
+    return image.mode.startswith(("I", "F"))
+
+
 def _from_deep(
-    image: Image.Image, channels: int, value_range: int, notes: list[str]
+    image: Image.Image,
+    channels: int,
+    value_range: int,
+    notes: list[str],
+    deep_range: Range | None,
 ) -> Image.Image:
-    """More than 8 bits a pixel: 0..65535 is mapped to 0..255, unless 16 bits are to stay."""
-    values = np.clip(np.nan_to_num(np.asarray(image, np.float64)), 0, 65535)
-    if value_range == 65535:
-        return Image.fromarray(values.astype(np.uint16))
-    notes.append("16-bit values scaled to 8 bits")
-    return Image.fromarray(np.round(values / 257).astype(np.uint8)).convert(
-        "RGB" if channels == 3 else "L"
-    )
+    values = np.asarray(image)
+    try:
+        levels = measure(values)
+    except NoValues as error:
+        raise BadImage(str(error)) from None
+    notes += remarks(levels, deep_range, value_range)
+    scaled = Image.fromarray(scale(values, deep_range or judge([levels]), value_range))
+    return scaled if value_range == 65535 else scaled.convert("RGB" if channels == 3 else "L")
 
 
 def _reason(error: Exception, source: Path | str | bytes) -> str:

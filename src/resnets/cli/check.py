@@ -42,6 +42,15 @@ def check(
             rich_help_panel=DATA,
         ),
     ] = None,
+    range: Annotated[
+        str,
+        Option(
+            metavar="TEXT",
+            help="Of images with more than 8 bits per channel, the values that become black and"
+            " white: auto (measured), or LOW-HIGH (0-1, 0-4095, -1000:3000).",
+            rich_help_panel=DATA,
+        ),
+    ] = "auto",
     json: Json = False,
 ) -> None:
     """Look for unreadable files, duplicates, leaks between splits, and classes that are too small.
@@ -55,7 +64,7 @@ def check(
     screen = Screen()
     found = find_data(data)
     with screen.progress("checking", len(found.samples)) as bar:
-        result = check_pictures(found, bar.update, workers)
+        result = check_pictures(found, bar.update, workers, range)
     values = result.to_dict()
     screen.say(
         f"{data}: {found.layout}, {values['pictures']:,} files, {values['unusable']:,} unusable"

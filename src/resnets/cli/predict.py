@@ -37,7 +37,7 @@ def predict(
     quiet: Annotated[bool, Option("--quiet", "-q")] = False,
 ) -> None:
     """Answer for pictures and folders, with one row for each file."""
-    from resnets.runtime.folders import count_pictures
+    from resnets.listing import Listing, about_left_out, images_left_out
     from resnets.runtime.writers import done, write_predictions
     from resnets.screen import Screen
 
@@ -46,9 +46,13 @@ def predict(
     finished = done(output) if output else set()
     if finished:
         screen.say(f"{output}: {len(finished):,} files are answered already")
-    total = max(0, count_pictures(inputs) - len(finished))
+    files = Listing(map(str, inputs))
+    if files.left_out:
+        tell = screen.warn if images_left_out(files.left_out) else screen.say
+        tell(about_left_out(files.left_out))
+    total = max(0, len(files) - len(finished))
     with screen.progress("predicting", total) as bar:
-        predictions = predictor.predict(inputs, heat=heat is not None, skip=finished)
+        predictions = predictor.predict(files, heat=heat is not None, skip=finished)
         if heat:
             predictions = _with_maps(predictions, heat)
         counted = _counted(predictions, bar.update)

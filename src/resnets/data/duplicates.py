@@ -36,9 +36,7 @@ class Pair:
 
 def thumbnail(image: Image.Image) -> np.ndarray:
     """(16, 18) uint8 grey levels: what `find_pairs` compares."""
-    grey = image if image.mode == "L" else image.convert("F" if image.mode.startswith("I") else "L")
-    small = np.asarray(grey.resize(THUMBNAIL, Image.Resampling.BOX), np.float32)
-    return (small / 257 if image.mode.startswith("I") else small).astype(np.uint8)
+    return np.asarray(image.convert("L").resize(THUMBNAIL, Image.Resampling.BOX))
 
 
 def find_pairs(digests: Sequence[bytes], thumbnails: np.ndarray) -> list[Pair]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -104,7 +105,10 @@ def class_indices(samples: Sequence[Sample], classes: Sequence[str]) -> np.ndarr
     Raises:
         ValueError: A class that the model does not know.
     """
-    place = {class_name(name): number for number, name in enumerate(classes)}
+    place = {  # letters in one form of Unicode, as `find_data` gives labels
+        unicodedata.normalize("NFC", class_name(name)): number
+        for number, name in enumerate(classes)
+    }
     unknown = sorted({sample.label for sample in samples} - set(place))
     if unknown:
         raise ValueError(

@@ -66,6 +66,7 @@ class Run:
             "network": self.model.network_name,
             "metrics": self.metrics.to_dict(),
             "classes": list(self.model.classes),
+            "unmeasured": _unmeasured(self.metrics),
             "seconds": round(self.seconds, 2),
         }
 
@@ -86,6 +87,8 @@ def finish(job: Job, state: TrainingState) -> Run:
     plot_curves(state.rows, folder.path / "results.png")
     name = _data_name(spec.settings.data)
     facts = _facts(job, state)
+    if missing := _unmeasured(answers.metrics):
+        facts.append(("not measured", f"no held-out image of: {', '.join(missing)}"))
     notes = (
         ["the best weights were chosen on these same pictures"]
         if job.measured is job.held_out
@@ -165,6 +168,11 @@ def _facts(job: Job, state: TrainingState) -> list[tuple[str, str]]:
             else ("best weights", "last")
         ),
     ]
+
+
+def _unmeasured(metrics: Metrics) -> list[str]:
+    """Classes of which no image was held out: no number says anything of them."""
+    return [one.name for one in metrics.per_class if not one.n]
 
 
 def _data_name(data: str) -> str:

@@ -14,8 +14,10 @@ import torch
 from torch import nn
 
 from resnets.data.check import Check, check_pictures
+from resnets.data.findings import Finding
 from resnets.data.sources import Sample, find_data
 from resnets.data.splits import class_indices, complete_splits
+from resnets.deep import word
 from resnets.export import rehearse
 from resnets.foreign import build_foreign, is_foreign
 from resnets.modelfile import Model, describe_network
@@ -52,6 +54,8 @@ def prepare(settings: TrainSettings, given: nn.Module | None, screen: Screen) ->
     """
     check = _check(settings, screen)
     samples, split = complete_splits(check.usable(), settings.val_fraction, settings.seed)
+    findings = check.findings_after(samples)
+    _tell([finding for finding in findings if finding not in check.findings], screen)
     training = [sample for sample in samples if sample.split == "train"]
     classes = _classes(settings, samples)
     sizes = _sizes(check, training)
@@ -88,6 +92,8 @@ def prepare(settings: TrainSettings, given: nn.Module | None, screen: Screen) ->
         count=len(training),
     )
     decided, reasons = decide(replace(settings, model=str(network) if network else name), seen)
+    if check.deep_range:
+        decided = replace(decided, range=word(check.deep_range))
     if weights is not None:
         words = f"{weights.source}: {load_weights(net, weights.state)}"
     show = {"model": str(network or name or type(net).__name__), "weights": words}
@@ -106,7 +112,7 @@ def prepare(settings: TrainSettings, given: nn.Module | None, screen: Screen) ->
         weights=words,
         layout=check.found.layout,
         split=split,
-        findings=tuple((finding.severity, finding.text) for finding in check.findings),
+        findings=tuple((finding.severity, finding.text) for finding in findings),
         command=_command(),
     )
     _try_network(net, spec, screen)
@@ -120,15 +126,19 @@ def _check(settings: TrainSettings, screen: Screen) -> Check:
         " classes"
     )
     with screen.progress("checking", len(found.samples)) as bar:
-        check = check_pictures(found, bar.update, settings.workers or None)
-    for finding in check.findings:
-        (screen.say if finding.severity == "note" else screen.warn)(
-            f"  {finding.severity}: {finding.text}"
-        )
+        check = check_pictures(found, bar.update, settings.workers or None, settings.range)
+    _tell(check.findings, screen)
     errors = [finding.text for finding in check.findings if finding.severity == "error"]
     if errors:
         raise ValueError(f"{settings.data}: {'; '.join(errors)}")
     return check
+
+
+def _tell(findings: Sequence[Finding], screen: Screen) -> None:
+    for finding in findings:
+        (screen.say if finding.severity == "note" else screen.warn)(
+            f"  {finding.severity}: {finding.text}"
+        )
 
 
 def _classes(settings: TrainSettings, samples: Sequence[Sample]) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from resnets.deep import FULL, parse_range
 from resnets.downloads import Offline
 from resnets.modelfile import best_weights, is_model_file, read_model
 from resnets.models import Network
@@ -127,4 +128,5 @@ def make_preprocessing(settings: TrainSettings, weights: Weights | None) -> Prep
         interpolation=interpolation,
         mean=mean,
         std=std,
+        deep_range=parse_range(settings.range) or (base.deep_range if base else FULL),
     )

@@ -22,10 +22,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from resnets.deep import FULL
 from resnets.files import write_file
-from resnets.preprocessing import Preprocessing
+from resnets.preprocessing import Preprocessing, open_image, upgrade
 
-FORMAT = 1
+FORMAT = 2
 PROPERTY = "resnets"
 REQUIRED = ("format", "model", "classes", "preprocessing", "golden", "limit")
 _DIGEST = 64  # hexadecimal digits of a sha256
@@ -63,12 +64,16 @@ class OnnxFile:
     def golden(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Pictures (height, width, channels) with the probabilities (classes,) float32 the trained
         network gave them."""
-        return [
-            (
-                whole(self.preprocessing.open(base64.b64decode(entry["png"]))),
-                np.array(entry["probabilities"], np.float32),
-            )
+        value = self.preprocessing
+        images = (  # their values are stored as the graph takes them
+            open_image(
+                base64.b64decode(entry["png"]), value.channels, value.value_range, None, FULL
+            )[0]
             for entry in self.metadata["golden"]
+        )
+        return [
+            (whole(image), np.array(entry["probabilities"], np.float32))
+            for image, entry in zip(images, self.metadata["golden"], strict=True)
         ]
 
 
@@ -134,7 +139,7 @@ def _parse(path: Path, data: memoryview) -> OnnxFile:
             " export it again"
         )
     try:
-        file = OnnxFile(path, json.loads(_properties(body)[PROPERTY]))
+        file = OnnxFile(path, upgrade(json.loads(_properties(body)[PROPERTY])))
         version = file.metadata["format"]
         if version <= FORMAT:
             missing = [key for key in REQUIRED if key not in file.metadata]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Collection, Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from resnets.preprocessing import BadImage, Preprocessing, open_image, to_mode
 from resnets.results import Prediction
 from resnets.runtime.engines import Engine, EngineError, make_engine
-from resnets.runtime.folders import Inputs, count_pictures, find_pictures
+from resnets.runtime.folders import Inputs, find_pictures
 from resnets.runtime.onnxfile import read_onnx, whole
 
 DECODERS = (
@@ -87,9 +87,8 @@ class Predictor:
                 picture. The items of a generator cannot be looked at before: a missing one becomes
                 a prediction with an `error`.
         """
-        if isinstance(inputs, (os.PathLike, Collection)):
-            count_pictures(inputs)
-        return self._stream((file for file in find_pictures(inputs) if file not in skip), heat)
+        files = find_pictures(inputs)  # folders are walked through now, once
+        return self._stream((file for file in files if file not in skip), heat)
 
     def predict_image(
         self, image: Image.Image | np.ndarray | bytes, heat: bool = False, file: str = ""
@@ -150,8 +149,9 @@ class Predictor:
             raise BadImage(
                 "neither a file nor a folder"
             )  # a pipe or a device: opening it may never end
+        wanted = self.preprocessing
         image, notes, _ = open_image(
-            source, self.preprocessing.channels, self.preprocessing.value_range
+            source, wanted.channels, wanted.value_range, None, wanted.deep_range
         )
         return whole(image), notes
 
@@ -159,13 +159,11 @@ class Predictor:
         if isinstance(image, bytes):
             return self._decode(image)
         notes: list[str] = []
-        if isinstance(image, Image.Image):
-            channels, value_range = self.preprocessing.channels, self.preprocessing.value_range
-            return (
-                whole(to_mode(ImageOps.exif_transpose(image), channels, value_range, notes)),
-                notes,
-            )
         wanted = self.preprocessing
+        if isinstance(image, Image.Image):
+            upright = ImageOps.exif_transpose(image)
+            ranges = wanted.value_range, notes, wanted.deep_range
+            return whole(to_mode(upright, wanted.channels, *ranges)), notes
         if (
             image.ndim != 3
             or image.shape[2] != wanted.channels

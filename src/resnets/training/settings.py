@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 
+from resnets.deep import parse_range
 from resnets.settings import check_values, setting
 
 DATA, NETWORK, TRAINING, OUTPUT = "Data", "Network", "Training", "Output"
@@ -56,6 +57,12 @@ class TrainSettings:
         DATA,
         8,
         choices=(8, 16),
+    )
+    range: str = setting(
+        "Of images with more than 8 bits per channel, the values that become black and white: auto"
+        " (measured over the training data), or LOW-HIGH (0-1, 0-4095, -1000:3000).",
+        DATA,
+        "auto",
     )
     fit: str | None = setting(
         "How an image is made square: cut out its centre, pad it, or stretch it.",
@@ -189,6 +196,7 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         check_values(self)
+        parse_range(self.range)
         if self.bits == 16 and self.channels == 3:
             raise ValueError("bits=16 needs channels=1: colour is kept at 8 bits")
         if self.epochs and self.minutes:
