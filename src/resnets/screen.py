@@ -3,6 +3,7 @@ to results."""
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -10,6 +11,22 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+
+# Categories of characters that act on a terminal instead of being seen: control characters, text
+# direction and other formatting, bytes that are not UTF-8, line separators.
+_ACTING = ("Cc", "Cf", "Cs", "Zl", "Zp")
+_JOINERS = "\u200c\u200d"  # they act on their neighbours only; scripts and emoji need them
+
+
+def printable(text: str) -> str:
+    """A name from outside (a class, a file) in one line, fit for a terminal: characters that would
+    move the cursor, recolour or reorder the text are shown as Python writes them (`\\x1b`)."""
+    return "".join(
+        ascii(letter)[1:-1]
+        if unicodedata.category(letter) in _ACTING and letter not in _JOINERS
+        else letter
+        for letter in text
+    )
 
 
 class Bar:
