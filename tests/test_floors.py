@@ -20,6 +20,7 @@ FLOORS = (
     ("modelfile",),
     ("export",),
     ("run",),
+    ("loading",),
     ("demo",),
     ("cli",),
     ("__main__",),
