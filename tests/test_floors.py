@@ -21,6 +21,7 @@ FLOORS = (
     ("modelfile",),
     ("export",),
     ("run",),
+    ("loading",),
     ("demo",),
     ("cli",),
     ("__main__",),

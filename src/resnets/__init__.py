@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "load": "resnets.runtime",
+    "load": "resnets.loading",
     "Prediction": "resnets.results",
     "Preprocessing": "resnets.preprocessing",
     "train": "resnets.run",
@@ -33,6 +33,7 @@ _ROOMS = frozenset(
         "data",
         "evaluation",
         "export",
+        "loading",
         "modelfile",
         "models",
         "preprocessing",
@@ -48,6 +49,7 @@ _ROOMS = frozenset(
 __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
+    from resnets.loading import load as load
     from resnets.models import BasicBlock as BasicBlock
     from resnets.models import Bottleneck as Bottleneck
     from resnets.models import ResNet as ResNet
@@ -61,7 +63,6 @@ if TYPE_CHECKING:
     from resnets.preprocessing import Preprocessing as Preprocessing
     from resnets.results import Prediction as Prediction
     from resnets.run import train as train
-    from resnets.runtime import load as load
 
 
 def __getattr__(name: str) -> Any:

@@ -63,6 +63,13 @@ class Model:
         """The network in words: `resnet18 shortcut=none`."""
         return str(self.network["name"])
 
+    @property
+    def sha256(self) -> str:
+        """Digest of all that decides its predictions: weights, network, classes, preprocessing."""
+        state = {name: tensor.cpu() for name, tensor in self.net.state_dict().items()}
+        decides = [self.network, list(self.classes), self.preprocessing.to_dict()]
+        return _digest(state, {"decides": decides})
+
     def __call__(self, image: np.ndarray) -> Answer:
         """Answers for pictures of one size, whole: (N, H, W, C) in their stored type."""
         pictures = (

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)  # arrays do not compare to one truth
 class Prediction:
     """The answer for one picture, or the reason why there is none.
 
@@ -45,6 +45,10 @@ class Prediction:
                 f"{self.file}: heat of shape {self.heat.shape}; ({len(self.classes)}, h, w) was"
                 " expected"
             )
+
+    def __repr__(self) -> str:
+        said = f"error={self.error!r}" if self.error else f"{self.label!r}, {self.probability:.3f}"
+        return f"Prediction({self.file!r}, {said})"
 
     @property
     def index(self) -> int | None:

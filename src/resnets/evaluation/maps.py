@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import itertools
+import os
 from pathlib import Path
 
 import numpy as np
@@ -90,10 +92,15 @@ def draw_map(file: Path, heat: np.ndarray, folder: Path, side: int = 512) -> Pat
     """
     picture = open_image(file, short_side=side)[0]
     picture.thumbnail((side, side))
-    target = folder / f"{file.name}.heat.jpg"
-    number = 2
-    while target.exists():
-        target = folder / f"{file.name}.heat.{number}.jpg"
-        number += 1
-    overlay(np.asarray(picture), heat).save(target, "JPEG", quality=90)
+    content = io.BytesIO()
+    overlay(np.asarray(picture), heat).save(content, "JPEG", quality=90)
+    name = os.fsdecode(os.fsencode(file.name)[:200])  # file systems end at 255 bytes
+    for number in itertools.count(1):
+        target = folder / f"{name}.heat{'' if number == 1 else f'.{number}'}.jpg"
+        try:
+            with target.open("xb") as written:
+                written.write(content.getvalue())
+            break
+        except FileExistsError:
+            continue
     return target

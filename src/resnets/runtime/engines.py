@@ -178,7 +178,7 @@ def make_engine(name: str, source: Path | bytes, threads: int = 0) -> Engine:
     Raises:
         ValueError: There is no such engine, it is not installed, or it cannot run the file.
     """
-    if name not in ENGINES:
+    if name not in tuple(ENGINES):  # whatever its type
         raise ValueError(f"no engine is called {name!r}; allowed: {', '.join(ENGINES)}")
     return ENGINES[name](source, threads)
 

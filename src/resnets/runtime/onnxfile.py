@@ -51,6 +51,13 @@ class OnnxFile:
     metadata: dict[str, Any]
 
     @property
+    def sha256(self) -> str:
+        """What the seal says, which tells this file from every other."""
+        with self.path.open("rb") as file:
+            file.seek(-_DIGEST, os.SEEK_END)
+            return file.read().decode()
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, in the order of the outputs."""
         return tuple(self.metadata["classes"])

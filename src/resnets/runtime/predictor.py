@@ -10,12 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
 
-from resnets.preprocessing import BadImage, Preprocessing, open_image, to_mode
+from resnets.preprocessing import BadImage, Preprocessing, open_image
 from resnets.results import Prediction
 from resnets.runtime.engines import Engine, EngineError, make_engine
-from resnets.runtime.folders import Inputs, find_pictures
+from resnets.runtime.inputs import (
+    Input,
+    Inputs,
+    Source,
+    array_pixels,
+    check_inputs,
+    each_input,
+    image_pixels,
+    to_source,
+)
 from resnets.runtime.onnxfile import read_onnx, whole
 
 DECODERS = (
@@ -35,13 +43,21 @@ def load(path: str | Path, engine: str = "onnxruntime", threads: int = 0) -> Pre
         threads: Threads of one prediction; 0 takes all cores.
 
     Raises:
-        ValueError: The file is not whole, not ours or too new, or the engine is unknown, missing or
-            cannot run it.
+        ValueError: The file is not whole, not ours or too new, the engine is unknown, missing or
+            cannot run it, or an argument is of another type.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise ValueError(
+            f"load takes the name of a file, not a value of type {type(path).__name__}:"
+            " load('photos.onnx')"
+        )
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 0:
+        raise ValueError(f"threads is {threads!r}; allowed: whole numbers from 0 on (0: all cores)")
     file = read_onnx(path)
-    return Predictor(
-        make_engine(engine, file.path, threads), file.classes, file.preprocessing, file.metadata
-    )
+    made = make_engine(engine, file.path, threads)
+    found = Predictor(made, file.classes, file.preprocessing, file.metadata)
+    found.name, found.sha256 = str(path), file.sha256
+    return found
 
 
 class Predictor:
@@ -67,53 +83,65 @@ class Predictor:
         self.classes = tuple(classes)
         self.preprocessing = preprocessing
         self.metadata = metadata or {}
+        self.name = ""  # what it was opened from
+        self.sha256 = ""  # tells it from every other model; empty where nothing is known
+
+    def __repr__(self) -> str:
+        said = f"{len(self.classes)} classes, {self.engine.name} {self.engine.version}"
+        return f"Predictor({self.name!r}, {said})"
 
     def predict(
         self, inputs: Inputs, heat: bool = False, skip: Container[str] = ()
     ) -> Iterator[Prediction]:
-        """Answers for files and folders, in order, each as soon as it is there.
+        """Predictions for files, folders and images in memory, in order, each as soon as it is
+        there.
 
         Args:
-            inputs: A file, a folder (all pictures below it, sorted by name), or several of them,
-                also as they come from a generator.
+            inputs: The name of a file or folder (all images below it, sorted by name), its content
+                (bytes), an open file, an image of Pillow, an array (height, width, channels); or
+                several of them, also mixed, or as they come from a generator.
             heat: Whether predictions carry class activation maps, if the file gives them.
             skip: Names of files to leave out, as `Prediction.file` spells them.
 
         Returns:
-            A prediction for each file; one that cannot be read or answered has an `error`.
+            An iterator of one prediction for each image; one that cannot be read or predicted has
+            an `error`. Images in memory are named after their file, or `image 0`, `image 1`, ...
 
         Raises:
-            ValueError: At once, if an input is missing, or a folder cannot be read or holds no
-                picture. The items of a generator cannot be looked at before: a missing one becomes
-                a prediction with an `error`.
+            ValueError: At once, if an input is missing or is no image, or a folder cannot be read
+                or holds no image. What a generator gives cannot be looked at before: a missing file
+                becomes a prediction with an `error`. Arrays are looked at when their turn comes.
         """
-        files = find_pictures(inputs)  # folders are walked through now, once
-        return self._stream((file for file in files if file not in skip), heat)
+        check_inputs(inputs)
+        return self._stream(
+            ((file, source) for file, source in each_input(inputs) if file not in skip), heat
+        )
 
-    def predict_image(
-        self, image: Image.Image | np.ndarray | bytes, heat: bool = False, file: str = ""
-    ) -> Prediction:
-        """Answers for one picture in memory.
+    def predict_image(self, image: Input, heat: bool = False, file: str = "") -> Prediction:
+        """The prediction for one image.
 
         Args:
-            image: Of Pillow; or (height, width, channels) in the type the network was made for,
-                uint8 RGB unless its preprocessing says otherwise; or the content of a picture file.
+            image: The name of a file, its content (bytes), an open file, an image of Pillow, or an
+                array (height, width, channels) in the type the network was made for, uint8 unless
+                its preprocessing says otherwise; gray arrays and RGBA are converted.
             heat: Whether the prediction carries class activation maps.
-            file: The name the prediction is to have.
+            file: The name the prediction is to have; by default that of a file that is named.
 
         Raises:
-            BadImage: The bytes are not a picture.
-            ValueError: The array has another shape or type.
+            BadImage: It cannot be read as an image.
+            ValueError: It is no image, or an array of another shape or type.
             EngineError: The engine failed.
         """
-        return self._answer(file, *self._in_memory(image), heat)
+        source = to_source(image)
+        name = file or (source if isinstance(source, str) else "")
+        return self._answer(name, *self._read(source), heat)
 
-    def _stream(self, files: Iterator[str], heat: bool) -> Iterator[Prediction]:
+    def _stream(self, inputs: Iterator[tuple[str, Source]], heat: bool) -> Iterator[Prediction]:
         pool = ThreadPoolExecutor(DECODERS, "decode")
         waiting: deque[tuple[str, Future[tuple[np.ndarray, list[str]]]]] = deque()
         try:
-            for file in files:
-                waiting.append((file, pool.submit(self._decode, file)))
+            for file, source in inputs:
+                waiting.append((file, pool.submit(self._read, source)))
                 if len(waiting) == AHEAD:
                     yield self._result(*waiting.popleft(), heat)
             while waiting:
@@ -155,23 +183,11 @@ class Predictor:
         )
         return whole(image), notes
 
-    def _in_memory(self, image: Image.Image | np.ndarray | bytes) -> tuple[np.ndarray, list[str]]:
-        if isinstance(image, bytes):
-            return self._decode(image)
+    def _read(self, source: Source) -> tuple[np.ndarray, list[str]]:
+        if isinstance(source, (str, bytes)):
+            return self._decode(source)
         notes: list[str] = []
         wanted = self.preprocessing
-        if isinstance(image, Image.Image):
-            upright = ImageOps.exif_transpose(image)
-            ranges = wanted.value_range, notes, wanted.deep_range
-            return whole(to_mode(upright, wanted.channels, *ranges)), notes
-        if (
-            image.ndim != 3
-            or image.shape[2] != wanted.channels
-            or image.dtype != wanted.dtype
-            or 0 in image.shape
-        ):
-            raise ValueError(
-                f"an array of shape {image.shape} and type {image.dtype}; this network takes "
-                f"(height, width, {wanted.channels}) of type {wanted.dtype}"
-            )
-        return np.ascontiguousarray(image), notes
+        if isinstance(source, np.ndarray):
+            return array_pixels(source, wanted, notes), notes
+        return image_pixels(source, wanted, notes), notes
