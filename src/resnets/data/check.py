@@ -6,7 +6,6 @@ which is several times faster.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ import numpy as np
 
 from resnets.data.duplicates import THUMBNAIL, Pair, find_pairs, thumbnail
 from resnets.data.sources import Found, Sample
+from resnets.files import content_digest
 from resnets.preprocessing import BadImage, open_image
 
 FEW = 10  # pictures of a class below which its numbers mean little
@@ -138,8 +138,7 @@ def check_pictures(
 def _look(sample: Sample) -> Fact:
     try:
         image, notes, size = open_image(sample.path, short_side=64)
-        with sample.path.open("rb") as file:
-            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
+        digest = content_digest(sample.path)
     except (BadImage, OSError) as error:
         return Fact(error=str(error))
     return Fact(*size, digest, tuple(notes), thumbnail=thumbnail(image))
