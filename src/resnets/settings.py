@@ -152,7 +152,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
             raise ValueError(f"more than {MOST_BYTES / 1e6:g} MB")
         text = content.decode("utf-8-sig")
         _refuse_strange_yaml(text)
-        values = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+        values = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except OSError as error:
         raise ValueError(f"{path}: not readable ({error.strerror})") from None
     except (yaml.YAMLError, ValueError) as error:  # a ValueError: dates and numbers that are none
@@ -167,6 +167,7 @@ def _refuse_strange_yaml(text: str) -> None:
     import yaml
 
     depth = 0
+    event: Any
     for event in yaml.parse(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         line = event.start_mark.line + 1
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from resnets.files import locked, write_file
 
@@ -44,6 +46,30 @@ class RunFolder:
         self.report = path / "report.html"
         self.card = path / "model_card.md"
         self.summary = path / "summary.json"
+
+    def read_summary(self) -> dict[str, Any]:
+        """What summary.json says; nothing where there is none.
+
+        Raises:
+            ValueError: It is not what `finish` writes.
+        """
+        cure = "restore the file as the run wrote it; without it the run counts as unfinished"
+        if not self.summary.is_file():
+            return {}
+        try:
+            values = json.loads(self.summary.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{self.summary}: not readable as JSON ({error}); {cure}") from None
+        if not isinstance(values, dict) or not isinstance(values.get("stopped"), bool):
+            raise ValueError(
+                f"{self.summary}: an object with stopped, true or false, expected; {cure}"
+            )
+        return values
+
+    def discard(self) -> None:
+        """Removes what a run writes before its first validation."""
+        for file in (self.args, self.split, self.last, self.results):
+            file.unlink(missing_ok=True)
 
     def write_results(self, rows: Sequence[dict[str, float | None]]) -> None:
         """results.csv, whole: one line a row, empty where nothing was measured."""

@@ -120,7 +120,6 @@ class Circumstances:
 
     Args:
         pretrained: Whether the network starts from trained weights.
-        folded: Whether their BatchNorm statistics are folded.
         size: Input size that the weights were made for; None without.
         median: Median height and width of the training pictures, in pixels.
         elongated: The part of the pictures whose long side is more than 1.6 times the short one.
@@ -128,7 +127,6 @@ class Circumstances:
     """
 
     pretrained: bool
-    folded: bool
     size: int | None
     median: tuple[int, int]
     elongated: float
@@ -174,13 +172,9 @@ def decide(settings: TrainSettings, seen: Circumstances) -> tuple[TrainSettings,
         "weight_decay": (1e-4 if seen.pretrained else 5e-4, how),
         "smoothing": (0.1 if not tiny else 0.0, how),
         "norms": (
-            ("frozen", "statistics of the weights are folded")
-            if seen.folded
-            else (
-                ("frozen", "fine-tuning: small batches would spoil the statistics")
-                if seen.pretrained
-                else ("train", how)
-            )
+            ("frozen", "fine-tuning: small batches would spoil the statistics")
+            if seen.pretrained
+            else ("train", how)
         ),
         "crop": (
             ("shift", "small pictures")
