@@ -18,6 +18,27 @@ def is_foreign(words: str) -> bool:
     return words.startswith("timm:") or ".py:" in words
 
 
+def check_foreign(words: str) -> None:
+    """Refuses words that name no network, before any code is run for them.
+
+    Raises:
+        ValueError: timm is not installed or has none of that name, or there is no such file.
+    """
+    if not words.startswith("timm:"):
+        if not (file := Path(words.rpartition(":")[0])).is_file():
+            raise ValueError(f"no such file: {file}; a network is named as FILE.py:FUNCTION")
+        return
+    try:
+        import timm
+    except ModuleNotFoundError:
+        raise ValueError(f"{words} needs timm; run: pip install timm") from None
+    # what follows the point is a tag of weights, see --weights timm:NAME.TAG
+    if (name := words.removeprefix("timm:").partition(".")[0]) not in timm.list_models():
+        raise ValueError(
+            f"timm {timm.__version__} has no network {name!r}: {nearest(name, timm.list_models())}"
+        )
+
+
 def build_foreign(words: str, num_classes: int, in_channels: int = 3) -> nn.Module:
     """A network from elsewhere, with fresh weights.
 
@@ -30,6 +51,7 @@ def build_foreign(words: str, num_classes: int, in_channels: int = 3) -> nn.Modu
     Raises:
         ValueError: There is none of that name, or what comes is not a module.
     """
+    check_foreign(words)
     if words.startswith("timm:"):
         return _from_timm(words.removeprefix("timm:"), num_classes, in_channels)
     file, _, name = words.rpartition(":")
@@ -44,27 +66,15 @@ def build_foreign(words: str, num_classes: int, in_channels: int = 3) -> nn.Modu
 
 
 def _from_timm(name: str, num_classes: int, in_channels: int) -> nn.Module:
-    try:
-        import timm
-    except ModuleNotFoundError:
-        raise ValueError(f"timm:{name} needs timm; run: pip install timm") from None
-    architecture = name.partition(".")[
-        0
-    ]  # what follows is a tag of weights, see --weights timm:NAME.TAG
-    if architecture not in timm.list_models():
-        raise ValueError(
-            f"timm {timm.__version__} has no network {architecture!r}:"
-            f" {nearest(architecture, timm.list_models())}"
-        )
+    import timm
+
     net: nn.Module = timm.create_model(
-        architecture, pretrained=False, num_classes=num_classes, in_chans=in_channels
+        name.partition(".")[0], pretrained=False, num_classes=num_classes, in_chans=in_channels
     )
     return net
 
 
 def _function(file: Path, name: str) -> Any:
-    if not file.is_file():
-        raise ValueError(f"no such file: {file}; a network is named as FILE.py:FUNCTION")
     found = importlib.util.spec_from_file_location(file.stem, file)
     assert found is not None
     assert found.loader is not None

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import reprlib
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -85,10 +86,15 @@ def check_values(settings: Any) -> None:
             raise ValueError(f"{name} is {value}; allowed: {one.allowed()}")
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
+LONGEST = 80  # characters of a value in a message
+# Of a YAML file: far beyond what settings need, and read in a second
+MOST_BYTES, MOST_DEPTH, MOST_CHARACTERS = 4_000_000, 20, 20_000
+
+
+def nearest(name: object, names: Iterable[str]) -> str:
     """A hint for an unknown name: "did you mean ...?", or what is allowed where nothing is near."""
     names = sorted(names)
-    if close := difflib.get_close_matches(name, names, n=3, cutoff=0.6):
+    if close := difflib.get_close_matches(str(name), names, n=3, cutoff=0.6):
         return f"did you mean {' or '.join(close)}?"
     return f"allowed: {listed(names)}"
 
@@ -147,15 +153,22 @@ def convert(key: str, value: Any, kind: Any) -> Any:
         }
         if str(value).lower() in words:
             return words[str(value).lower()]
-    elif kind is not str and isinstance(value, bool):
-        pass
-    else:
+    elif kind is str:
+        if isinstance(value, str | PurePath):
+            return str(value)
+        raise ValueError(f"{key}={_short(value)}: text expected; in YAML, put it in quotes")
+    elif not isinstance(value, bool):
         try:
             if kind is not int or float(value) == int(value):
                 return kind(value)
         except (TypeError, ValueError, OverflowError):
             pass
-    raise ValueError(f"{key}={value!r}: {kind.__name__} expected")
+    raise ValueError(f"{key}={_short(value)}: {kind.__name__} expected")
+
+
+def _short(value: Any) -> str:
+    text = reprlib.repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def words(setting: Any, base: Any) -> str:
@@ -204,19 +217,46 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """The keys and values of a settings file.
 
     Raises:
-        ValueError: Not YAML, or not a mapping.
+        ValueError: Not YAML, not a mapping, or with what plain settings have no need of (aliases,
+            tags, deep nesting) and which may take time or memory without end.
     """
     import yaml  # part of the training install only
 
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise ValueError(f"more than {MOST_BYTES / 1e6:g} MB")
+        text = content.decode("utf-8-sig")
+        _refuse_strange_yaml(text)
+        values = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except OSError as error:
         raise ValueError(f"{path}: not readable ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError: dates and numbers that are none
         raise ValueError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path}: a mapping of settings to values was expected")
     return values
+
+
+def _refuse_strange_yaml(text: str) -> None:
+    """Looks at the events of a YAML text before anything is made of them."""
+    import yaml
+
+    depth = 0
+    event: Any
+    for event in yaml.parse(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            raise ValueError(f"line {line}: anchors and aliases are not read; write the value out")
+        if getattr(event, "tag", None):
+            raise ValueError(f"line {line}: tags such as {event.tag} are not read")
+        if isinstance(event, yaml.ScalarEvent) and len(event.value) > MOST_CHARACTERS:
+            raise ValueError(f"line {line}: a value of more than {MOST_CHARACTERS:,} characters")
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > MOST_DEPTH:
+            raise ValueError(f"line {line}: nested more than {MOST_DEPTH} deep")
 
 
 def to_yaml(values: Mapping[str, Any]) -> str:

@@ -6,7 +6,6 @@ which is several times faster.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -30,6 +29,7 @@ from resnets.data.findings import (
 )
 from resnets.data.sources import Found, Sample
 from resnets.deep import NoValues, Range, judge, measure, parse_range, remarks
+from resnets.files import content_digest
 from resnets.preprocessing import BadImage, is_deep, open_raw, to_mode
 
 
@@ -149,8 +149,7 @@ def _look(sample: Sample) -> Fact:
         levels = measure(np.asarray(image)) if is_deep(image) else None
         said = list[str]()  # of one image's range; it is decided over all of them
         small = thumbnail(to_mode(image, 3, 255, said if levels else notes))
-        with sample.path.open("rb") as file:
-            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
+        digest = content_digest(sample.path)
     except (BadImage, NoValues, OSError) as error:
         return Fact(error=str(error))
     if levels:

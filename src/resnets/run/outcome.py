@@ -72,17 +72,29 @@ class Answers:
         return text.getvalue()
 
 
+class NotFinite(ValueError):
+    """A network says NaN, which is no prediction: as a number it would count for class 0."""
+
+
 def answer_all(
     answer: Callable[[np.ndarray], Answer],
     pictures: Pictures,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Answer:
     """Probabilities (n, classes) of all pictures, and the map of each one's predicted class as heat
-    (n, h, w)."""
+    (n, h, w).
+
+    Raises:
+        NotFinite: Some of them are NaN.
+    """
     size = 64 if max(pictures.preprocessing.size) >= 96 else 256
     probabilities, heat = [], []
     for places, pixels in pictures.batches(size):
         said = answer(pixels)
+        good = np.isfinite(said.probabilities).all(1)
+        if not good.all():
+            name = pictures.samples[places[good.argmin()]].name
+            raise NotFinite(f"the probabilities of {name} are not finite numbers")
         probabilities.append(said.probabilities)
         if said.heat is not None:
             heat.append(

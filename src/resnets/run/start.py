@@ -58,6 +58,20 @@ def first_weights(
     return weights, ""
 
 
+def check_weights(choice: str) -> None:
+    """Refuses what names no weights.
+
+    Raises:
+        ValueError: No such file.
+    """
+    named = choice in ("auto", "none", "given") or choice.startswith(("torchvision:", "timm:"))
+    if not named and not Path(choice).exists():
+        raise ValueError(
+            f"weights={choice}: no such file; allowed: auto, none, given, torchvision:TAG,"
+            " timm:NAME.TAG, or a file"
+        )
+
+
 def _chosen_weights(choice: str, network: Network | None, screen: Screen) -> Weights:
     path, words = Path(choice), None if network is None else str(network)
     if choice.startswith(("torchvision:", "timm:")):
@@ -65,11 +79,7 @@ def _chosen_weights(choice: str, network: Network | None, screen: Screen) -> Wei
             return published_weights(choice, words, screen.say)
         except Offline as error:
             raise ValueError(f"weights={choice}: {error}") from None
-    if not path.exists():
-        raise ValueError(
-            f"weights={choice}: no such file; allowed: auto, none, given, torchvision:TAG,"
-            " timm:NAME.TAG, or a file"
-        )
+    check_weights(choice)
     if is_model_file(path):
         tensors, metadata = read_model(best_weights(path))
         state = {name: tensor for name, tensor in tensors.items() if "/" not in name}

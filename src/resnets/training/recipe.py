@@ -20,7 +20,6 @@ class Circumstances:
 
     Args:
         pretrained: Whether the network starts from trained weights.
-        folded: Whether their BatchNorm statistics are folded.
         size: Input size that the weights were made for; None without.
         median: Median height and width of the training images, in pixels.
         elongated: The fraction of the images whose long side is more than 1.6 times the short one.
@@ -28,7 +27,6 @@ class Circumstances:
     """
 
     pretrained: bool
-    folded: bool
     size: int | None
     median: tuple[int, int]
     elongated: float
@@ -74,13 +72,9 @@ def decide(settings: TrainSettings, seen: Circumstances) -> tuple[TrainSettings,
         "weight_decay": (1e-4 if seen.pretrained else 5e-4, how),
         "smoothing": (0.1 if not tiny else 0.0, how),
         "norms": (
-            ("frozen", "the weights have folded BatchNorm statistics")
-            if seen.folded
-            else (
-                ("frozen", "fine-tuning: small batches give poor statistics")
-                if seen.pretrained
-                else ("train", how)
-            )
+            ("frozen", "fine-tuning: small batches give poor statistics")
+            if seen.pretrained
+            else ("train", how)
         ),
         "crop": (
             ("shift", "small images")
