@@ -13,12 +13,12 @@ HOUSE = Path(__file__).parents[1] / "src" / "resnets"
 # strangers to one another.
 FLOORS = (
     ("files", "downloads", "settings", "imagenet", "results", "preprocessing", "screen"),
-    ("runtime", "foreign"),
+    ("runtime", "foreign", "checkpoints", "timm_config"),
     ("models", "data", "training", "evaluation"),
     ("tasks", "pretrained"),
     ("summary",),
     ("modelfile",),
-    ("export",),
+    ("export", "creation"),
     ("run",),
     ("demo",),
     ("cli",),

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from resnets.cli.inputs import Crop, Fit, Interpolation, Mean, Size, Std, input_changes
 from resnets.cli.output import print_json
 
 
@@ -24,6 +25,12 @@ def export(
         str | None, Option("--model", "-m", help="The network of a bare state dict, or timm:NAME.")
     ] = None,
     classes: Annotated[str | None, Option(help="Its classes: FILE, or imagenet.")] = None,
+    size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
+    interpolation: Interpolation = None,
+    fit: Fit = None,
+    crop: Crop = None,
     json: Annotated[
         bool, Option("--json", help="One JSON object as the last line of stdout.")
     ] = False,
@@ -35,7 +42,10 @@ def export(
     from resnets.screen import Screen
 
     screen, path = Screen(), Path(model)
-    opened = open_model(model, network, classes, screen)
+    changes = input_changes(
+        model, size=size, mean=mean, std=std, interpolation=interpolation, fit=fit, crop=crop
+    )
+    opened = open_model(model, network, classes, screen, changes)
     split = path / "split.csv"
     held_out = (
         [sample for sample in read_split(split) if sample.split != "train"]

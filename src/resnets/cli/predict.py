@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
+
+from resnets.cli.inputs import Crop, Fit, Interpolation, Mean, Size, Std, input_changes
 
 if TYPE_CHECKING:
     from resnets.results import Prediction
@@ -34,6 +36,12 @@ def predict(
         str | None, Option("--model", "-m", help="The network of a bare state dict, or timm:NAME.")
     ] = None,
     classes: Annotated[str | None, Option(help="Its classes: FILE, or imagenet.")] = None,
+    size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
+    interpolation: Interpolation = None,
+    fit: Fit = None,
+    crop: Crop = None,
     quiet: Annotated[bool, Option("--quiet", "-q")] = False,
 ) -> None:
     """Answer for pictures and folders, with one row for each file."""
@@ -41,8 +49,11 @@ def predict(
     from resnets.runtime.writers import done, write_predictions
     from resnets.screen import Screen
 
+    changes = input_changes(
+        model, size=size, mean=mean, std=std, interpolation=interpolation, fit=fit, crop=crop
+    )
     screen = Screen(quiet)
-    predictor = _open(model, engine, threads, network, classes, screen)
+    predictor = _open(model, engine, threads, network, classes, changes, screen)
     finished = done(output) if output else set()
     if finished:
         screen.say(f"{output}: {len(finished):,} files are answered already")
@@ -58,7 +69,13 @@ def predict(
 
 
 def _open(
-    model: str, engine: str, threads: int, network: str | None, classes: str | None, screen: Screen
+    model: str,
+    engine: str,
+    threads: int,
+    network: str | None,
+    classes: str | None,
+    changes: dict[str, Any],
+    screen: Screen,
 ) -> Predictor:
     from resnets.runtime import Predictor, load
 
@@ -71,7 +88,7 @@ def _open(
         return load(path, engine, threads)  # which refuses it, with the cure
     from resnets.run.opening import open_model
 
-    opened = open_model(model, network, classes, screen)
+    opened = open_model(model, network, classes, screen, changes)
     return Predictor(opened, opened.classes, opened.preprocessing, opened.metadata)
 
 

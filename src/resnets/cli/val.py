@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
+from resnets.cli.inputs import Crop, Fit, Interpolation, Mean, Size, Std, input_changes
 from resnets.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -37,6 +38,12 @@ def val(
         str | None, Option("--model", "-m", help="The network of a bare state dict, or timm:NAME.")
     ] = None,
     classes: Annotated[str | None, Option(help="Its classes: FILE, or imagenet.")] = None,
+    size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
+    interpolation: Interpolation = None,
+    fit: Fit = None,
+    crop: Crop = None,
     json: Annotated[
         bool, Option("--json", help="One JSON object as the last line of stdout.")
     ] = False,
@@ -44,6 +51,9 @@ def val(
     """Measure a model with error bars; for NAME.onnx, repeat the proof on the images inside it."""
     from resnets.screen import Screen
 
+    changes = input_changes(
+        model, size=size, mean=mean, std=std, interpolation=interpolation, fit=fit, crop=crop
+    )
     screen = Screen()
     path = Path(model)
     values: dict[str, Any] = {"model": model}
@@ -59,7 +69,7 @@ def val(
         from resnets.run.opening import open_model
 
         metrics = measure_and_report(
-            open_model(model, network, classes, screen), path, data, split, report, screen
+            open_model(model, network, classes, screen, changes), path, data, split, report, screen
         )
     if metrics is not None:
         _show(metrics, screen)
