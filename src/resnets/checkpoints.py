@@ -124,8 +124,9 @@ def _content(path: Path) -> tuple[str, Any]:
             return kind, {name: torch.from_numpy(file[name]) for name in file.files}
     stands_for: list[Any] = [(Shell, name) for name in SHELLS]
     stands_for += [(OrderedDict, name) for name in DICTIONARIES]
-    with torch.serialization.safe_globals(stands_for):
-        return kind, torch.load(path, map_location="cpu", weights_only=True)
+    # opened here, since torch.load takes the ending of a name for the kind of the file
+    with torch.serialization.safe_globals(stands_for), path.open("rb") as opened:
+        return kind, torch.load(opened, map_location="cpu", weights_only=True)
 
 
 def _kind(path: Path) -> str:

@@ -82,7 +82,10 @@ def create_model(
         name, num_classes, in_channels, checkpointing=checkpointing, **changes
     )
     if found is not None:
-        loaded = load_weights(net, found.state)
+        try:
+            loaded = load_weights(net, found.state)
+        except ValueError as error:
+            raise ValueError(f"{found.source}: {error}") from None
         if loaded.left or loaded.adapted:
             screen.say(f"{found.source}: {loaded}")
     return models.Features(net, out_indices) if features_only else net
@@ -119,13 +122,16 @@ def other_weights(network: Network) -> str | None:
     return known[0].weights if known else None
 
 
-def weights_by_name(choice: str | Path, network: Network | None, screen: Screen) -> Weights:
+def weights_by_name(
+    choice: str | Path, network: Network | None, screen: Screen, also: str = ""
+) -> Weights:
     """Weights by what was typed: `torchvision:TAG`, `timm:NAME.TAG`, a run's folder, or a file.
 
     Args:
         choice: The word or the path.
         network: Which network of ours they go into; None for one from elsewhere.
         screen: Told what is downloaded, assumed, and taken out of a file that holds several.
+        also: Words that whoever calls it allows as well, for the message.
 
     Raises:
         ValueError: There are none of that name, or they cannot be had.
@@ -139,8 +145,8 @@ def weights_by_name(choice: str | Path, network: Network | None, screen: Screen)
     path = as_path(choice, "weights")
     if not path.exists():
         raise ValueError(
-            f"weights={choice}: no such file; allowed: auto, none, given, torchvision:TAG,"
-            " timm:NAME.TAG, or a file"
+            f"weights={choice}: no such file; allowed: {also}torchvision:TAG, timm:NAME.TAG, a"
+            " run's folder, or a file"
         )
     if is_model_file(path):
         path = best_weights(path)

@@ -33,6 +33,7 @@ from resnets.tasks.classification import Answering
 
 FORMAT = 1
 MOST_CLASSES, MOST_PIXELS = 1_000_000, 10_000  # outputs; pixels of a side of the input
+MOST_LETTERS = 2000  # of a network's words
 # one key, since safetensors writes several in no fixed order: equal content gives equal bytes
 KEY = "resnets"
 
@@ -262,8 +263,8 @@ def read_description(path: Path, metadata: Mapping[str, Any]) -> Description:
         raise refuse(f"network is {network!r:.60}", "a JSON object was expected")
     if (value := network.get("kind")) not in ("family", "object"):
         raise refuse(f"network.kind is {value!r:.60}", "allowed: family, object")
-    if not isinstance(value := network.get("name"), str):
-        raise refuse(f"network.name is {value!r:.60}", "text was expected")
+    if not isinstance(value := network.get("name"), str) or len(value) > MOST_LETTERS:
+        raise refuse(f"network.name is {value!r:.60}", f"up to {MOST_LETTERS} letters expected")
     for key, most in {"classes": MOST_CLASSES, "channels": 3}.items():
         if not is_count(value := network.get(key)) or value > most:
             raise refuse(f"network.{key} is {value!r:.60}", f"allowed: 1 to {most:,}")

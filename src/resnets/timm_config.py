@@ -31,7 +31,8 @@ def read_config(config: Any) -> tuple[list[str] | None, Preprocessing]:
 
 
 def timm_preprocessing(config: Any) -> Preprocessing:
-    """How images become input, as timm does it for these weights when it evaluates them.
+    """How images become input, as timm does it for these weights when it evaluates them; to the bit
+    but for `border`, where timm rounds the scaled side and `pad` rounds it down.
 
     Raises:
         ValueError: A value that is unknown, or that `Preprocessing` cannot represent; by name.

@@ -129,7 +129,7 @@ def _numbers(key: str, text: Any, channels: int) -> tuple[float, ...]:
 def in_words(preprocessing: Preprocessing) -> str:
     """A preprocessing in a few words: `224 x 224 (crop from 256), bilinear, mean ..., std ...`."""
     one = preprocessing
-    box = f" from {one.resize[0]}" if one.fit == "crop" else ""
+    box = f" from {one.resize[0]}" if one.fit == "crop" and one.resize != one.size else ""
     mean, std = (" ".join(f"{value:g}" for value in values) for values in (one.mean, one.std))
     size = f"{one.size[0]} x {one.size[1]}"
     return f"{size} ({one.fit}{box}), {one.interpolation}, mean {mean}, std {std}"

@@ -121,7 +121,10 @@ def _model(
 
     net, channels = _with_channels(build, weights)
     network = None if is_foreign(words) else Network.parse(words, count, channels)
-    loaded = load_weights(net, weights.state)
+    try:
+        loaded = load_weights(net, weights.state)
+    except ValueError as error:
+        raise ValueError(f"{weights.source}: {error}") from None
     if loaded.left:
         raise ValueError(
             f"{weights.source}: {head_name(net)} of {words} is not in it, so it cannot answer"

@@ -40,7 +40,7 @@ def first_weights(
                 f"FROM SCRATCH, without ImageNet weights: they could not be downloaded ({error})"
             )
             return None, "from scratch: offline"
-    weights = weights_by_name(choice, network, screen)
+    weights = weights_by_name(choice, network, screen, "auto, none, given, ")
     if network is not None:
         warn_of_look_alikes(network, weights, screen)
     return weights, ""
