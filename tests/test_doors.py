@@ -9,14 +9,14 @@ import torch
 from torch import nn
 
 import resnets
-from resnets import create_model
+from resnets import create_model, creation
 from resnets.foreign import build_foreign, is_foreign
 from resnets.imagenet import names_by_wnid
 from resnets.modelfile import describe_network, load_model, read_model, write_model
 from resnets.models import Network
 from resnets.preprocessing import Preprocessing
 from resnets.pretrained import Weights
-from resnets.run import opening, resume, start
+from resnets.run import opening, resume
 from resnets.run.opening import open_model, read_classes
 from resnets.run.start import first_weights, warn_of_look_alikes
 from resnets.screen import Screen
@@ -294,7 +294,7 @@ def test_published_weights_that_cannot_be_had_are_a_message(monkeypatch):
     def offline(*_):
         raise Offline("no network; bring it by hand")
 
-    for module in (opening, start):
+    for module in (opening, creation):
         monkeypatch.setattr(module, "published_weights", offline)
     with pytest.raises(ValueError, match=r"^timm:resnet18.a1_in1k: no network; bring it by hand"):
         open_model("timm:resnet18.a1_in1k", None, None, Said())

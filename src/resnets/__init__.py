@@ -16,7 +16,7 @@ _HOME = {
     "Prediction": "resnets.results",
     "Preprocessing": "resnets.preprocessing",
     "train": "resnets.run",
-    "create_model": "resnets.models",
+    "create_model": "resnets.creation",
     "list_models": "resnets.models",
     "ResNet": "resnets.models",
     "BasicBlock": "resnets.models",
@@ -29,7 +29,9 @@ _HOME = {
 }
 _ROOMS = frozenset(
     (
+        "checkpoints",
         "cli",
+        "creation",
         "data",
         "evaluation",
         "export",
@@ -49,6 +51,7 @@ _ROOMS = frozenset(
 __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
+    from resnets.creation import create_model as create_model
     from resnets.loading import load as load
     from resnets.models import BasicBlock as BasicBlock
     from resnets.models import Bottleneck as Bottleneck
@@ -58,7 +61,6 @@ if TYPE_CHECKING:
     from resnets.models import ResNet50 as ResNet50
     from resnets.models import ResNet101 as ResNet101
     from resnets.models import ResNet152 as ResNet152
-    from resnets.models import create_model as create_model
     from resnets.models import list_models as list_models
     from resnets.preprocessing import Preprocessing as Preprocessing
     from resnets.results import Prediction as Prediction

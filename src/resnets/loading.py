@@ -4,6 +4,7 @@ run folder, a model file or published weights, which do."""
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ def load(
     *,
     model: str | None = None,
     classes: str | None = None,
+    changes: Mapping[str, Any] | None = None,
     screen: Screen | None = None,
 ) -> Predictor:
     """Opens a trained network to predict with it.
@@ -32,6 +34,8 @@ def load(
         threads: Threads of one prediction of an `.onnx` file; 0, the default, takes all cores.
         model: The network of a state dict, or `timm:NAME`; an `.onnx` file knows its own.
         classes: The classes of a state dict: a text file with one in each line, or `imagenet`.
+        changes: How images are prepared, for weights that do not say it: some of `size`, `mean`,
+            `std`, `interpolation`, `fit` and `crop`.
         screen: Told what is downloaded; None tells nothing.
 
     Raises:
@@ -49,7 +53,7 @@ def load(
     from resnets.run.opening import open_model
     from resnets.screen import Screen
 
-    opened = open_model(os.fspath(path), model, classes, screen or Screen(quiet=True))
+    opened = open_model(os.fspath(path), model, classes, screen or Screen(quiet=True), changes)
     found = Predictor(opened, opened.classes, opened.preprocessing, opened.metadata)
     found.name, found.sha256 = str(path), opened.sha256
     return found

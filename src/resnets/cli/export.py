@@ -7,6 +7,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from resnets.cli.inputs import Crop, Fit, Interpolation, Mean, Size, Std, input_changes
 from resnets.cli.options import MODEL, OUTPUT, Classes, Json, Network
 from resnets.cli.output import print_json
 
@@ -29,6 +30,12 @@ def export(
     ],
     network: Network = None,
     classes: Classes = None,
+    size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
+    interpolation: Interpolation = None,
+    fit: Fit = None,
+    crop: Crop = None,
     output: Annotated[
         Path | None,
         Option(
@@ -51,7 +58,10 @@ def export(
     from resnets.screen import Screen
 
     screen, path = Screen(), Path(model)
-    opened = open_model(model, network, classes, screen)
+    changes = input_changes(
+        model, size=size, mean=mean, std=std, interpolation=interpolation, fit=fit, crop=crop
+    )
+    opened = open_model(model, network, classes, screen, changes)
     split = path / "split.csv"
     held_out = (
         [sample for sample in read_split(split) if sample.split != "train"]

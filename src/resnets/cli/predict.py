@@ -11,6 +11,15 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 from typer import Argument, Exit, Option
 
+from resnets.cli.inputs import Crop, Fit, Interpolation, Mean, Size, Std, input_changes
+from resnets.cli.options import DATA, MODEL, OUTPUT, Classes, Network, Quiet
+
+EXAMPLES = """
+resnets predict photos.onnx new/
+resnets predict photos.onnx new/ -o new.csv
+resnets predict runs/train/1 new/ --heat maps/
+"""
+
 if TYPE_CHECKING:
     from resnets.results import Prediction
     from resnets.runtime import Predictor
@@ -21,39 +30,78 @@ if TYPE_CHECKING:
 def predict(
     model: Annotated[
         str,
-        Argument(help="NAME.onnx (needs no torch), a run folder, a model file, or timm:NAME.TAG."),
+        Argument(
+            metavar="MODEL",
+            help="NAME.onnx (needs no PyTorch), the folder of a run, a model file, a state dict, or"
+            " published weights (torchvision:TAG, timm:NAME.TAG).",
+            rich_help_panel=MODEL,
+        ),
     ],
-    inputs: Annotated[list[Path], Argument(help="Images and folders.")],
+    inputs: Annotated[
+        list[Path],
+        Argument(
+            metavar="INPUT...",
+            help="Images, and folders for all images in them and below.",
+            rich_help_panel=DATA,
+        ),
+    ],
+    engine: Annotated[
+        str | None,
+        Option(
+            metavar="onnxruntime|openvino",
+            help="Engine that runs NAME.onnx.",
+            show_default="onnxruntime",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        Option(
+            metavar="INT",
+            min=0,
+            help="Threads that run NAME.onnx; 0 for one per CPU core. [0 or more threads]",
+            show_default="0",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    network: Network = None,
+    classes: Classes = None,
+    size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
+    interpolation: Interpolation = None,
+    fit: Fit = None,
+    crop: Crop = None,
     output: Annotated[
         Path | None,
         Option(
             "--output",
             "-o",
-            help="Table to write: FILE.csv, .jsonl or .parquet. One that is there is continued:"
-            " failed and changed images are predicted again. Default: a table in a terminal, CSV"
-            " into a pipe.",
+            metavar="FILE",
+            help="Table to write: FILE.csv, FILE.jsonl or FILE.parquet. One that exists is"
+            " continued: only new, changed and failed images are predicted.",
+            show_default="a table in a terminal, CSV in a pipe",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     probabilities: Annotated[
-        bool, Option("--probs", help="Write a column with the probability of every class.")
+        bool,
+        Option(
+            "--probs",
+            help="Write the probability of every class, one column per class.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = False,
     heat: Annotated[
-        Path | None, Option(help="Folder for class activation maps, drawn over the images.")
+        Path | None,
+        Option(
+            metavar="FOLDER",
+            help="Folder for class activation maps, drawn over the images.",
+            show_default="none",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
-    engine: Annotated[
-        str | None,
-        Option(help="Engine for NAME.onnx: onnxruntime or openvino. Default: onnxruntime."),
-    ] = None,
-    threads: Annotated[
-        int | None, Option(min=0, help="Threads for NAME.onnx. Default: 0, all cores.")
-    ] = None,
-    network: Annotated[
-        str | None, Option("--model", "-m", help="Network of a bare state dict, or timm:NAME.")
-    ] = None,
-    classes: Annotated[
-        str | None, Option(help="Classes of a bare state dict: a text file, or imagenet.")
-    ] = None,
-    quiet: Annotated[bool, Option("--quiet", "-q", help="Say nothing but warnings.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Predict the classes of images, with one row for each file."""
     from resnets.listing import Listing, about_left_out, images_left_out
@@ -61,6 +109,9 @@ def predict(
     from resnets.runtime.outputs import open_output
     from resnets.screen import Screen
 
+    changes = input_changes(
+        model, size=size, mean=mean, std=std, interpolation=interpolation, fit=fit, crop=crop
+    )
     screen = Screen(quiet)
     check_arguments(model, engine, threads, network, classes)
     _check(output, probabilities, heat)
@@ -68,7 +119,9 @@ def predict(
     if files.left_out:
         tell = screen.warn if images_left_out(files.left_out) else screen.say
         tell(about_left_out(files.left_out))
-    predictor = load(model, engine, threads, model=network, classes=classes, screen=screen)
+    predictor = load(
+        model, engine, threads, model=network, classes=classes, changes=changes, screen=screen
+    )
     tally = _Tally(predictor, heat, screen)
     columns = predictor.classes if probabilities else ()
     if output is None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
+from resnets.cli.inputs import Crop, Fit, Interpolation, Mean, Size, Std, input_changes
 from resnets.cli.options import DATA, MODEL, OUTPUT, Classes, Engine, Json, Network
 from resnets.cli.output import print_json
 
@@ -65,6 +66,12 @@ def val(
     engine: Engine = "onnxruntime",
     network: Network = None,
     classes: Classes = None,
+    size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
+    interpolation: Interpolation = None,
+    fit: Fit = None,
+    crop: Crop = None,
     json: Json = False,
 ) -> None:
     """Evaluate a model: accuracy, balanced accuracy and macro F1 with 95 % confidence intervals,
@@ -77,6 +84,9 @@ def val(
 
     if split is not None and split not in SPLITS:
         raise ValueError(f"--split {split}: {nearest(split, SPLITS)}")
+    changes = input_changes(
+        model, size=size, mean=mean, std=std, interpolation=interpolation, fit=fit, crop=crop
+    )
     screen = Screen()
     path = Path(model)
     values: dict[str, Any] = {"model": model}
@@ -92,7 +102,7 @@ def val(
         from resnets.run.opening import open_model
 
         metrics = measure_and_report(
-            open_model(model, network, classes, screen), path, data, split, report, screen
+            open_model(model, network, classes, screen, changes), path, data, split, report, screen
         )
     if metrics is not None:
         _show(metrics, screen)

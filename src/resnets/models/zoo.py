@@ -10,6 +10,7 @@ import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from numbers import Integral
 from typing import Any
 
 from torch import nn
@@ -214,7 +215,9 @@ class Network:
     in_channels: int = 3
 
     def __post_init__(self) -> None:
-        if self.num_classes < 0 or self.in_channels < 1:
+        counts = (self.num_classes, self.in_channels)
+        whole = all(isinstance(one, Integral) and one is not True for one in counts)
+        if not whole or self.num_classes < 0 or self.in_channels < 1:
             raise ValueError(
                 f"{self.name}: {self.num_classes} classes and {self.in_channels} channels; "
                 "at least 0 (none, for the pooled features) and 1"
@@ -231,6 +234,8 @@ class Network:
             ValueError: An unknown name, key or value, with the nearest that is known, or what makes
                 no sense together.
         """
+        if not isinstance(text, str):
+            raise ValueError(f"a network by its name expected, got {type(text).__name__}")
         name, written = parse_words(text)
         if name not in ROWS:
             raise ValueError(f"unknown network {name!r}: {_why_not(name)}")
