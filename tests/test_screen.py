@@ -160,6 +160,22 @@ def test_the_card_shows_names_as_they_are(trained):
         assert len(re.findall(r"(?<!\\)\|", row)) == 3, row
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a|b", r"a\|b"),
+        ("*a* _b_ __c", r"\*a\* \_b\_ \__c"),
+        ("snake_case_name", "snake_case_name"),
+        ("[x](y) <b>&lt;", r"\[x\](y) \<b\>\&lt;"),
+        ("`code` ~~old~~ \\", r"\`code\` \~\~old\~\~ \\"),
+        ("two\nlines", r"two\\nlines"),
+    ],
+)
+def test_markdown_shows_a_name_as_it_is(name, shown):
+    outcome = pytest.importorskip("resnets.run.outcome", reason="training install")
+    assert outcome.markdown(name) == shown
+
+
 def test_lists_that_are_cut_say_how_much_more(tmp_path):
     for number in range(45):
         (tmp_path / f"class {number:02d}").mkdir()

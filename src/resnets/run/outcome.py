@@ -228,8 +228,9 @@ def write_card(
 
 
 def markdown(text: str) -> str:
-    """A text as Markdown that shows it as it is: names of classes and files may hold marks."""
-    return re.sub(r"([\\`*_{}\[\]<>#|~&!])", r"\\\1", printable(text))
+    """A text as Markdown that shows it as it is: names of classes and files may hold marks. An
+    underscore within a word is none."""
+    return re.sub(r"[\\`*\[\]<>|~&]|(?<!\w)_|_(?!\w)", r"\\\g<0>", printable(text))
 
 
 def _clustered(groups: np.ndarray) -> bool:
