@@ -419,7 +419,7 @@ def data_lacking(root):
             data_empty,
             [
                 "no class folder with images in",
-                "put the pictures of each class into a folder of its own",
+                "put the images of each class into a folder of its own",
             ],
         ),
         (lambda root: None, ["no such folder or file"]),

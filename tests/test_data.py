@@ -338,7 +338,7 @@ def error_of(source):
 
 
 def test_what_is_not_there_is_said_with_the_cure(tmp_path):
-    assert "put the pictures of each class into a folder of its own" in error_of(tmp_path)
+    assert "put the images of each class into a folder of its own" in error_of(tmp_path)
     touch(tmp_path, "loose.jpg")
     assert "no class folder with images" in error_of(tmp_path)
     assert error_of(tmp_path / "nope") == f"no such folder or file: {tmp_path / 'nope'}"

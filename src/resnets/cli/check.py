@@ -44,10 +44,9 @@ def check(
     screen.table(("class", *counts), rows[:40], right=[place for place, _ in enumerate(counts, 1)])
     if len(rows) > 40:
         screen.say(f"and {len(rows) - 40} more classes (--json has all)")
-    screen.say(
-        "width x height: "
-        + ", ".join(f"{name} {size[0]} x {size[1]}" for name, size in values["size"].items())
-    )
+    sizes = (f"{name} {size[0]} x {size[1]}" for name, size in values["size"].items())
+    if values["unusable"] < values["pictures"]:
+        screen.say(f"width x height: {', '.join(sizes)}")
     for finding in result.findings:
         (screen.say if finding.severity == "note" else screen.warn)(
             f"{finding.severity}: {finding.text}"
