@@ -443,12 +443,12 @@ def data_lacking(root):
         (
             data_empty,
             [
-                "no class folder with pictures in",
-                "put the pictures of each class into a folder of its own",
+                "no class folder with images in",
+                "put the images of each class into a folder of its own",
             ],
         ),
         (lambda root: None, ["no such folder or file"]),
-        (data_unusable, ["no usable picture to train on"]),
+        (data_unusable, ["no usable image to train on, no file could be read"]),
         (data_one_class, ["one class only (강아지): at least two are needed"]),
         (data_lacking, ["classes in val that training data lack: zebra"]),
     ],

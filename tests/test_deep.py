@@ -298,3 +298,103 @@ def test_what_a_prediction_says_of_an_image_outside_the_range():
         "nearly of one colour in 0-255, the range of the model"
     ]
     assert dataclasses.replace(value, deep_range=(0, 1)) != value
+
+
+# ---- the whole way
+
+
+@pytest.fixture(scope="module", params=["8 bits", "16 bits"])
+def trained(request, tmp_path_factory):
+    """A run on floats from -1 to 3: two classes, and a third of one image."""
+    pytest.importorskip("torch", reason="training install")
+    import resnets
+
+    root = tmp_path_factory.mktemp("deep")
+    data = folder(root / "scans", lambda x, n: (x * 4 - 1).astype(np.float32))
+    save(data / "rare" / "0.tif", (RAMP * 4 - 1).astype(np.float32))
+    (data / "a" / "left.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(50))
+    more = {"channels": 1, "bits": 16} if request.param == "16 bits" else {}
+    run = resnets.train(
+        data, "resnet20 depths=1-1-1", output=root / "run", size=16, epochs=1, weights="none",
+        quiet=True, **more,
+    )  # fmt: skip
+    return data, run, more
+
+
+def test_the_range_of_training_is_in_every_file_and_the_export_repeats_it(trained):
+    import resnets
+    from resnets.run.spec import Spec
+    from resnets.runtime.onnxfile import read_onnx
+    from resnets.runtime.proof import prove
+
+    data, run, _ = trained
+    file = read_onnx(run.proven.path)
+    spec = Spec.read(run.folder / "args.yaml")
+    assert spec.settings.range == "-1:3"
+    for value in (run.model.preprocessing, file.preprocessing, spec.preprocessing):
+        assert value.deep_range == (-1, 3)
+    predictor = resnets.load(run.proven.path)
+    proof = prove(predictor, file)  # on images that are mapped already
+    assert proof.ok
+    assert proof.difference < 1e-4
+    for prediction in predictor.predict(data / "b"):
+        pixels = run.model.preprocessing.pixels(run.model.preprocessing.open(prediction.file))
+        expected = run.model.answer(pixels[None]).probabilities[0]
+        np.testing.assert_allclose(prediction.probabilities, expected, atol=0.01)
+        assert not [note for note in prediction.notes if "range of the model" in note]
+
+
+def test_a_prediction_says_what_lies_outside_of_the_range_of_training(trained, tmp_path):
+    import resnets
+
+    _, run, _ = trained
+    save(tmp_path / "above.tif", (RAMP * 5 - 1).astype(np.float32))
+    save(tmp_path / "below.tif", (RAMP * 4 - 1.5).astype(np.float32))
+    save(tmp_path / "flat.tif", (RAMP / 100).astype(np.float32))
+    predictor = resnets.load(run.proven.path)
+    notes = [prediction.notes[-1] for prediction in predictor.predict(tmp_path)]
+    assert notes == [
+        "values outside of -1:3, the range of the model, were cut",
+        "values outside of -1:3, the range of the model, were cut",
+        "nearly of one colour in -1:3, the range of the model",
+    ]
+    with Image.open(tmp_path / "above.tif") as image:  # in memory alike
+        assert predictor.predict_image(image).notes[-1] == notes[0]
+
+
+def test_report_card_and_summary_name_what_was_left_out_or_never_measured(trained):
+    import json
+
+    _, run, _ = trained
+    report = (run.folder / "report.html").read_text("utf-8")
+    card = (run.folder / "model_card.md").read_text("utf-8")
+    assert "so they are not measured there: rare (1 image)" in report
+    assert "hold values from -1 to 3; -1:3 becomes black to white" in report
+    assert "left out: 1 .heic" in report or listing_reads_heic()
+    for text in (report, card):
+        assert "no held-out image of: rare" in text
+    summary = json.loads((run.folder / "summary.json").read_text("utf-8"))
+    assert summary["unmeasured"] == ["rare"]
+
+
+def listing_reads_heic():
+    from resnets.listing import heic_installed
+
+    return heic_installed()
+
+
+@pytest.mark.parametrize("text", ["-1:3", "-1-3"])
+def test_a_range_below_zero_is_typed_on_the_command_line(tmp_path, text, monkeypatch, capsys):
+    import sys
+
+    from resnets import cli
+
+    folder(tmp_path / "scans", lambda x, n: (x * 4 - 1).astype(np.float32))
+    words = ["resnets", "check", str(tmp_path / "scans"), "--range", text, "--json"]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert not end.value.code
+    said = capsys.readouterr()
+    assert '"deep_range": [-1.0, 3.0]' in said.out
+    assert "-1:3 becomes black to white (as given)" in said.err

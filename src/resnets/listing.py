@@ -206,7 +206,7 @@ def images_below(folder: str, left_out: Counter[str]) -> Iterator[str]:
 def about_left_out(left_out: Mapping[str, int]) -> str:
     """What was left out, by suffix, and how to have it read: "left out: 20 .heic, 3 .txt"."""
     if not left_out:
-        return "left out: nothing"
+        return "nothing was left out"
     rows = sorted(left_out.items(), key=lambda row: (-row[1], row[0]))
     text = ", ".join(f"{count:,} {suffix}" for suffix, count in rows[:MOST])
     if len(rows) > MOST:

@@ -71,7 +71,8 @@ def check(
     )
     _show_classes(found.counts(), screen)
     sizes = (f"{name} {width} x {height}" for name, (width, height) in values["size"].items())
-    screen.say(f"width x height: {', '.join(sizes)}")
+    if values["unusable"] < values["pictures"]:
+        screen.say(f"width x height: {', '.join(sizes)}")
     for finding in result.findings:
         _show_finding(finding, screen)
     if not result.findings:

@@ -200,12 +200,8 @@ def _why(label: str, samples: Sequence[Sample]) -> str:
 def _about_training(training: Counter[str], parts: Collection[str]) -> list[Finding]:
     findings = []
     if not training:
-        findings.append(
-            Finding(
-                "error",
-                f"no usable image to train on, only for: {', '.join(sorted(parts)) or 'nothing'}",
-            )
-        )
+        only = f"only for: {', '.join(sorted(parts))}" if parts else "no file could be read"
+        findings.append(Finding("error", f"no usable image to train on, {only}"))
     elif len(training) == 1:
         findings.append(
             Finding(

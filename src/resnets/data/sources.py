@@ -15,10 +15,9 @@ from importlib.resources import files
 from pathlib import Path
 
 from resnets.data.downloads import TORCHVISION_SETS, torchvision_folder
-from resnets.data.tables import Row, is_label_table, read_rows
+from resnets.data.tables import Names, Row, is_label_table, read_rows
 from resnets.imagenet import class_name
 from resnets.listing import (
-    IMAGE_SUFFIXES,
     NO_SUFFIX,
     about_left_out,
     is_image,
@@ -242,55 +241,20 @@ def _read_folder(root: Path) -> Found:
 
 
 def _no_classes(root: Path, images: Sequence[list[str]], others: Sequence[list[str]]) -> str:
-    left_out = Counter(suffix_of(one[-1]) or NO_SUFFIX for one in others)
-    there = f"{len(images):,} images in no class folder" if images else about_left_out(left_out)
+    there = about_left_out(Counter(suffix_of(one[-1]) or NO_SUFFIX for one in others))
+    if images:
+        there = f"there are {len(images):,} images in no class folder"
     return (
-        f"no class folder with images in {root} ({there}): looked for CLASS/*.jpg (or png, webp,"
-        " avif, bmp, tif) and train|val|test/CLASS/*; put the pictures of each class into a folder"
+        f"no class folder with images in {root}; {there}; looked for CLASS/*.jpg (or png, webp,"
+        " avif, bmp, tif) and train|val|test/CLASS/*: put the images of each class into a folder"
         " of its own"
     )
-
-
-class _Names:
-    """The files below a folder by what a table may call them: as they are, with backslashes, in
-    another form of Unicode, or without a suffix."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._folders: dict[str, dict[str, str]] = {}
-        self.remarks: Counter[str] = Counter()
-
-    def find(self, name: str) -> str:
-        """The name as it lies on the disk; as it was given where nothing of the kind is there."""
-        for candidate in dict.fromkeys((name, name.replace("\\", "/"))):
-            folder, slash, last = candidate.rpartition("/")
-            names = self._listed(folder + slash)
-            if there := names.get(last) or names.get(unicodedata.normalize("NFC", last)):
-                if candidate != name:
-                    self.remarks["with backslashes, read as slashes"] += 1
-                if suffix_of(there) != suffix_of(last):
-                    self.remarks["without a suffix, found with one"] += 1
-                return folder + slash + there
-        return name
-
-    def _listed(self, folder: str) -> dict[str, str]:
-        if folder not in self._folders:
-            try:
-                names = sorted(os.listdir(self._root / folder))  # noqa: PTH208
-            except (OSError, ValueError):  # missing, or a name that no folder can have
-                names = []
-            images = [name for name in names if suffix_of(name) in IMAGE_SUFFIXES]
-            stems = Counter(name.rpartition(".")[0] for name in images)
-            alone = {stem: name for name in images if stems[stem := name.rpartition(".")[0]] == 1}
-            whole = {unicodedata.normalize("NFC", name): name for name in names}
-            self._folders[folder] = alone | whole | {name: name for name in names}
-        return self._folders[folder]
 
 
 def _read_table(path: Path) -> Found:
     rows, notes = read_rows(path)
     labels, joined = _labels((row.label for row in rows), path)
-    names, seen, repeated = _Names(path.parent), dict[str, Row](), 0
+    names, seen, repeated = Names(path.parent), dict[str, Row](), 0
     samples = []
     for row in rows:
         if row.split and row.split.lower() not in SPLIT_NAMES:
