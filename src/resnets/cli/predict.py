@@ -169,7 +169,10 @@ def _print(tally: _Tally, files: Iterable[str], columns: tuple[str, ...]) -> Non
 
 
 def _is_file(stream: TextIO) -> bool:
-    return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    try:
+        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except OSError:  # a stream that is no file of the system, as in a notebook
+        return False
 
 
 def _write(tally: _Tally, output: Output, screen: Screen) -> None:

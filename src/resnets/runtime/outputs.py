@@ -17,7 +17,7 @@ from typing import Any
 from resnets.files import locked, write_file
 from resnets.results import Prediction
 from resnets.runtime.ledger import Ledger, Stamp
-from resnets.runtime.writers import Row, Table, columns, to_row
+from resnets.runtime.writers import OtherColumns, Row, Table, columns, to_row
 
 FORMAT = 1  # of the file beside an output
 SUFFIX = ".source.jsonl"
@@ -70,7 +70,13 @@ class Output:
         self._stamps: dict[str, Stamp] = {}  # of files that are being predicted
         header = json.dumps({"format": FORMAT, **self.source}).encode() + b"\n"
         self._noted = len(header)  # the end of the last whole line beside the table
-        if any(True for _ in table.rows()):
+        try:
+            filled = any(True for _ in table.rows())
+        except OtherColumns:
+            if self.beside.is_file():
+                self._read_source()  # which may know a better reason
+            raise
+        if filled:
             self._read_source()
             for row in table.rows():
                 self.ledger.add_row(row["file"], bool(row["error"]))

@@ -182,7 +182,7 @@ class Table:
                     self._check_columns(self.growing, row)
                     self._end = end
                     yield row
-            except _OtherColumns:
+            except OtherColumns:
                 raise
             except (ValueError, RecursionError, csv.Error) as error:
                 raise ValueError(
@@ -209,7 +209,7 @@ class Table:
                             raise ValueError("a row without a file")
                         numbers = {k: _number(v) for k, v in row.items() if isinstance(v, float)}
                         yield {**row, **numbers}
-        except _OtherColumns:
+        except OtherColumns:
             raise
         except (pyarrow.ArrowException, OSError, ValueError) as error:
             reason = str(error).partition("\n")[0]
@@ -219,14 +219,14 @@ class Table:
 
     def _check_columns(self, path: Path, found: Iterable[str]) -> None:
         if list(found) != self.header:
-            raise _OtherColumns(
-                f"{path}: has the columns {', '.join(found)}; this run would write"
-                f" {', '.join(self.header)}: name another output, or remove it to start again"
+            raise OtherColumns(
+                f"{path}: has the columns {_few(found)}; this run would write"
+                f" {_few(self.header)}: name another output, or remove it to start again"
             )
 
 
-class _OtherColumns(ValueError):
-    pass
+class OtherColumns(ValueError):
+    """The columns of a file are not those of the table."""
 
 
 def check_output(path: Path) -> None:
@@ -246,6 +246,11 @@ def check_output(path: Path) -> None:
         raise ValueError(f"{path}: a folder or a device, not a file; name another output")
     if path.suffix.lower() == ".parquet":
         _parquet()
+
+
+def _few(names: Iterable[str]) -> str:
+    first = list(names)
+    return ", ".join(first[:10]) + (f" and {len(first) - 10} more" if len(first) > 10 else "")
 
 
 def _number(value: float) -> float | None:
