@@ -108,11 +108,31 @@ def read_state(path: str | Path, say: Say = lambda text: None) -> dict[str, Tens
         keys = [str(key) for key in content] if isinstance(content, Mapping) else []
         inside = f"; it holds {', '.join(keys[:8])}" if keys else ""
         raise ValueError(f"{path}: not a state dict (names to tensors){inside}")
+    check_tensors(path, found.state)
     if found.trail:
         beside = f", not {' or '.join(found.beside)}" if found.beside else ""
         averaged = ", the averaged weights (EMA)" if any(map(is_averaged, found.trail)) else ""
         say(f"{path.name}: the weights under {'.'.join(found.trail)} are taken{averaged}{beside}")
     return {key: value for key, value in found.state.items() if kind == "npz" or "/" not in key}
+
+
+def check_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Refuses tensors that no network can be given.
+
+    Raises:
+        ValueError: Without content, sparse, quantised or not a number; the first by name.
+    """
+    for key, tensor in state.items():
+        if tensor.is_meta or tensor.layout != torch.strided or tensor.is_quantized:
+            kind = "empty (meta)" if tensor.is_meta else "sparse or quantised"
+            raise ValueError(
+                f"{path}: {key} is {kind}; save the network's weights as plain tensors"
+            )
+        if tensor.is_floating_point() and bool(tensor.isnan().any()):
+            raise ValueError(
+                f"{path}: {key} holds NaN: training has diverged before this was saved; take an"
+                " earlier checkpoint"
+            )
 
 
 def _content(path: Path) -> tuple[str, Any]:
@@ -135,6 +155,8 @@ def _kind(path: Path) -> str:
     Raises:
         ValueError: A kind that holds no state dict.
     """
+    if path.suffix == ".onnx":
+        raise ValueError("ONNX is there to run, not to train on; name the model it was made from")
     with path.open("rb") as file:
         head = file.read(9)
     if head[8:] == b"{" or (path.suffix == ".safetensors" and not head.startswith(b"PK")):
