@@ -151,6 +151,16 @@ def test_averages_that_are_not_a_whole_network_are_not_taken(tmp_path):
         assert same(read_state(path), state())
 
 
+def test_dictionaries_that_hold_one_another_are_looked_into_once(tmp_path):
+    content = {}
+    content |= {f"part{number}": content for number in range(2000)} | {"mine": {}}
+    content["mine"] |= {f"part{number}": content["mine"] for number in range(2000)}
+    with pytest.raises(ValueError, match="not a state dict"):
+        read_state(saved(content, tmp_path / "x.pt"))
+    content["mine"]["net"] = state()
+    assert same(read_state(saved(content, tmp_path / "x.pt")), state())
+
+
 def test_of_several_networks_none_is_guessed(tmp_path):
     path = saved({"generator": state(), "critic": state()}, tmp_path / "x.pt")
     with pytest.raises(
@@ -287,6 +297,10 @@ def test_the_content_says_what_a_file_is_not_its_name(tmp_path):
     [
         (torch.ones(3, device="meta"), r"fc.bias is empty \(meta\)"),
         (torch.ones(3).to_sparse(), "fc.bias is sparse or quantised"),
+        (
+            torch.ones(1).expand(10**6, 10**6),
+            "fc.bias announces 4,000,000,000,000 bytes that are not in the file",
+        ),
         (torch.full((3,), torch.nan), "fc.bias holds NaN: training has diverged"),
     ],
 )
