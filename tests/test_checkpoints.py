@@ -4,6 +4,7 @@ so."""
 import argparse
 import datetime
 import gzip
+import inspect
 import json
 import pathlib
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import types
 import zipfile
 from collections import OrderedDict
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +23,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
+from typer.testing import CliRunner
 
 import resnets
 from resnets import creation
 from resnets.checkpoints import read_state
+from resnets.cli.app import app, complain
 from resnets.downloads import Offline
 from resnets.foreign import build_foreign
 from resnets.modelfile import (
@@ -38,6 +42,7 @@ from resnets.modelfile import (
 from resnets.models import Network, create_model
 from resnets.models.inputs import CIFAR, HALF, assumed_preprocessing, change_preprocessing
 from resnets.models.rows import ROWS
+from resnets.models.setting import Changes, DenseNetSetting, ResNetSetting, TransformerSetting
 from resnets.models.weights import convert, load_weights, unwrap
 from resnets.preprocessing import Preprocessing
 from resnets.pretrained import Weights
@@ -146,6 +151,16 @@ def test_averages_that_are_not_a_whole_network_are_not_taken(tmp_path):
         assert same(read_state(path), state())
 
 
+def test_dictionaries_that_hold_one_another_are_looked_into_once(tmp_path):
+    content = {}
+    content |= {f"part{number}": content for number in range(2000)} | {"mine": {}}
+    content["mine"] |= {f"part{number}": content["mine"] for number in range(2000)}
+    with pytest.raises(ValueError, match="not a state dict"):
+        read_state(saved(content, tmp_path / "x.pt"))
+    content["mine"]["net"] = state()
+    assert same(read_state(saved(content, tmp_path / "x.pt")), state())
+
+
 def test_of_several_networks_none_is_guessed(tmp_path):
     path = saved({"generator": state(), "critic": state()}, tmp_path / "x.pt")
     with pytest.raises(
@@ -249,6 +264,7 @@ def test_whole_networks_and_optimizers_are_refused_with_the_cure(tmp_path):
             read_state(saved(content, tmp_path / "x.pt"))
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_files_of_other_kinds_are_told(tmp_path):
     torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2)).save(tmp_path / "script.pt")
     (tmp_path / "keras.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
@@ -274,6 +290,32 @@ def test_the_content_says_what_a_file_is_not_its_name(tmp_path):
         assert same(
             dict(sorted(read_state(tmp_path / name).items())), dict(sorted(state().items()))
         ), name
+
+
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [
+        (torch.ones(3, device="meta"), r"fc.bias is empty \(meta\)"),
+        (torch.ones(3).to_sparse(), "fc.bias is sparse or quantised"),
+        (
+            torch.ones(1).expand(10**6, 10**6),
+            "fc.bias announces 4,000,000,000,000 bytes that are not in the file",
+        ),
+        (torch.full((3,), torch.nan), "fc.bias holds NaN: training has diverged"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*[Ss]parse")
+def test_tensors_that_no_network_can_take_are_refused(tmp_path, tensor, message):
+    with pytest.raises(ValueError, match=f"x.pt: {message}"):
+        read_state(saved({"model": {**state(), "fc.bias": tensor}}, tmp_path / "x.pt"))
+
+
+def test_an_exported_file_is_not_taken_for_weights(tmp_path):
+    (tmp_path / "x.onnx").write_bytes(bytes(100))
+    with pytest.raises(ValueError, match=r"x.onnx: .*ONNX is there to run, not to train on"):
+        create_with_weights(tmp_path / "x.onnx")
+    with pytest.raises(ValueError, match=r"x.onnx: exported already"):
+        open_model(str(tmp_path / "x.onnx"), None, None, Said())
 
 
 @pytest.mark.parametrize("wrong", [None, 3, "", b"x.pt", ["x.pt"], "gone.pt", "."])
@@ -810,6 +852,91 @@ def test_what_cannot_be_had_is_never_random(monkeypatch):
 def test_wrong_types_are_messages(wrong):
     with pytest.raises(ValueError, match=r"expected|classes and|give one|True or False"):
         resnets.create_model(**{"name": "resnet18", **wrong})
+
+
+def test_editors_know_every_change():
+    kinds = (ResNetSetting, DenseNetSetting, TransformerSetting)
+    assert set(Changes.__annotations__) == {one.name for kind in kinds for one in fields(kind)}
+    for function in (resnets.create_model, create_model):
+        assert "Unpack[Changes]" in str(inspect.signature(function))
+    named = inspect.signature(resnets.create_model).parameters
+    assert [*inspect.signature(create_model).parameters] == [
+        key for key in named if key not in ("pretrained", "weights")
+    ]
+
+
+# ----------------------------------------------------------------------------------------------------
+# on the command line
+
+
+def verb(*words) -> tuple[int, str]:
+    """Exit code and what was said, as the program's end does it."""
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    if isinstance(result.exception, Exception):
+        return complain(result.exception), ""
+    return result.exit_code, result.output
+
+
+@pytest.mark.parametrize("name", ["export", "predict", "val"])
+def test_verbs_take_what_a_file_does_not_say(tmp_path, name, monkeypatch, capsys):
+    asked = []
+
+    def opened(typed, words, classes, screen, changes):
+        asked.append(changes)
+        raise ValueError("enough")
+
+    monkeypatch.setattr("resnets.run.opening.open_model", opened)
+    more = {"predict": ["photos"], "val": ["photos"]}.get(name, [])
+    words = [
+        "--size",
+        24,
+        "--mean",
+        "0.5",
+        "--std",
+        "0.2,0.3,0.4",
+        "--interpolation",
+        "bicubic",
+        "--fit",
+        "pad",
+        "--crop",
+        0.9,
+    ]
+    assert verb(name, "x.pth", *more, "--model", WORDS, *words)[0] == 2
+    assert asked == [
+        {
+            "size": 24,
+            "mean": "0.5",
+            "std": "0.2,0.3,0.4",
+            "interpolation": "bicubic",
+            "fit": "pad",
+            "crop": 0.9,
+        }
+    ]
+    assert verb(name, "x.pth", *more, "--model", WORDS)[0] == 2
+    assert asked[1] == {}
+    assert verb(name, "x.onnx", *more, "--size", 24)[0] == 2
+    assert "x.onnx has its preprocessing inside; leave out --size" in capsys.readouterr().err
+
+
+def test_an_exported_file_prepares_images_as_was_said(tmp_path):
+    path = saved({"model": state(), "args": argparse.Namespace(lr=1)}, tmp_path / "x.pth.tar")
+    assert (
+        verb(
+            "export",
+            path,
+            "--model",
+            WORDS,
+            "--size",
+            24,
+            "--fit",
+            "stretch",
+            "-o",
+            tmp_path / "x.onnx",
+        )[0]
+        == 0
+    )
+    found = resnets.load(tmp_path / "x.onnx").preprocessing
+    assert found == Preprocessing.square(24, mean=CIFAR[0], std=CIFAR[1], fit="stretch")
 
 
 # ----------------------------------------------------------------------------------------------------

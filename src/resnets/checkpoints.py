@@ -103,16 +103,39 @@ def read_state(path: str | Path, say: Say = lambda text: None) -> dict[str, Tens
     except DAMAGED as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{path}: truncated, or not a state dict ({reason})") from None
-    found = _find(content, path)
+    found = _find(content, path, (set(), 0))
     if found is None:
         keys = [str(key) for key in content] if isinstance(content, Mapping) else []
         inside = f"; it holds {', '.join(keys[:8])}" if keys else ""
         raise ValueError(f"{path}: not a state dict (names to tensors){inside}")
+    check_tensors(path, found.state)
     if found.trail:
         beside = f", not {' or '.join(found.beside)}" if found.beside else ""
         averaged = ", the averaged weights (EMA)" if any(map(is_averaged, found.trail)) else ""
         say(f"{path.name}: the weights under {'.'.join(found.trail)} are taken{averaged}{beside}")
     return {key: value for key, value in found.state.items() if kind == "npz" or "/" not in key}
+
+
+def check_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Refuses tensors that no network can be given.
+
+    Raises:
+        ValueError: Without content, sparse, quantised, expanded or not a number; the first by name.
+    """
+    for key, tensor in state.items():
+        if tensor.is_meta or tensor.layout != torch.strided or tensor.is_quantized:
+            kind = "empty (meta)" if tensor.is_meta else "sparse or quantised"
+            raise ValueError(
+                f"{path}: {key} is {kind}; save the network's weights as plain tensors"
+            )
+        size = tensor.numel() * tensor.element_size()
+        if size > MOST_SMALL and size > MOST_UNPACKED * tensor.untyped_storage().nbytes():
+            raise ValueError(f"{path}: {key} announces {size:,} bytes that are not in the file")
+        if tensor.is_floating_point() and bool(tensor.isnan().any()):
+            raise ValueError(
+                f"{path}: {key} holds NaN: training has diverged before this was saved; take an"
+                " earlier checkpoint"
+            )
 
 
 def _content(path: Path) -> tuple[str, Any]:
@@ -135,6 +158,8 @@ def _kind(path: Path) -> str:
     Raises:
         ValueError: A kind that holds no state dict.
     """
+    if path.suffix == ".onnx":
+        raise ValueError("ONNX is there to run, not to train on; name the model it was made from")
     with path.open("rb") as file:
         head = file.read(9)
     if head[8:] == b"{" or (path.suffix == ".safetensors" and not head.startswith(b"PK")):
@@ -173,14 +198,22 @@ class _Found:
     beside: tuple[str, ...] = ()
 
 
-def _find(content: Any, path: Path, depth: int = 0) -> _Found | None:
-    """The state dict in nested dictionaries.
+def _find(content: Any, path: Path, seen: tuple[set[int], int]) -> _Found | None:
+    """The state dict in nested dictionaries, each looked into once: they may hold one another.
+
+    Args:
+        content: What may be one.
+        path: The file, for messages.
+        seen: Which were looked into, and how deep this one lies.
 
     Raises:
         ValueError: There are several, and nothing tells which is meant.
     """
-    if not isinstance(content, Mapping) or depth > DEEPEST:
+    known, depth = seen
+    if not isinstance(content, Mapping) or depth > DEEPEST or id(content) in known:
         return None
+    known.add(id(content))
+    below = (known, depth + 1)
     named = {key: value for key, value in content.items() if isinstance(key, str)}
     tensors = {key: value for key, value in named.items() if isinstance(value, Tensor)}
     if any("." in key for key in tensors) or (tensors and len(tensors) == len(content)):
@@ -188,15 +221,14 @@ def _find(content: Any, path: Path, depth: int = 0) -> _Found | None:
     inner = {
         key: found
         for key, value in named.items()
-        if (is_averaged(key) or key.lower() in WRAPPERS)
-        and (found := _find(value, path, depth + 1))
+        if (is_averaged(key) or key.lower() in WRAPPERS) and (found := _find(value, path, below))
     }
     if not inner:  # under a name of their own: only what looks like the weights of a network
         inner = {
             key: found
             for key, value in named.items()
             if "optim" not in key.lower()
-            and (found := _find(value, path, depth + 1))
+            and (found := _find(value, path, below))
             and any("." in name for name in found.state)
         }
         if len(inner) > 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 from torch import Tensor, nn
 
@@ -14,6 +14,7 @@ from resnets.downloads import Offline
 from resnets.modelfile import best_weights, is_model_file, read_description, read_model
 from resnets.models import Network
 from resnets.models.inputs import assumed_preprocessing, in_words
+from resnets.models.setting import Changes
 from resnets.models.weights import convert, load_weights, look_alikes, unseen_differences
 from resnets.pretrained import (
     Weights,
@@ -42,7 +43,7 @@ def create_model(
     features_only: bool = False,
     out_indices: Sequence[int] | None = None,
     checkpointing: bool = False,
-    **changes: Any,
+    **changes: Unpack[Changes],
 ) -> nn.Module:
     """A network of the family by its name, with changes: `create_model("resnet50", num_classes=10,
     shortcut="none")`; random, or with weights.

@@ -126,7 +126,7 @@ def torchvision_weights(
     with address, size and digest.
 
     Args:
-        network: `resnet18`, ...
+        network: `resnet18`, or `resnet18 drop_path=0.1` for the same ones.
         tag: `IMAGENET1K_V1`, `IMAGENET1K_V2`, or `DEFAULT` for the newest.
         say: Told what is downloaded.
 
@@ -136,7 +136,8 @@ def torchvision_weights(
     """
     import torchvision
 
-    asked, network = network, TORCHVISION_NAMES.get(network, network)
+    asked, name = network, network.partition(" ")[0]  # changes do not change what there is
+    network = TORCHVISION_NAMES.get(name, name)
     if not any(
         network in torchvision.models.list_models(module=one)
         for one in (torchvision.models, torchvision.models.video)
@@ -173,7 +174,7 @@ def torchvision_weights(
         raise Offline(f"{error}; remove it, and it is downloaded again") from None
     source = f"torchvision {network} {entry.name}"
     return Weights(
-        convert(state, asked), source, preprocessing, _class_names(entry.meta["categories"]), asked
+        convert(state, asked), source, preprocessing, _class_names(entry.meta["categories"]), name
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 from resnets.settings import nearest, word
 
@@ -185,6 +185,39 @@ class TransformerSetting:
 
 
 Setting = ResNetSetting | DenseNetSetting | TransformerSetting
+
+
+class Changes(TypedDict, total=False):
+    """The fields of all three settings, for editors that complete keywords."""
+
+    block: str
+    depths: Sequence[int] | str
+    widths: Sequence[int] | str
+    order: str
+    stem: str
+    stem_width: int | None
+    stem_pool: str
+    shortcut: str
+    stride_in: str
+    groups: int
+    group_width: int
+    reduce_first: int
+    spatial: Sequence[str] | str
+    attention: Sequence[str] | str
+    antialias: str
+    norm: str
+    conv: str
+    drop_path: float
+    zero_init: bool
+    output_stride: int
+    time: Sequence[str] | str
+    growth: int
+    width: int
+    depth: int
+    heads: int
+    patch: int
+    size: int
+
 
 # Why another kind of network does not have a word
 REASONS = {

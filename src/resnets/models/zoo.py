@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
-from typing import Any
+from typing import Any, Unpack
 
 from torch import nn
 
@@ -40,6 +40,7 @@ from resnets.models.rewrite import (
 )
 from resnets.models.rows import ROWS
 from resnets.models.setting import (
+    Changes,
     DenseNetSetting,
     ResNetSetting,
     Setting,
@@ -269,7 +270,7 @@ def create_model(
     features_only: bool = False,
     out_indices: Sequence[int] | None = None,
     checkpointing: bool = False,
-    **changes: Any,
+    **changes: Unpack[Changes],
 ) -> nn.Module:
     """A network of the family by its name, with changes: `create_model("resnet50", num_classes=10,
     shortcut="none")`.

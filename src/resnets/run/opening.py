@@ -71,6 +71,8 @@ def open_model(
         return load_model(path, words)
     if not path.exists():
         raise ValueError(f"no such file: {path}")
+    if path.suffix == ".onnx":
+        raise ValueError(f"{path}: exported already; name the model that it was made from")
     if words is None:
         raise ValueError(
             f"{path}: a bare state dict, or no model; name its network: --model resnet18 (and"
