@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from resnets.preprocessing import BadImage, Preprocessing, open_image, to_mode
+from resnets.preprocessing import BadImage, Preprocessing
 from resnets.results import Prediction
+from resnets.runtime.decoding import Upright, read_input
 from resnets.runtime.engines import Engine, EngineError, make_engine
 from resnets.runtime.folders import Inputs, count_pictures, find_pictures
-from resnets.runtime.onnxfile import read_onnx, whole
+from resnets.runtime.onnxfile import read_onnx
 
 DECODERS = (
     2  # threads that decode while the network runs; decoding a photo costs less than the network
@@ -144,27 +145,20 @@ class Predictor:
         )
 
     def _decode(self, source: str | bytes) -> tuple[np.ndarray, list[str]]:
-        """The whole picture, (height, width, channels), and remarks: the graph scales it, so
-        nothing may be left out here."""
+        """An image that the graph scales no further, (height, width, channels), and remarks."""
         if isinstance(source, str) and os.path.exists(source) and not os.path.isfile(source):  # noqa: PTH110, PTH113 - never raise
             raise BadImage(
                 "neither a file nor a folder"
             )  # a pipe or a device: opening it may never end
-        image, notes, _ = open_image(
-            source, self.preprocessing.channels, self.preprocessing.value_range
-        )
-        return whole(image), notes
+        pixels, notes = read_input(source, self.preprocessing)
+        return self.preprocessing.framed(pixels), notes
 
     def _in_memory(self, image: Image.Image | np.ndarray | bytes) -> tuple[np.ndarray, list[str]]:
         if isinstance(image, bytes):
             return self._decode(image)
-        notes: list[str] = []
         if isinstance(image, Image.Image):
-            channels, value_range = self.preprocessing.channels, self.preprocessing.value_range
-            return (
-                whole(to_mode(ImageOps.exif_transpose(image), channels, value_range, notes)),
-                notes,
-            )
+            upright = Upright(image, self.preprocessing)
+            return self.preprocessing.framed(self.preprocessing.pixels(upright)), upright.notes
         wanted = self.preprocessing
         if (
             image.ndim != 3
@@ -176,4 +170,5 @@ class Predictor:
                 f"an array of shape {image.shape} and type {image.dtype}; this network takes "
                 f"(height, width, {wanted.channels}) of type {wanted.dtype}"
             )
-        return np.ascontiguousarray(image), notes
+        picture = Image.fromarray(image if wanted.channels == 3 else image[:, :, 0])
+        return wanted.framed(wanted.pixels(picture)), []
