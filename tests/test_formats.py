@@ -71,7 +71,9 @@ def test_an_exported_file_opens_and_answers(number, engine):
     )
     predictor = resnets.load(path, engine)
     found = predictor.predict_image(picture(number), heat=True)
-    np.testing.assert_allclose(found.probabilities, answers(number, "tiny.onnx"), atol=1e-5)
+    np.testing.assert_allclose(found.probabilities, answers(number, "tiny.safetensors"), atol=1e-5)
+    scaled_by_the_graph = predictor.engine(np.asarray(picture(number))[None]).probabilities[0]
+    np.testing.assert_allclose(scaled_by_the_graph, answers(number, "tiny.onnx"), atol=1e-5)
     assert found.label == CLASSES[int(answers(number, "tiny.onnx").argmax())]
     assert found.heat.shape == (3, 8, 8)
     assert found.embedding.shape == (8,)

@@ -22,6 +22,7 @@ from resnets.preprocessing import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     MAX_PIXELS,
+    RESAMPLING,
     Axis,
     BadImage,
     Preprocessing,
@@ -79,6 +80,11 @@ def torchvision_crop(image, size, resize, interpolation="bilinear"):
     )
 
 
+def rows_first(image, size, mode):
+    """Both steps of a resize in the order in which the exported graph has them."""
+    return np.asarray(image.resize((size[0], image.height), mode).resize(size, mode))
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     height=st.integers(1, 300),
@@ -95,9 +101,13 @@ def test_crop_equals_torchvision_pixel_for_pixel(height, width, size, more, inte
         max(axis.resized for axis in value.axes(height, width)) <= 8 * size
     )  # else a panorama: below
     image = Image.fromarray(noise(height, width))
-    np.testing.assert_array_equal(
-        value.pixels(image), torchvision_crop(image, size, size + more, interpolation)
-    )
+    vertical, horizontal = value.axes(height, width)
+    found, wanted = value.pixels(image), torchvision_crop(image, size, size + more, interpolation)
+    scaled, mode = (horizontal.resized, vertical.resized), RESAMPLING[interpolation]
+    if np.array_equal(rows_first(image, scaled, mode), image.resize(scaled, mode)):
+        np.testing.assert_array_equal(found, wanted)
+    else:  # Pillow from 13 on goes first along the columns where that is less work
+        assert np.abs(found - wanted).max() <= (2 if interpolation == "bilinear" else 4)
 
 
 @settings(max_examples=30, deadline=None)
@@ -172,7 +182,7 @@ def test_pad_of_a_wide_picture_is_the_scaled_picture_between_two_bars():
 )
 def test_stretch_is_a_resize(height, width, out_h, out_w):
     image = Image.fromarray(noise(height, width))
-    expected = np.asarray(image.resize((out_w, out_h), Image.Resampling.BILINEAR))
+    expected = rows_first(image, (out_w, out_h), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(
         Preprocessing(size=(out_h, out_w), fit="stretch").pixels(image), expected
     )

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -28,6 +28,8 @@ from resnets.listing import HEAD, HEIC_CURE, heic_installed, is_heic
 
 # Pillow's own limit, 13,377 x 13,377: beyond it a picture is refused before any of it is decoded
 MAX_PIXELS = 178_956_970
+BAND = 1 << 20  # pixels of an image that are converted and scaled at a time
+MAX_SCALED = 22_000_000  # pixels of an image scaled along its rows alone: 88 MB
 FORMATS = (
     "BMP",
     "GIF",
@@ -63,6 +65,22 @@ for _category in (UserWarning, Image.DecompressionBombWarning):
 
 class BadImage(ValueError):
     """A file that cannot be read as a picture; the message is the reason, fit for a table."""
+
+
+class Croppable(Protocol):
+    """An image that can be cut: one of Pillow in the mode of a network, or one that is converted
+    where it is cut."""
+
+    @property
+    def width(self) -> int:
+        """In pixels."""
+
+    @property
+    def height(self) -> int:
+        """In pixels."""
+
+    def crop(self, box: tuple[int, int, int, int]) -> Image.Image:
+        """What lies between left, top, right and bottom."""
 
 
 @dataclass(frozen=True)
@@ -225,16 +243,19 @@ class Preprocessing:
             for length, scaled, size in zip((height, width), resized, self.size, strict=True)
         )
 
-    def pixels(self, image: Image.Image) -> np.ndarray:
+    def pixels(self, image: Croppable) -> np.ndarray:
         """The input before normalisation: (height, width, channels) in the stored type, from a
-        picture of `open_image`."""
+        picture of `open_image`.
+
+        Raises:
+            BadImage: It is so long and narrow that scaling it would fill the memory.
+        """
         axes = vertical, horizontal = self.axes(image.height, image.width)
         (top, bottom), (left, right) = [
             (max(0, -axis.offset), min(axis.size, axis.resized - axis.offset)) for axis in axes
         ]
-        resampling = RESAMPLING[self.interpolation]
         if max(vertical.resized, horizontal.resized) <= 8 * max(self.size):
-            scaled = image.resize((horizontal.resized, vertical.resized), resampling)
+            scaled = self._resized(image, (horizontal.resized, vertical.resized))
             y, x = top + vertical.offset, left + horizontal.offset
             part = scaled.crop((x, y, x + right - left, y + bottom - top))
         # a panorama: scale only what is seen (what lies half-way between two grey levels may be
@@ -245,11 +266,68 @@ class Preprocessing:
                 horizontal.to_image((left, right)),
             )
             box = (x0, y0, min(x1, image.width), min(y1, image.height))
-            part = image.resize((right - left, bottom - top), resampling, box=box)
+            part = self._resized(image, (right - left, bottom - top), box)
         out = np.full(self.shape, self.pad_color, self.dtype)
         out[top:bottom, left:right] = np.asarray(part).reshape(
             bottom - top, right - left, self.channels
         )
+        return out
+
+    def _resized(
+        self,
+        image: Croppable,
+        size: tuple[int, int],
+        box: tuple[float, float, float, float] | None = None,
+    ) -> Image.Image:
+        """`Image.resize` of this box in two steps, first along the rows.
+
+        Pillow rounds between its two steps, and which side comes first depends on its version and
+        the image; the exported graph knows one order. The image is taken in bands of rows, so that
+        no second copy of a large one is ever in memory.
+        """
+        resampling, (x0, y0, x1, y1) = (
+            RESAMPLING[self.interpolation],
+            box or (0, 0, image.width, image.height),
+        )
+        # The box and what the filter sees around it: two source pixels for one of the output
+        reach_x, reach_y = (
+            2 + math.ceil(2 * max(1.0, (end - start) / length))
+            for start, end, length in ((x0, x1, size[0]), (y0, y1, size[1]))
+        )
+        left, right = max(0, int(x0) - reach_x), min(image.width, math.ceil(x1) + reach_x)
+        top, bottom = max(0, int(y0) - reach_y), min(image.height, math.ceil(y1) + reach_y)
+        if size[0] * (bottom - top) > MAX_SCALED:
+            raise BadImage(f"{image.width} x {image.height} pixels: too long and narrow to scale")
+        rows = max(1, BAND // (right - left))
+        across: Image.Image | None = None
+        for start in range(top, bottom, rows):
+            band = image.crop((left, start, right, min(start + rows, bottom)))
+            scaled = band.resize(
+                (size[0], band.height), resampling, (x0 - left, 0, x1 - left, band.height)
+            )
+            if across is None and band.height == bottom - top:
+                across = scaled
+                break
+            if across is None:
+                across = Image.new(scaled.mode, (size[0], bottom - top))
+            across.paste(scaled, (0, start - top))
+        assert across is not None
+        return across.resize(size, resampling, (0, y0 - top, size[0], y1 - top))
+
+    def framed(self, pixels: np.ndarray) -> np.ndarray:
+        """An image that becomes exactly these pixels: one of `pixels`, which is scaled and cut no
+        further. For `crop` it stands in the middle of a box of `resize`, whose border is not seen.
+
+        An exported graph takes whole images; handed such a one, all it does is normalise it.
+        """
+        if self.fit != "crop":
+            return pixels
+        vertical, horizontal = self.axes(*self.resize)
+        out = np.zeros((*self.resize, self.channels), self.dtype)
+        out[
+            vertical.offset : vertical.offset + vertical.size,
+            horizontal.offset : horizontal.offset + horizontal.size,
+        ] = pixels
         return out
 
     def normalise(self, pixels: np.ndarray) -> np.ndarray:
@@ -298,8 +376,8 @@ def open_image(
     Raises:
         BadImage: The file is missing, not a picture, broken or too large.
     """
-    with _reasons(source):
-        image, notes, size = open_raw(source, short_side)
+    with reading(source) as image:
+        image, notes, size = _decode(image, short_side)
         return to_mode(image, channels, value_range, notes, deep_range), notes, size
 
 
@@ -312,28 +390,41 @@ def open_raw(
     Raises:
         BadImage: As `open_image`.
     """
-    with _reasons(source):
+    with reading(source) as image:
+        return _decode(image, short_side)
+
+
+@contextmanager
+def reading(source: Path | str | bytes) -> Iterator[Image.Image]:
+    """An image of which the header is read and nothing decoded yet; whatever cannot be read here or
+    within is a `BadImage`."""
+    try:
         if not isinstance(source, bytes) and Path(source).exists() and not Path(source).is_file():
-            raise BadImage(
-                "a folder, a pipe or a device, not a file"
-            )  # opening a pipe may never end
-        try:
-            with _opened(source, FORMATS) as image:
-                return _decode(image, short_side)
-        except UnidentifiedImageError:
-            if not is_heic(_head(source)):
-                raise
-        if not heic_installed():
-            raise BadImage(f"HEIC: to read it, {HEIC_CURE}; or convert it to JPEG")
-        import pillow_heif  # once an image needs it: it is an extra, and no small one
-
-        pillow_heif.register_heif_opener()
-        with _opened(source, ("HEIF",)) as image:
-            return _decode(image, short_side)
+            # opening a pipe may never end
+            raise BadImage("a folder, a pipe or a device, not a file")
+        with _opened(source) as image:
+            yield image
+    except BadImage:
+        raise
+    except MemoryError:
+        raise BadImage("not enough memory to decode it") from None
+    except UNREADABLE as error:
+        raise BadImage(_reason(error, source)) from None
 
 
-def _opened(source: Path | str | bytes, formats: tuple[str, ...]) -> Image.Image:
-    return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats)
+def _opened(source: Path | str | bytes) -> Image.Image:
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
+    try:
+        return Image.open(file, formats=FORMATS)
+    except UnidentifiedImageError:
+        if not is_heic(_head(source)):
+            raise
+    if not heic_installed():
+        raise BadImage(f"HEIC: to read it, {HEIC_CURE}; or convert it to JPEG")
+    import pillow_heif  # once an image needs it: it is an extra, and no small one
+
+    pillow_heif.register_heif_opener()
+    return Image.open(file, formats=("HEIF",))
 
 
 def _head(source: Path | str | bytes) -> bytes:
@@ -343,27 +434,26 @@ def _head(source: Path | str | bytes) -> bytes:
         return file.read(HEAD)
 
 
-@contextmanager
-def _reasons(source: Path | str | bytes) -> Iterator[None]:
-    """Whatever Pillow raises for a file that it cannot read becomes a `BadImage`."""
-    try:
-        yield
-    except BadImage:
-        raise
-    except MemoryError:
-        raise BadImage("not enough memory to decode it") from None
-    except UNREADABLE as error:
-        raise BadImage(_reason(error, source)) from None
-
-
 def _decode(
     image: Image.Image, short_side: int | None
 ) -> tuple[Image.Image, list[str], tuple[int, int]]:
-    size = image.size
-    if size[0] * size[1] > MAX_PIXELS:
+    size, notes = image.size, look(image)
+    if short_side and isinstance(image, JpegImageFile):
+        image.draft(None, (size[0] * short_side // min(size), size[1] * short_side // min(size)))
+    image.load()
+    return ImageOps.exif_transpose(image), notes, size
+
+
+def look(image: Image.Image) -> list[str]:
+    """Remarks on an image that is not decoded yet.
+
+    Raises:
+        BadImage: It is of a kind that is not read.
+    """
+    if image.width * image.height > MAX_PIXELS:
         raise BadImage(
-            f"{size[0]} x {size[1]} pixels, more than the limit of {MAX_PIXELS:,}; scale it down"
-            " first"
+            f"{image.width} x {image.height} pixels, more than the limit of {MAX_PIXELS:,}; scale"
+            " it down first"
         )
     if image.format == "GIF":
         raise BadImage("GIF: not read as a photograph; convert it to PNG or JPEG")
@@ -372,10 +462,7 @@ def _decode(
         2, 9
     ):  # before `load`, which turns a TIFF and forgets it
         notes.append("turned upright (EXIF)")
-    if short_side and isinstance(image, JpegImageFile):
-        image.draft(None, (size[0] * short_side // min(size), size[1] * short_side // min(size)))
-    image.load()
-    return ImageOps.exif_transpose(image), notes, size
+    return notes
 
 
 def to_mode(

@@ -1,5 +1,12 @@
-"""Writes NAME.onnx, once every installed engine has answered as the model does, on whole
-pictures."""
+"""Writes NAME.onnx, once it is verified in every installed engine.
+
+Two comparisons, each with a narrow limit. The nodes before the network, on whole images of many
+sizes, give the input that `Preprocessing` gives: to the bit but for rounding, where Pillow's
+fixed-point numbers and the graph's floating-point ones fall to either side of one half. The whole
+graph, on images that it need not scale, gives the model's own answers to float32 rounding. Answers
+on scaled images could not be compared as narrowly: one grey level in a thousand pixels moves a
+probability by up to 0.01.
+"""
 
 from __future__ import annotations
 
@@ -16,20 +23,16 @@ import onnx
 import torch
 from PIL import Image
 
-from resnets.export.graph import build_graph, to_bytes
+from resnets.export.graph import build_graph, front, to_bytes
 from resnets.modelfile import Model
 from resnets.preprocessing import Preprocessing
 from resnets.runtime.engines import Answer, Engine, available_engines, make_engine
-from resnets.runtime.onnxfile import FORMAT, seal, whole, write_onnx
+from resnets.runtime.onnxfile import FORMAT, LIMITS, seal, whole, write_onnx
 
-# largest difference of a probability: one grey level of resizing moves it by a tenth of that
-LIMIT = 0.02
-# Of the pooled features, relative to their length: a network that is sure of itself gives equal
-# probabilities to anything. Rounding moves them by 0.006 at most, a mean that is off by a tenth,
-# another crop or another filter by 0.04 and more.
-FEATURES_LIMIT = 0.02
 GOLDEN = 3  # pictures kept inside the file
-GOLDEN_SIDE = 320  # their longer side, so that they stay small
+# How far the prepared input may be off, in grey levels of 255: ten times what `python
+# benchmarks/proof_limits.py` finds on average, and one level more than it finds at most
+INPUT_MEAN, INPUT_MOST = 0.25, 3.0
 SIZES = (
     (31, 20),
     (97, 224),
@@ -92,31 +95,37 @@ def export_model(model: Model, path: Path, pictures: Iterable[Image.Image]) -> P
         raise ValueError(
             f"{path} was not written: a proof needs pictures, none were given; one is enough"
         )
-    golden = [_shrunk(picture) for picture in arrays[:GOLDEN]]
-    metadata = {**_metadata(model), "golden": [_golden_entry(model, picture) for picture in golden]}
+    prepared = [model.preprocessing.pixels(_image(array)) for array in arrays]
+    golden = [_golden_entry(model, pixels) for pixels in prepared[:GOLDEN]]
     text = json.dumps(
-        metadata, sort_keys=True, separators=(",", ":")
+        {**_metadata(model), "golden": golden}, sort_keys=True, separators=(",", ":")
     )  # ASCII: names of classes need not be UTF-8
     content = to_bytes(build_graph(model.answering, model.preprocessing), text)
-    sealed = seal(content)
-    batches = _batches([*golden, *arrays], model.preprocessing)
-    expected = [model(batch) for batch in batches]
+    sealed, beginning = seal(content), front(content)
+    wholes, framed = _batches(arrays), _framed(prepared, model.preprocessing)
+    inputs = [_prepared(batch, model.preprocessing) for batch in wholes]
+    expected = [model(batch) for batch in framed]
     engines, differences, agreeing = [], [], 0
     for name in available_engines():
         engine = make_engine(name, sealed)
         engines.append(f"{engine.name} {engine.version.partition('-')[0]}")
-        difference, features, same = _compare(engine, batches, expected)
+        mean, most = compare_inputs(make_engine(name, beginning), wholes, inputs, model)
+        difference, features, same = compare_answers(engine, framed, expected)
         differences.append(difference)
         agreeing += same
-        if not (difference <= LIMIT and features <= FEATURES_LIMIT):  # also when it is not a number
+        reasons = _beyond(
+            ("its input, on average in grey levels", mean, INPUT_MEAN),
+            ("its input, at most in grey levels", most, INPUT_MOST),
+            ("a probability", difference, LIMITS["float32"].probability),
+            ("the pooled features", features, LIMITS["float32"].features),
+        )
+        if reasons:
             raise ProofFailed(
-                f"{path} was not written: in {engines[-1]} it answers differently from the model,"
-                f" by up to {difference:.3g} in a probability (allowed: {LIMIT}) and {features:.3g}"
-                f" of the pooled features (allowed: {FEATURES_LIMIT}); same class in {same} of"
-                f" {sum(map(len, batches))} pictures"
+                f"{path} was not written: in {engines[-1]} it differs from the model in"
+                f" {'; '.join(reasons)}"
             )
     write_onnx(path, content)
-    count = sum(map(len, batches))
+    count = sum(map(len, framed))
     return Proven(
         path,
         tuple(engines),
@@ -126,6 +135,15 @@ def export_model(model: Model, path: Path, pictures: Iterable[Image.Image]) -> P
         count * len(engines),
         len(sealed) / 1e6,
     )
+
+
+def _beyond(*measured: tuple[str, float, float]) -> list[str]:
+    """What is larger than allowed, or not a number."""
+    return [
+        f"{what} by {value:.3g} (allowed: {limit})"
+        for what, value, limit in measured
+        if not value <= limit
+    ]
 
 
 def rehearse(model: Model) -> None:
@@ -173,17 +191,42 @@ def _metadata(model: Model) -> dict[str, Any]:
         "network": model.network,
         "classes": list(model.classes),
         "preprocessing": model.preprocessing.to_dict(),
-        "limit": LIMIT,
+        "limit": LIMITS["float32"].probability,
         "versions": {"torch": torch.__version__, "onnx": onnx.__version__},
         **kept,
     }
 
 
-def _compare(
+def compare_inputs(
+    beginning: Engine,
+    batches: Sequence[np.ndarray],
+    expected: Sequence[np.ndarray],
+    model: Model,
+) -> tuple[float, float]:
+    """How far the input that a graph prepares is from what it should be, in grey levels of 255: the
+    largest mean of an image, and the largest of all.
+
+    Args:
+        beginning: Runs what `front` gives.
+        batches: Whole images.
+        expected: Their `Preprocessing.pixels`.
+        model: Whose preprocessing it is.
+    """
+    value, mean, most = model.preprocessing, 0.0, 0.0
+    std = np.asarray(value.std, np.float32).reshape(1, -1, 1, 1)
+    for batch, pixels in zip(batches, expected, strict=True):
+        found = beginning(batch).probabilities
+        difference = np.abs(found - value.normalise(pixels)) * std * 255
+        mean = float(np.maximum(mean, difference.mean((1, 2, 3)).max()))
+        most = float(np.maximum(most, difference.max()))
+    return mean, most
+
+
+def compare_answers(
     engine: Engine, batches: Sequence[np.ndarray], expected: Sequence[Answer]
 ) -> tuple[float, float, int]:
-    """The largest difference of a probability, and of the pooled features; how many pictures get
-    the same class."""
+    """The largest difference of a probability, and of the pooled features relative to their length;
+    how many images get the same class."""
     difference, features, same = 0.0, 0.0, 0
     for batch, wanted in zip(batches, expected, strict=True):
         found = engine(batch)
@@ -202,23 +245,29 @@ def _compare(
     return difference, features, same
 
 
-def _batches(pictures: Sequence[np.ndarray], preprocessing: Preprocessing) -> list[np.ndarray]:
-    """Every picture alone and whole; the first one at several sizes; batches of 2 and 5."""
+def _batches(pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Every picture alone and whole; the first one at several sizes; a batch of 2."""
     alone = [picture[None] for picture in pictures]
     resized = [_resized(pictures[0], size)[None] for size in SIZES]
+    together = [_resized(pictures[place % len(pictures)], (216, 300)) for place in range(2)]
+    return [*alone, *resized, np.stack(together)]
+
+
+def _framed(prepared: Sequence[np.ndarray], preprocessing: Preprocessing) -> list[np.ndarray]:
+    """Images that the graph need not scale: each alone, and batches of 2 and 5."""
+    alone = [preprocessing.framed(pixels)[None] for pixels in prepared]
     together = [
-        np.stack(
-            [
-                _resized(pictures[place % len(pictures)], (200 + 8 * count, 300))
-                for place in range(count)
-            ]
-        )
-        for count in (2, 5)
+        np.concatenate([alone[place % len(alone)] for place in range(count)]) for count in (2, 5)
     ]
-    return alone + resized + together
+    return alone + together
 
 
-def _golden_entry(model: Model, picture: np.ndarray) -> dict[str, Any]:
+def _prepared(batch: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    return np.stack([preprocessing.pixels(_image(picture)) for picture in batch])
+
+
+def _golden_entry(model: Model, pixels: np.ndarray) -> dict[str, Any]:
+    picture = model.preprocessing.framed(pixels)
     png = io.BytesIO()
     _image(picture).save(png, "PNG", optimize=True)
     probabilities = model(picture[None]).probabilities[0]
@@ -226,13 +275,6 @@ def _golden_entry(model: Model, picture: np.ndarray) -> dict[str, Any]:
         "png": base64.b64encode(png.getvalue()).decode(),
         "probabilities": [float(f"{probability:.7g}") for probability in probabilities],
     }
-
-
-def _shrunk(picture: np.ndarray) -> np.ndarray:
-    scale = min(1.0, GOLDEN_SIDE / max(picture.shape[:2]))
-    return _resized(
-        picture, (max(1, round(picture.shape[0] * scale)), max(1, round(picture.shape[1] * scale)))
-    )
 
 
 def _resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -214,3 +214,23 @@ def to_bytes(model: ir.Model, metadata: str) -> bytes:
     proto = ir.to_proto(model)
     onnx.checker.check_model(proto)
     return proto.SerializeToString(deterministic=True)
+
+
+def front(model: bytes) -> bytes:
+    """The nodes of a whole graph that lie before its network, as a graph of their own: its one
+    output is the prepared input, under the name that every engine hands on."""
+    proto = onnx.load_model_from_string(model)
+    needed = {"prepared"}
+    nodes: list[onnx.NodeProto] = []
+    for node in reversed(proto.graph.node):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            nodes.insert(0, node)
+    nodes.append(onnx.helper.make_node("Identity", ["prepared"], ["probabilities"]))
+    shape = ["N", None, None, None]
+    output = onnx.helper.make_tensor_value_info("probabilities", onnx.TensorProto.FLOAT, shape)
+    graph = onnx.helper.make_graph(nodes, "front", list(proto.graph.input), [output])
+    beginning = onnx.helper.make_model(
+        graph, opset_imports=list(proto.opset_import), ir_version=proto.ir_version
+    )
+    return beginning.SerializeToString()

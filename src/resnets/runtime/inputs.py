@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import IO, Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from resnets.preprocessing import UNREADABLE, BadImage, Preprocessing, to_mode
+from resnets.runtime.decoding import Upright
 from resnets.runtime.folders import count_pictures, find_pictures
-from resnets.runtime.onnxfile import whole
 
 Input = (
     str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | np.ndarray
@@ -86,18 +86,18 @@ def to_source(item: object) -> Source:
 
 
 def image_pixels(image: Image.Image, wanted: Preprocessing, notes: list[str]) -> np.ndarray:
-    """An image of Pillow as the network takes it, read to its end and upright.
+    """`Preprocessing.pixels` of an image of Pillow, read to its end and upright.
 
     Raises:
         BadImage: Its file is broken, or it is closed, empty or of a mode that cannot be converted.
     """
     try:
-        image.load()
         if 0 in image.size:
             raise BadImage("an image without pixels")
-        upright = ImageOps.exif_transpose(image)
-        ranges = wanted.value_range, notes, wanted.deep_range
-        return whole(to_mode(upright, wanted.channels, *ranges))
+        upright = Upright(image, wanted)
+        pixels = wanted.pixels(upright)
+        notes += upright.notes
+        return pixels
     except BadImage:
         raise
     except (*UNREADABLE, AttributeError) as error:
@@ -106,7 +106,7 @@ def image_pixels(image: Image.Image, wanted: Preprocessing, notes: list[str]) ->
 
 
 def array_pixels(array: np.ndarray, wanted: Preprocessing, notes: list[str]) -> np.ndarray:
-    """An array as the network takes it: gray becomes colour, transparency is laid on white.
+    """`Preprocessing.pixels` of an array: gray becomes colour, transparency is laid on white.
 
     Raises:
         ValueError: Another shape or type; the message says how to change it.
@@ -117,11 +117,9 @@ def array_pixels(array: np.ndarray, wanted: Preprocessing, notes: list[str]) -> 
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.dtype.itemsize == 2:
-        return np.ascontiguousarray(array, wanted.dtype)[:, :, None]
-    if array.ndim == 3 and array.shape[2] == wanted.channels:
-        return np.ascontiguousarray(array)
+        return wanted.pixels(Image.fromarray(np.ascontiguousarray(array, wanted.dtype)))
     image = Image.fromarray(np.ascontiguousarray(array))
-    return whole(to_mode(image, wanted.channels, wanted.value_range, notes))
+    return wanted.pixels(to_mode(image, wanted.channels, wanted.value_range, notes))
 
 
 def _array_cure(array: np.ndarray, wanted: Preprocessing) -> str:

@@ -3,18 +3,20 @@ Written and read here.
 
 The file is ordinary ONNX. One metadata property, `resnets`, holds everything that is not the graph
 as one JSON string. Another, `resnets_sha256`, is the very end of the file and seals all bytes
-before it, so that damage is noticed before anything runs. Both are read by hand from the protobuf
-bytes: that needs no library and does not depend on the engine.
+before it, so that damage is noticed before anything runs. A seal finds damage, not forgery: it has
+no key, and whoever alters a file on purpose can seal it again. So what the metadata say is looked
+at before it is believed.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
+import math
 import mmap
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,17 +26,44 @@ from PIL import Image
 
 from resnets.deep import FULL
 from resnets.files import write_file
-from resnets.preprocessing import Preprocessing, open_image, upgrade
+from resnets.preprocessing import UNREADABLE, Preprocessing, open_image, upgrade
+from resnets.runtime.protobuf import METADATA_PROPS, has_external_data, properties
 
 FORMAT = 2
 PROPERTY = "resnets"
 REQUIRED = ("format", "model", "classes", "preprocessing", "golden", "limit")
+MOST_METADATA = (
+    32_000_000  # characters; with three golden images and 22,000 classes it is 2 million
+)
+MOST_GOLDEN = 64
+LONGEST_SIDE = 4096  # of the input and of golden images, in pixels
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How far the answers of an exported graph may be from its model's, on images that it need not
+    scale.
+
+    Args:
+        probability: The largest absolute difference of a probability.
+        features: The largest difference of the pooled features, relative to their length: a network
+            that is sure of itself gives equal probabilities to anything.
+    """
+
+    probability: float
+    features: float
+
+
+# By the precision of the weights
+LIMITS = {"float32": Limits(probability=2e-4, features=2e-3)}
+# What the first files of format 1 say. Their golden images are scaled by the graph, where a grey
+# level may be rounded to the other side; no file is believed to need more.
+LARGEST_LIMIT = 0.02
 _DIGEST = 64  # hexadecimal digits of a sha256
-_METADATA_PROPS = 14  # ModelProto.metadata_props
 _SEAL = b"\x0a\x0eresnets_sha256\x12" + bytes(
     [_DIGEST]
 )  # StringStringEntryProto: key = 1, value = 2
-_SEAL = bytes([_METADATA_PROPS << 3 | 2, len(_SEAL) + _DIGEST]) + _SEAL
+_SEAL = bytes([METADATA_PROPS << 3 | 2, len(_SEAL) + _DIGEST]) + _SEAL
 
 
 @dataclass(frozen=True)
@@ -66,6 +95,12 @@ class OnnxFile:
     def preprocessing(self) -> Preprocessing:
         """How the graph turns a picture into network input."""
         return Preprocessing.from_dict(self.metadata["preprocessing"])
+
+    @property
+    def limit(self) -> float:
+        """The largest difference of a probability that verifies the file: what it says itself, but
+        never more than `LARGEST_LIMIT`."""
+        return min(float(self.metadata["limit"]), LARGEST_LIMIT)
 
     @property
     def golden(self) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -100,7 +135,7 @@ def write_onnx(path: str | Path, model_bytes: bytes) -> None:
     """Seals a serialized ModelProto and writes it; what `read_onnx` would refuse is refused here.
 
     Raises:
-        ValueError: Its metadata are not those of a file of ours.
+        ValueError: Its metadata are not those of a file of ours, or weights lie in another file.
         OSError: It could not be written; `path` is as it was, and nothing is left beside it.
     """
     data = seal(model_bytes)
@@ -109,8 +144,8 @@ def write_onnx(path: str | Path, model_bytes: bytes) -> None:
 
 
 def read_onnx(path: str | Path) -> OnnxFile:
-    """Reads a file of `resnets export` and refuses what is not one, is damaged, or is newer than
-    this package.
+    """Reads a file of `resnets export` and refuses what is not one, is damaged, keeps weights in
+    another file, or is newer than this package.
 
     Raises:
         ValueError: With the reason and the cure.
@@ -146,70 +181,98 @@ def _parse(path: Path, data: memoryview) -> OnnxFile:
             " export it again"
         )
     try:
-        file = OnnxFile(path, upgrade(json.loads(_properties(body)[PROPERTY])))
-        version = file.metadata["format"]
-        if version <= FORMAT:
-            missing = [key for key in REQUIRED if key not in file.metadata]
-            if (
-                missing
-                or len(set(file.classes)) != len(file.classes)
-                or not isinstance(file.preprocessing, Preprocessing)
-            ):
-                raise ValueError(f"missing: {', '.join(missing) or 'classes with different names'}")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        external = has_external_data(body)
+        text = "" if external else properties(body)[PROPERTY]
+        metadata = {} if external else _metadata(text)
+    except _NOT_OURS as error:
         raise ValueError(
-            f"{path}: its metadata are not those of `resnets export` ({error}); export it again"
+            f"{path}: its metadata are not those of `resnets export` ({_why(error)}); export it"
+            " again"
         ) from None
-    if version > FORMAT:
+    if external:
         raise ValueError(
-            f"{path}: made by a newer resnets (format {version}); this one reads up to {FORMAT}:"
-            " upgrade resnets"
+            f"{path}: some of its weights lie in another file, which the seal does not cover; make"
+            " it again with: resnets export RUN, which writes one file"
         )
-    return file
+    if metadata["format"] > FORMAT:
+        raise ValueError(
+            f"{path}: made by a newer resnets (format {metadata['format']}); this one reads up to"
+            f" {FORMAT}: upgrade resnets"
+        )
+    return OnnxFile(path, upgrade(metadata))
 
 
-def _properties(model: memoryview) -> dict[str, str]:
-    """The metadata properties of a serialized ModelProto."""
-    found = {}
-    for number, content in _fields(model):
-        if number == _METADATA_PROPS:
-            entry = {number: bytes(text).decode() for number, text in _fields(content)}
-            found[entry.get(1, "")] = entry.get(2, "")
-    return found
+# What a look at metadata of any kind may raise
+_NOT_OURS = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """(number, content) of the top-level fields of a protobuf message that hold bytes; numbers are
-    passed over.
+def _why(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    return f"missing: {error.args[0]}" if isinstance(error, KeyError) else str(error)
+
+
+def _metadata(text: str) -> dict[str, Any]:
+    """The metadata of a file, of which everything has been looked at that is believed later; of a
+    newer format, the number alone.
 
     Raises:
-        ValueError: A length or a type points outside the message.
+        ValueError, or another of `_NOT_OURS`: They are not what `resnets export` writes.
     """
-    at = 0
-    while at < len(message):
-        tag, at = _varint(message, at)
-        kind = tag & 7
-        if kind == 2:
-            length, at = _varint(message, at)
-        elif kind == 0:
-            length = _varint(message, at)[1] - at
-        else:
-            length = {1: 8, 5: 4}.get(
-                kind, len(message) + 1
-            )  # 64 and 32 bits; other types are not in use
-        if length > len(message) - at:
-            raise ValueError("not an ONNX model")
-        if kind == 2:
-            yield tag >> 3, message[at : at + length]
-        at += length
+    if len(text) > MOST_METADATA:
+        raise ValueError(f"{len(text):,} characters; allowed: {MOST_METADATA:,}")
+    values = json.loads(text)
+    _need(isinstance(values, dict), "not a JSON object")
+    _need(type(values["format"]) is int and values["format"] > 0, "format: a whole number")
+    if values["format"] > FORMAT:
+        return {"format": values["format"]}
+    if missing := [key for key in REQUIRED if key not in values]:
+        raise ValueError(f"missing: {', '.join(missing)}")
+    _need(isinstance(values["model"], str), "model: a text")
+    classes = values["classes"]
+    _need(
+        _is_list(classes, str) and len(set(classes)) == len(classes) > 0,
+        "classes: a list of different names",
+    )
+    _need(_is_number(values["limit"]) and values["limit"] > 0, "limit: a finite number above 0")
+    _need(isinstance(values["preprocessing"], dict), "preprocessing: a JSON object")
+    preprocessing = Preprocessing.from_dict(values["preprocessing"])
+    sides = (*preprocessing.size, *preprocessing.resize)
+    _need(max(sides) <= LONGEST_SIDE, f"preprocessing: sides up to {LONGEST_SIDE} pixels")
+    _need(_is_list(values["golden"], dict), "golden: a list of JSON objects")
+    _need(0 < len(values["golden"]) <= MOST_GOLDEN, f"golden: 1 to {MOST_GOLDEN} images")
+    for entry in values["golden"]:
+        _look_at_golden(entry, len(classes), preprocessing)
+    return values
 
 
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    """A number in groups of 7 bits, lowest first, and the place after it."""
-    value = 0
-    for shift, byte in zip(range(0, 64, 7), message[at : at + 10], strict=False):
-        value |= (byte & 0x7F) << shift
-        at += 1
-        if byte < 0x80:
-            return value, at
-    raise ValueError("not an ONNX model")
+def _look_at_golden(entry: dict[str, Any], num_classes: int, preprocessing: Preprocessing) -> None:
+    numbers = entry["probabilities"]
+    _need(
+        isinstance(numbers, list)
+        and len(numbers) == num_classes
+        and all(_is_number(number) and 0 <= number <= 1.001 for number in numbers),
+        f"golden: {num_classes} probabilities, one for each class",
+    )
+    _need(isinstance(entry["png"], str), "golden: png as text")
+    content = base64.b64decode(entry["png"], validate=True)
+    try:
+        with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
+            side = max(image.size)
+    except UNREADABLE:
+        raise ValueError("golden: an image that cannot be read") from None
+    _need(side <= LONGEST_SIDE, f"golden: images up to {LONGEST_SIDE} pixels")
+    preprocessing.open(content)  # whether it can be decoded
+
+
+def _need(condition: bool, wanted: str) -> None:
+    if not condition:
+        raise ValueError(f"wanted {wanted}")
+
+
+def _is_list(value: object, kind: type) -> bool:
+    return isinstance(value, list) and all(isinstance(item, kind) for item in value)
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]

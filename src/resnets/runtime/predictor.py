@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from resnets.preprocessing import BadImage, Preprocessing, open_image
+from resnets.preprocessing import BadImage, Preprocessing
 from resnets.results import Prediction
+from resnets.runtime.decoding import read_input
 from resnets.runtime.engines import Engine, EngineError, make_engine
 from resnets.runtime.inputs import (
     Input,
@@ -24,7 +25,7 @@ from resnets.runtime.inputs import (
     image_pixels,
     to_source,
 )
-from resnets.runtime.onnxfile import read_onnx, whole
+from resnets.runtime.onnxfile import read_onnx
 
 DECODERS = (
     2  # threads that decode while the network runs; decoding a photo costs less than the network
@@ -171,17 +172,13 @@ class Predictor:
         )
 
     def _decode(self, source: str | bytes) -> tuple[np.ndarray, list[str]]:
-        """The whole picture, (height, width, channels), and remarks: the graph scales it, so
-        nothing may be left out here."""
+        """An image that the graph scales no further, (height, width, channels), and remarks."""
         if isinstance(source, str) and os.path.exists(source) and not os.path.isfile(source):  # noqa: PTH110, PTH113 - never raise
             raise BadImage(
                 "neither a file nor a folder"
             )  # a pipe or a device: opening it may never end
-        wanted = self.preprocessing
-        image, notes, _ = open_image(
-            source, wanted.channels, wanted.value_range, None, wanted.deep_range
-        )
-        return whole(image), notes
+        pixels, notes = read_input(source, self.preprocessing)
+        return self.preprocessing.framed(pixels), notes
 
     def _read(self, source: Source) -> tuple[np.ndarray, list[str]]:
         if isinstance(source, (str, bytes)):
@@ -189,5 +186,5 @@ class Predictor:
         notes: list[str] = []
         wanted = self.preprocessing
         if isinstance(source, np.ndarray):
-            return array_pixels(source, wanted, notes), notes
-        return image_pixels(source, wanted, notes), notes
+            return wanted.framed(array_pixels(source, wanted, notes)), notes
+        return wanted.framed(image_pixels(source, wanted, notes)), notes

@@ -51,5 +51,5 @@ def prove(runner: Predictor | Engine, file: OnnxFile) -> Proof:
         len(differences),
         difference,
         agreeing,
-        float(file.metadata["limit"]),
+        file.limit,
     )

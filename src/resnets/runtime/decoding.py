@@ -1,0 +1,161 @@
+"""Files to network input in bounded memory: what is decoded at once is budgeted, and of a large
+image there is one copy, whatever its colours, transparency and orientation are.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from resnets.preprocessing import BadImage, Preprocessing, is_deep, look, reading, to_mode
+
+TOGETHER = 110_000_000  # bytes decoded at once: two photos of 12 megapixels
+LARGEST = 740_000_000  # bytes of one image, which then is decoded alone
+# Bytes a pixel at the peak of decoding, measured with Pillow 13: its own 4, and what the library of
+# the format keeps beside them.
+BYTES = {"PNG": 4, "BMP": 4, "PPM": 4, "JPEG": 4, "TIFF": 8, "AVIF": 10, "WEBP": 16, "JPEG2000": 25}
+OTHER_FORMATS = 16
+PROGRESSIVE = 12  # a JPEG file of several scans: all coefficients are kept until the last one
+
+
+class Turn(NamedTuple):
+    """How an image is made upright, and how places in the upright one are found in the file: the
+    sides that are counted from the far end, then whether they change places."""
+
+    method: Image.Transpose
+    mirror_x: bool
+    mirror_y: bool
+    swap: bool
+
+
+TURNS = {  # by EXIF orientation
+    2: Turn(Image.Transpose.FLIP_LEFT_RIGHT, True, False, False),
+    3: Turn(Image.Transpose.ROTATE_180, True, True, False),
+    4: Turn(Image.Transpose.FLIP_TOP_BOTTOM, False, True, False),
+    5: Turn(Image.Transpose.TRANSPOSE, False, False, True),
+    6: Turn(Image.Transpose.ROTATE_270, True, False, True),
+    7: Turn(Image.Transpose.TRANSVERSE, True, True, True),
+    8: Turn(Image.Transpose.ROTATE_90, False, True, True),
+}
+
+
+class Budget:
+    """Memory that several threads share.
+
+    Args:
+        total: What may be taken together. Whoever wants more gets it when nobody else has any.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self._free = total
+        self._returned = threading.Condition()
+        self._queue = threading.Lock()  # or a large one would wait for ever behind small ones
+
+    @contextmanager
+    def take(self, amount: int) -> Iterator[None]:
+        """Waits for its turn, and for enough to be free."""
+        amount = min(amount, self.total)
+        with self._queue, self._returned:
+            self._returned.wait_for(lambda: self._free >= amount)
+            self._free -= amount
+        try:
+            yield
+        finally:
+            with self._returned:
+                self._free += amount
+                self._returned.notify_all()
+
+    def reset(self) -> None:
+        """Everything is free: after a fork, whoever had some of it is not in the child."""
+        self.__init__(self.total)  # type: ignore[misc]
+
+
+DECODING = Budget(TOGETHER)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=DECODING.reset)
+
+
+class Upright:
+    """A decoded image that is turned upright and brought into a network's mode where it is cut.
+
+    Args:
+        image: Of Pillow, in any mode; decoded here, if it is not yet.
+        preprocessing: Says which channels and range.
+    """
+
+    def __init__(self, image: Image.Image, preprocessing: Preprocessing) -> None:
+        image.load()
+        self.notes: list[str] = []
+        self._preprocessing = preprocessing
+        self._turn = TURNS.get(image.getexif().get(0x0112, 1))
+        self._ready = is_deep(image)  # its values are judged together, not band by band
+        self._image = self._converted(image, self.notes) if self._ready else image
+        swap = self._turn is not None and self._turn.swap
+        self.width, self.height = image.size[::-1] if swap else image.size
+
+    def crop(self, box: tuple[int, int, int, int]) -> Image.Image:
+        """What lies between left, top, right and bottom of the upright image; what had to be done
+        to it is noted."""
+        part = self._image.crop(self._in_the_file(*box))
+        if self._turn:
+            part = part.transpose(self._turn.method)
+        if self._ready:
+            return part
+        notes: list[str] = []
+        part = self._converted(part, notes)
+        self.notes += [note for note in notes if note not in self.notes]
+        return part
+
+    def _converted(self, image: Image.Image, notes: list[str]) -> Image.Image:
+        wanted = self._preprocessing
+        return to_mode(image, wanted.channels, wanted.value_range, notes, wanted.deep_range)
+
+    def _in_the_file(
+        self, left: int, top: int, right: int, bottom: int
+    ) -> tuple[int, int, int, int]:
+        if self._turn is None:
+            return left, top, right, bottom
+        if self._turn.mirror_x:
+            left, right = self.width - right, self.width - left
+        if self._turn.mirror_y:
+            top, bottom = self.height - bottom, self.height - top
+        return (top, left, bottom, right) if self._turn.swap else (left, top, right, bottom)
+
+
+def read_input(
+    source: Path | str | bytes, preprocessing: Preprocessing
+) -> tuple[np.ndarray, list[str]]:
+    """`Preprocessing.pixels` of an image file or its content, and remarks; waits until there is
+    memory for it.
+
+    Raises:
+        BadImage: It cannot be read, or decoding it would take more than `LARGEST`.
+    """
+    with reading(source) as image:
+        notes, needed = look(image), decoded_bytes(image)
+        if needed > LARGEST:
+            raise BadImage(
+                f"{image.width} x {image.height} pixels of {image.format} take"
+                f" {needed / 1e6:,.0f} MB to decode; allowed: {LARGEST / 1e6:,.0f} MB; scale it"
+                " down first, or save it as PNG"
+            )
+        with DECODING.take(needed):
+            upright = Upright(image, preprocessing)
+            pixels = preprocessing.pixels(upright)
+            return pixels, notes + upright.notes
+
+
+def decoded_bytes(image: Image.Image) -> int:
+    """Memory that decoding an image takes at its peak; nothing but its header is looked at."""
+    each = BYTES.get(image.format or "", OTHER_FORMATS)
+    if image.format == "JPEG" and image.info.get("progressive"):
+        each = PROGRESSIVE
+    return image.width * image.height * each
