@@ -43,7 +43,9 @@ class Brightness:
 
 
 def brightness(**changes) -> Predictor:
-    return Predictor(Brightness(), ("dark", "gray", "light"), Preprocessing(**{"fit": "stretch", **changes}))
+    return Predictor(
+        Brightness(), ("dark", "gray", "light"), Preprocessing(**{"fit": "stretch", **changes})
+    )
 
 
 def pixels(seed: int = 0) -> np.ndarray:

@@ -139,7 +139,7 @@ def _check(output: Path | None, probabilities: bool, heat: Path | None) -> None:
 
     if output is not None:
         check_output(output)
-    elif sys.stdout.name == os.devnull:  # put there by `cli.output.open_streams`
+    elif getattr(sys.stdout, "name", "") == os.devnull:  # put there by `cli.output.open_streams`
         raise ValueError("the standard output is closed; name an output: -o FILE.csv")
     elif probabilities and sys.stdout.isatty():
         raise ValueError("--probs is for tables in files: add -o FILE.csv, or leave it out")
