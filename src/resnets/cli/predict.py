@@ -8,35 +8,86 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
+from resnets.cli.options import DATA, MODEL, OUTPUT, Classes, Network, Quiet
+
 if TYPE_CHECKING:
     from resnets.results import Prediction
     from resnets.runtime import Predictor
     from resnets.screen import Screen
 
 
+EXAMPLES = """
+resnets predict photos.onnx photo.jpg
+resnets predict photos.onnx new/ -o new.csv
+resnets predict runs/train/1 new/ -o new.parquet --probs --heat maps/
+resnets predict timm:resnet50.a1_in1k new/ > new.csv
+"""
+
+
 def predict(
     model: Annotated[
         str,
-        Argument(help="NAME.onnx (needs no torch), a run folder, a model file, or timm:NAME.TAG."),
+        Argument(
+            metavar="MODEL",
+            help="NAME.onnx (needs no PyTorch), the folder of a run, a model file, a state dict, or"
+            " published weights (torchvision:TAG, timm:NAME.TAG).",
+            rich_help_panel=MODEL,
+        ),
     ],
-    inputs: Annotated[list[Path], Argument(help="Pictures and folders.")],
+    inputs: Annotated[
+        list[Path],
+        Argument(metavar="INPUT...", help="Images and folders of images.", rich_help_panel=DATA),
+    ],
+    engine: Annotated[
+        str,
+        Option(
+            metavar="onnxruntime|openvino",
+            help="Engine that runs NAME.onnx.",
+            rich_help_panel=MODEL,
+        ),
+    ] = "onnxruntime",
+    threads: Annotated[
+        int,
+        Option(
+            metavar="INT",
+            min=0,
+            help="Threads that run NAME.onnx; 0 for all CPU cores. [0 or more threads]",
+            rich_help_panel=MODEL,
+        ),
+    ] = 0,
+    network: Network = None,
+    classes: Classes = None,
     output: Annotated[
         Path | None,
-        Option("--output", "-o", help="FILE.csv, .jsonl or .parquet; goes on where it stopped."),
+        Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Table to write: FILE.csv, .jsonl or .parquet. An existing one is continued.",
+            show_default="CSV on stdout",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
-    probabilities: Annotated[bool, Option("--probs", help="A column for every class.")] = False,
+    probabilities: Annotated[
+        bool,
+        Option(
+            "--probs",
+            help="Write a column with the probability of every class.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
     heat: Annotated[
-        Path | None, Option(help="Folder for class activation maps as pictures.")
+        Path | None,
+        Option(
+            metavar="FOLDER",
+            help="Draw the class activation map over each image, into this folder.",
+            show_default="none",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
-    engine: Annotated[str, Option(help="onnxruntime | openvino")] = "onnxruntime",
-    threads: Annotated[int, Option(help="0: all cores.")] = 0,
-    network: Annotated[
-        str | None, Option("--model", "-m", help="The network of a bare state dict, or timm:NAME.")
-    ] = None,
-    classes: Annotated[str | None, Option(help="Its classes: FILE, or imagenet.")] = None,
-    quiet: Annotated[bool, Option("--quiet", "-q")] = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Answer for pictures and folders, with one row for each file."""
+    """Predict the classes of images, with one row per file."""
     from resnets.runtime.folders import count_pictures
     from resnets.runtime.writers import done, write_predictions
     from resnets.screen import Screen
@@ -45,7 +96,7 @@ def predict(
     predictor = _open(model, engine, threads, network, classes, screen)
     finished = done(output) if output else set()
     if finished:
-        screen.say(f"{output}: {len(finished):,} files are answered already")
+        screen.say(f"{output}: {len(finished):,} files are predicted already")
     total = max(0, count_pictures(inputs) - len(finished))
     with screen.progress("predicting", total) as bar:
         predictions = predictor.predict(inputs, heat=heat is not None, skip=finished)
