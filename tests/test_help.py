@@ -86,6 +86,10 @@ def test_help_of_settings_says_range_unit_and_default():
         assert said in lines
 
 
+def test_a_default_of_nought_is_told():
+    assert re.search(r"threads; default:\s+0\]", shown("predict", "--help"))
+
+
 # ---- a setting is written once
 
 

@@ -86,7 +86,7 @@ def _sentence(parameter: Any) -> str:
     """The help of an option, and its default: its value, or the words for it."""
     said, default = parameter.show_default, parameter.default
     if not isinstance(said, str):
-        said = "" if default in (None, False) or not said else str(default)
+        said = str(default) if said and default is not None and default is not False else ""
     text = str(parameter.help or "")
     if parameter.required or not said or _is_flag(parameter):
         return text

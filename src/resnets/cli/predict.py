@@ -27,6 +27,14 @@ if TYPE_CHECKING:
     from resnets.screen import Screen
 
 
+EXAMPLES = """
+resnets predict photos.onnx photo.jpg
+resnets predict photos.onnx new/ -o new.csv
+resnets predict runs/train/1 new/ -o new.parquet --probs --heat maps/
+resnets predict timm:resnet50.a1_in1k new/ > new.csv
+"""
+
+
 def predict(
     model: Annotated[
         str,
