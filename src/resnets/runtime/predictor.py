@@ -97,7 +97,8 @@ class Predictor:
 
         Args:
             image: Of Pillow; or (height, width, channels) in the type the network was made for,
-                uint8 RGB unless its preprocessing says otherwise; or the content of a picture file.
+                uint8 RGB unless its preprocessing says otherwise (uint16 as the graph takes it,
+                after `deep_range`); or the content of a picture file.
             heat: Whether the prediction carries class activation maps.
             file: The name the prediction is to have.
 
