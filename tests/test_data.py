@@ -282,7 +282,7 @@ def test_empty_class_folders_and_loose_pictures_are_noted(tmp_path):
     found = find_data(tmp_path)
     assert found.classes == ("a", "b")
     assert found.notes == (
-        f"left out, in no class folder: 1 images in {tmp_path.name}",
+        f"left out, in no class folder: 1 image in {tmp_path.name}",
         "no images in c",
     )
     assert found.left_out == {".txt": 2}

@@ -149,7 +149,7 @@ def test_one_range_is_measured_over_all_images_and_said_once(tmp_path):
     )
     assert check.deep_range == (0, 4095)
     (text,) = about_range(check)
-    assert text.startswith("24 images with more than 8 bits hold values from ")
+    assert text.startswith("24 images with more than 8 bits: values from ")
     assert text.endswith("; 0-4095 becomes black to white (--range)")
     assert check.to_dict()["deep_range"] == [0, 4095]
     assert not errors(check)
@@ -170,7 +170,11 @@ def test_images_of_8_bits_have_no_range(tmp_path):
     check = check_pictures(find_data(tmp_path))
     assert check.deep_range is None
     assert about_range(check) == []
-    assert check_pictures(find_data(tmp_path), deep_range="0-4095").deep_range == (0, 4095)
+    check = check_pictures(find_data(tmp_path), deep_range="0-4095")
+    assert check.deep_range == (0, 4095)
+    assert about_range(check) == [
+        "no image has more than 8 bits; the range 0-4095 is kept for later ones"
+    ]
 
 
 def test_a_given_range_is_kept_and_what_it_cuts_is_said(tmp_path):
@@ -369,7 +373,7 @@ def test_report_card_and_summary_name_what_was_left_out_or_never_measured(traine
     report = (run.folder / "report.html").read_text("utf-8")
     card = (run.folder / "model_card.md").read_text("utf-8")
     assert "so they are not measured there: rare (1 image)" in report
-    assert "hold values from -1 to 3; -1:3 becomes black to white" in report
+    assert "values from -1 to 3; -1:3 becomes black to white" in report
     assert "left out: 1 .heic" in report or listing_reads_heic()
     for text in (report, card):
         assert "no held-out image of: rare" in text

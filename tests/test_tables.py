@@ -142,7 +142,7 @@ def test_a_file_with_two_labels_or_splits_is_refused_with_both_lines(tmp_path, l
 def test_a_line_that_is_there_twice_counts_once(tmp_path):
     found = find_data(table(tmp_path, "file,label\n1.png,a\n2.png,b\n1.png,a\n1.png,a\n"))
     assert pairs(found) == [("1.png", "a"), ("2.png", "b")]
-    assert found.notes == ("2 lines that repeat another were left out",)
+    assert found.notes == ("left out: 2 lines repeating another",)
 
 
 def test_a_table_far_from_its_files_says_where_they_were_looked_for(tmp_path):

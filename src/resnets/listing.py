@@ -224,6 +224,11 @@ def images_left_out(left_out: Mapping[str, int]) -> bool:
     return bool((HEIC_SUFFIXES | UNREAD_IMAGES) & set(left_out))
 
 
+def counted(count: int, noun: str) -> str:
+    """A number and what it counts: "1 image", "1,200 images"."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def _is_there(path: str) -> bool:
     """Whether an input is a folder; what is neither that nor a file is missing."""
     if os.path.isdir(path):  # noqa: PTH112 - says no where a path cannot be looked at

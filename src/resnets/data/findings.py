@@ -12,11 +12,11 @@ import numpy as np
 from resnets.data.duplicates import Pair
 from resnets.data.sources import Found, Sample
 from resnets.deep import DARK, Levels, Range, decide_range, word
-from resnets.listing import about_left_out, images_left_out
+from resnets.listing import about_left_out, counted, images_left_out
 
 FEW = 10  # pictures of a class below which its numbers mean little
 MOST = 20  # classes that are named in a line
-DULL = "are nearly of one colour in it"
+DULL = "nearly of one colour in it"
 IMBALANCE = 10  # largest class over smallest, from which on it is said
 
 
@@ -54,8 +54,11 @@ def about_range(
         for sample, fact in zip(found.samples, facts, strict=True)
         if fact.levels and sample.split in ("", "train")
     ]
+    if not deep and wanted:
+        text = f"no image has more than 8 bits; the range {word(wanted)} is kept for later ones"
+        return wanted, [Finding("note", text)]
     if not deep:
-        return wanted, []
+        return None, []
     names, levels = [name for name, _ in deep], [one for _, one in deep]
     try:
         low, high = chosen = wanted or decide_range(levels, names)
@@ -63,15 +66,15 @@ def about_range(
         return None, [Finding("error", str(error), tuple(names))]
     least, most = min(one.low for one in levels), max(one.high for one in levels)
     text = (
-        f"{len(deep):,} images with more than 8 bits hold values from {least:.6g} to {most:.6g};"
-        f" {word(chosen)} becomes black to white ({'as given' if wanted else '--range'})"
+        f"{counted(len(deep), 'image')} with more than 8 bits: values from {least:.6g} to"
+        f" {most:.6g}; {word(chosen)} becomes black to white ({'as given' if wanted else '--range'})"
     )
     outside = tuple(name for name, one in deep if one.low < low or one.high > high)
     dark = tuple(name for name, one in deep if 0 < one.span * DARK < high - low)
     findings = [Finding("note", text, tuple(names))]
-    for about, what in ((outside, "have values outside of it, which are cut"), (dark, DULL)):
+    for about, what in ((outside, "with values outside of it, which are cut"), (dark, DULL)):
         if about:
-            text = f"range {word(chosen)}: {len(about):,} images {what} ({_files(about)})"
+            text = f"range {word(chosen)}: {counted(len(about), 'image')} {what} ({_files(about)})"
             findings.append(Finding("warning", text, about))
     return chosen, findings
 
@@ -194,7 +197,7 @@ def _why(label: str, samples: Sequence[Sample]) -> str:
     if len(own) == 1:
         return " (1 image)"
     together = own and own[0].group and len({sample.group for sample in own}) == 1
-    return f" ({len(own)} images, all alike or of one group)" if together else ""
+    return f" ({counted(len(own), 'image')}, all alike or of one group)" if together else ""
 
 
 def _about_training(training: Counter[str], parts: Collection[str]) -> list[Finding]:

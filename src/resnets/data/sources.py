@@ -20,6 +20,7 @@ from resnets.imagenet import class_name
 from resnets.listing import (
     NO_SUFFIX,
     about_left_out,
+    counted,
     is_image,
     suffix_of,
     walk,
@@ -219,7 +220,7 @@ def _read_folder(root: Path) -> Found:
     loose = Counter(one[0] if len(one) == 2 else "" for one in images if len(one) <= depth)
     notes += [f"left out, no part of the data: {_some(beside)}"] if beside else []
     notes += [
-        f"left out, in no class folder: {count:,} images in {folder or root.name}"
+        f"left out, in no class folder: {counted(count, 'image')} in {folder or root.name}"
         for folder, count in sorted(loose.items())
         if folder not in beside
     ]
@@ -243,7 +244,7 @@ def _read_folder(root: Path) -> Found:
 def _no_classes(root: Path, images: Sequence[list[str]], others: Sequence[list[str]]) -> str:
     there = about_left_out(Counter(suffix_of(one[-1]) or NO_SUFFIX for one in others))
     if images:
-        there = f"there are {len(images):,} images in no class folder"
+        there = f"{counted(len(images), 'image')} in no class folder"
     return (
         f"no class folder with images in {root}; {there}; looked for CLASS/*.jpg (or png, webp,"
         " avif, bmp, tif) and train|val|test/CLASS/*: put the images of each class into a folder"
@@ -280,8 +281,11 @@ def _read_table(path: Path) -> Found:
             f"{path}: some lines have a split and some have none; give it in all of them, or drop"
             " the column"
         )
-    notes += [*joined, *(f"{count:,} names {remark}" for remark, count in names.remarks.items())]
-    notes += [f"{repeated:,} lines that repeat another were left out"] if repeated else []
+    notes += [
+        *joined,
+        *(f"{counted(count, 'name')} {remark}" for remark, count in names.remarks.items()),
+    ]
+    notes += [f"left out: {counted(repeated, 'line')} repeating another"] if repeated else []
     ordered = tuple(sorted(samples, key=lambda sample: sample.name))
     return Found(f"table {path.name}", ordered, tuple(notes))
 

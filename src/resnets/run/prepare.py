@@ -186,7 +186,8 @@ def _classes(settings: TrainSettings, samples: Sequence[Sample]) -> tuple[str, .
     if len(classes) < 2 or not held_out:
         raise ValueError(
             f"{settings.data}: {len(training)} usable pictures of {len(classes)} classes to train"
-            f" on and {len(held_out)} held out are too few"
+            f" on and {len(held_out)} held out are too few; every class needs two images at least"
+            " that are not alike"
         )
     class_indices(held_out, classes)
     return classes

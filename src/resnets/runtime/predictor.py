@@ -124,7 +124,8 @@ class Predictor:
         Args:
             image: The name of a file, its content (bytes), an open file, an image of Pillow, or an
                 array (height, width, channels) in the type the network was made for, uint8 unless
-                its preprocessing says otherwise; gray arrays and RGBA are converted.
+                its preprocessing says otherwise (uint16 as the graph takes it, after
+                `deep_range`); gray arrays and RGBA are converted.
             heat: Whether the prediction carries class activation maps.
             file: The name the prediction is to have; by default that of a file that is named.
 
