@@ -29,7 +29,7 @@ from resnets.listing import HEAD, HEIC_CURE, heic_installed, is_heic
 # Pillow's own limit, 13,377 x 13,377: beyond it a picture is refused before any of it is decoded
 MAX_PIXELS = 178_956_970
 BAND = 1 << 20  # pixels of an image that are converted and scaled at a time
-MAX_SCALED = 22_000_000  # pixels of an image scaled along its rows alone: 88 MB
+MAX_SCALED = 16_000_000  # pixels of an image scaled along its rows alone: 64 MB
 FORMATS = (
     "BMP",
     "GIF",

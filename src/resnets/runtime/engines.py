@@ -3,14 +3,16 @@ version. `ENGINES` lists them."""
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import os
 import sys
 import threading
+import weakref
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -35,6 +37,7 @@ class Answer:
     heat: np.ndarray | None = None
 
 
+MOST_THREADS = 1024
 OUTPUTS = tuple(field.name for field in fields(Answer))
 
 
@@ -49,12 +52,70 @@ class Engine(Protocol):
         `EngineError`."""
 
 
-class OnnxRuntimeEngine:
+_LIVING: weakref.WeakSet[_FromFile] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for engine in tuple(_LIVING):
+        engine.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
+
+
+class _FromFile:
+    """What is alike in all engines: they are made from a file and a number of threads, and made
+    again from them wherever their own threads are not: behind a pickle, and in a forked process,
+    where waiting for them would never end."""
+
+    name: str
+
+    def __init__(self, source: Path | bytes, threads: int = 0) -> None:
+        self._source, self._threads = source, threads
+        self._opening = threading.Lock()
+        self._start()
+        _LIVING.add(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return make_engine, (self.name, self._source, self._threads)
+
+    def __call__(self, image: np.ndarray) -> Answer:
+        """See `Engine`."""
+        if not self._ready:
+            try:
+                with self._opening:
+                    if not self._ready:
+                        self._start()
+            except ValueError as error:  # the file has changed or is gone
+                raise EngineError(str(error)) from None
+        return self._run(image)
+
+    def _start(self) -> None:
+        self._open(self._source, self._threads or usable_cores())
+        self._ready = True
+
+    def forget(self) -> None:
+        """In a forked process: what waits for threads of the parent is never touched again, not
+        even to be deleted; the next image opens the file anew."""
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(dict(vars(self))))
+        self._ready = False
+        self._opening = threading.Lock()
+
+    def _open(self, source: Path | bytes, threads: int) -> None:
+        raise NotImplementedError
+
+    def _run(self, image: np.ndarray) -> Answer:
+        raise NotImplementedError
+
+
+class OnnxRuntimeEngine(_FromFile):
     """ONNX Runtime on the CPU; see `make_engine`."""
 
     name = "onnxruntime"
+    title = "ONNX Runtime"
 
-    def __init__(self, source: Path | bytes, threads: int = 0) -> None:
+    def _open(self, source: Path | bytes, threads: int) -> None:
         import onnxruntime
         from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
@@ -68,7 +129,7 @@ class OnnxRuntimeEngine:
         )
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what matters arrives as an exception
-        options.intra_op_num_threads = threads or usable_cores()
+        options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         # Kept memory is for inputs of one size. With pictures of many sizes it only grows: after
         # one of 24 megapixels 750 MB stay in use instead of 350 MB, and no prediction is faster.
@@ -86,8 +147,7 @@ class OnnxRuntimeEngine:
             output.name for output in self._session.get_outputs() if output.name in OUTPUTS
         ]
 
-    def __call__(self, image: np.ndarray) -> Answer:
-        """See `Engine`."""
+    def _run(self, image: np.ndarray) -> Answer:
         try:
             return Answer(
                 **dict(
@@ -102,19 +162,20 @@ class OnnxRuntimeEngine:
             raise EngineError(_reason(error)) from None
 
 
-class OpenVinoEngine:
+class OpenVinoEngine(_FromFile):
     """OpenVINO on the CPU, in float32 even where the processor has a shorter type; see
     `make_engine`."""
 
     name = "openvino"
+    title = "OpenVINO"
 
-    def __init__(self, source: Path | bytes, threads: int = 0) -> None:
+    def _open(self, source: Path | bytes, threads: int) -> None:
         openvino = import_openvino()
         self.version = str(openvino.__version__)
         options = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": "f32",
-            "INFERENCE_NUM_THREADS": threads or usable_cores(),
+            "INFERENCE_NUM_THREADS": threads,
         }
         try:
             core = openvino.Core()
@@ -127,8 +188,7 @@ class OpenVinoEngine:
         }
         self._lock = threading.Lock()  # a request holds one input at a time
 
-    def __call__(self, image: np.ndarray) -> Answer:
-        """See `Engine`."""
+    def _run(self, image: np.ndarray) -> Answer:
         try:
             with self._lock:
                 found = self._request.infer({"image": image})  # copies
@@ -176,8 +236,13 @@ def make_engine(name: str, source: Path | bytes, threads: int = 0) -> Engine:
         threads: Threads of one prediction; 0 takes `usable_cores()`.
 
     Raises:
-        ValueError: There is no such engine, it is not installed, or it cannot run the file.
+        ValueError: There is no such engine, it is not installed, or it cannot run the file; or no
+            such number of threads.
     """
+    if type(threads) is not int or not 0 <= threads <= MOST_THREADS:
+        raise ValueError(
+            f"threads is {threads!r}; allowed: 0 (all cores) or a whole number up to {MOST_THREADS}"
+        )
     if name not in tuple(ENGINES):  # whatever its type
         raise ValueError(f"no engine is called {name!r}; allowed: {', '.join(ENGINES)}")
     return ENGINES[name](source, threads)
