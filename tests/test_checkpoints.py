@@ -439,7 +439,7 @@ def test_what_is_assumed_is_said_and_can_be_set(tmp_path):
     [
         ({"mean": "0.5,0.5"}, "mean is '0.5,0.5'; 3 numbers expected"),
         ({"std": "a"}, "std is 'a'; 3 numbers"),
-        ({"std": "0"}, "std above 0"),
+        ({"std": "0"}, "above 0"),
         ({"mean": "nan"}, "finite numbers"),
         ({"size": 0}, "size is 0; allowed: 1 to 10,000"),
         ({"size": 10**9}, "allowed: 1 to 10,000"),
@@ -629,7 +629,7 @@ def test_every_description_is_read_as_timm_reads_it_or_refused_by_name():
         ({"input_size": [3, 64.5, 64]}, "three numbers"),
         ({"mean": [0.5]}, r"mean is \[0.5\]; three numbers"),
         ({"mean": "0.5"}, "mean is '0.5'"),
-        ({"std": [0.5, 0, 0.5]}, "std above 0"),
+        ({"std": [0.5, 0, 0.5]}, "above 0"),
         ({"std": [True, 1, 1]}, "three numbers"),
         ({"fixed_input_size": True, "test_input_size": [3, 80, 80]}, "test_input_size is .* fixed_input_size"),
     ],

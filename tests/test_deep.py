@@ -13,8 +13,9 @@ from PIL import Image
 from resnets import deep
 from resnets.data.check import check_pictures
 from resnets.data.sources import find_data
-from resnets.deep import Levels, decide_range, judge, measure, parse_range, scale, word
+from resnets.deep import Levels, decide_range, judge, measure, scale
 from resnets.preprocessing import BadImage, Preprocessing, open_image
+from resnets.ranges import parse_range, word
 
 RAMP = np.linspace(0, 1, 4096).reshape(64, 64)
 HELD = {  # what files hold, and the range that it is

@@ -12,7 +12,8 @@ HOUSE = Path(__file__).parents[1] / "src" / "resnets"
 # From the floor that everybody may use to the one that uses all others. Rooms of one floor are
 # strangers to one another.
 FLOORS = (
-    ("files", "downloads", "settings", "imagenet", "results", "screen", "listing", "deep"),
+    ("files", "downloads", "settings", "imagenet", "results", "screen", "listing", "ranges"),
+    ("deep",),
     ("preprocessing",),
     ("runtime", "foreign", "checkpoints", "timm_config"),
     ("models", "data", "training", "evaluation"),
@@ -33,6 +34,7 @@ ONLY = {
 WITHOUT_TORCH = (
     *FLOORS[0],
     *FLOORS[1],
+    *FLOORS[2],
     "runtime",
     "evaluation",
     "data.sources",

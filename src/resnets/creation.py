@@ -65,6 +65,8 @@ def create_model(
         ValueError: An unknown name, key or value, with the nearest that is known; what makes no
             sense together; or weights that do not exist, do not fit or cannot be downloaded.
     """
+    if out_indices is not None and not features_only:
+        raise ValueError("out_indices needs features_only=True")
     if not isinstance(pretrained, bool):
         raise ValueError(f"pretrained={pretrained!r}: True or False; name weights with weights=")
     if pretrained and weights is not None:

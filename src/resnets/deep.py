@@ -8,14 +8,13 @@ in `Preprocessing.deep_range`. An image that stands alone is judged by its own v
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-Range = tuple[float, float]
-FULL: Range = (0, 65535)
+from resnets.ranges import Range, word
+
 TOPS = (1, 255, 1023, 4095, 16383, 65535)  # of floats, and of 8, 10, 12, 14 and 16 bits
 USED = 16  # the least part of such a range that its data fill: else it is not theirs
 DARK = 64  # an image that fills less than this part of the range keeps under 4 of 256 levels
@@ -23,9 +22,6 @@ MANY = 0.1  # part of the images that may be so dark before their ranges are cal
 DIGITS = 6  # of a value in a message
 ROWS = 256  # of an image that are scaled at a time
 SAMPLE = 65536  # values of an image that its quantiles are taken from
-_RANGE = re.compile(
-    r"\s*([-+]?[\d.]+(?:e[-+]?\d+)?)\s*(?:-|:)\s*([-+]?[\d.]+(?:e[-+]?\d+)?)\s*", re.I
-)
 
 
 class NoValues(ValueError):
@@ -119,54 +115,6 @@ def decide_range(levels: Sequence[Levels], names: Sequence[str]) -> Range:
             f" are meant: --range {word(inner, DIGITS)}"
         )
     return low, high
-
-
-def parse_range(text: str) -> Range | None:
-    """`0-4095` or `-1000:3000` to its two ends; nothing for `auto`.
-
-    Raises:
-        ValueError: It is no range.
-    """
-    if text == "auto":
-        return None
-    found = _RANGE.fullmatch(text)
-    try:
-        low, high = (float(end) for end in found.groups()) if found else (0.0, 0.0)
-    except ValueError:  # two points in a number
-        low, high = 0.0, 0.0
-    if not (low < high and math.isfinite(high - low)):
-        raise ValueError(
-            f"range is {text!r}; allowed: auto, or the values that become black and white as"
-            " LOW-HIGH (0-1, 0-4095, -1000:3000)"
-        )
-    return low, high
-
-
-def check_range(value: object) -> None:
-    """Refuses what is no range: two finite numbers, the smaller one first."""
-    good = (
-        isinstance(value, tuple)
-        and len(value) == 2
-        and all(isinstance(end, int | float) and not isinstance(end, bool) for end in value)
-        and value[0] < value[1]
-        and math.isfinite(value[1] - value[0])
-    )
-    if not good:
-        raise ValueError(
-            f"preprocessing: deep_range is {value!r}; allowed: two finite numbers, the smaller one"
-            " first"
-        )
-
-
-def word(value: Range, digits: int = 17) -> str:
-    """A range as `parse_range` reads it; with all its digits if not told otherwise."""
-    low, high = (number(float(f"{end:.{digits}g}")) for end in value)
-    return f"{low}{'-' if low.isdigit() else ':'}{high}"
-
-
-def number(value: float) -> str:
-    """A value in as few digits as give it back."""
-    return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
 
 
 def scale(values: np.ndarray, deep_range: Range, value_range: int) -> np.ndarray:

@@ -23,8 +23,9 @@ from numpy.typing import ArrayLike
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
-from resnets.deep import FULL, NoValues, Range, check_range, judge, measure, remarks, scale
+from resnets.deep import NoValues, judge, measure, remarks, scale
 from resnets.listing import HEAD, HEIC_CURE, heic_installed, is_heic
+from resnets.ranges import FULL, Range, check_range
 
 # Pillow's own limit, 13,377 x 13,377: beyond it a picture is refused before any of it is decoded
 MAX_PIXELS = 178_956_970
@@ -52,6 +53,7 @@ UNREADABLE = (
     KeyError,
     TypeError,
     OverflowError,
+    RuntimeError,  # of the AVIF decoder
     Image.DecompressionBombError,
 )
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -112,6 +114,15 @@ class Axis:
         return np.asarray(x, np.float64) / self.scale - self.offset
 
 
+def _numbers(value: object, count: int) -> bool:
+    """Whether a value, perhaps from a file, is so many finite numbers."""
+    return (
+        isinstance(value, tuple)
+        and len(value) == count
+        and all(type(number) in (int, float) and -1e9 < number < 1e9 for number in value)
+    )
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """How a picture becomes network input.
@@ -157,32 +168,27 @@ class Preprocessing:
         allow("value_range", (255, 65535) if self.channels == 1 else (255,))
         for name in ("size", "resize"):
             value = getattr(self, name)
-            if len(value) != 2 or not all(isinstance(side, int) and side >= 1 for side in value):
+            if not _numbers(value, 2) or not all(type(side) is int and side >= 1 for side in value):
                 raise ValueError(
-                    f"preprocessing: {name} is {value}; allowed: height and width, whole numbers"
-                    " from 1 on"
+                    f"preprocessing: {name} is {value!r:.80}; allowed: height and width, whole"
+                    " numbers from 1 on"
                 )
         if self.fit == "crop" and (self.resize[0] < self.size[0] or self.resize[1] < self.size[1]):
             raise ValueError(
                 f"preprocessing: cannot crop {self.size} from {self.resize}; resize must be at"
                 " least as large as size"
             )
-        for name in ("mean", "std"):
-            if len(getattr(self, name)) != self.channels:
+        for name, least in (("mean", -math.inf), ("std", 0.0)):
+            value = getattr(self, name)
+            if not _numbers(value, self.channels) or not all(number > least for number in value):
                 raise ValueError(
-                    f"preprocessing: {name} has {len(getattr(self, name))} numbers for"
-                    f" {self.channels} channels"
+                    f"preprocessing: {name} is {value!r:.80}; allowed: a finite number for each of"
+                    f" {self.channels} channels{', above 0' if name == 'std' else ''}"
                 )
-        if not all(map(math.isfinite, self.mean)) or not all(
-            0 < value < math.inf for value in self.std
-        ):
+        if type(self.pad_color) is not int or not 0 <= self.pad_color <= self.value_range:
             raise ValueError(
-                f"preprocessing: mean {self.mean}, std {self.std}; allowed: finite numbers, std"
-                " above 0"
-            )
-        if not 0 <= self.pad_color <= self.value_range:
-            raise ValueError(
-                f"preprocessing: pad_color is {self.pad_color}; allowed: 0 to {self.value_range}"
+                f"preprocessing: pad_color is {self.pad_color!r:.80}; allowed: whole numbers from 0"
+                f" to {self.value_range}"
             )
         check_range(self.deep_range)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from typer import Option
 
-PANEL = "Input (for weights that do not say how images are prepared)"
+PANEL = "Input"  # for weights that do not say how images are prepared
 
 
 def _option(metavar: str, help: str) -> Any:

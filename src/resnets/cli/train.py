@@ -111,13 +111,18 @@ def train(
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    from resnets.settings import nearest, read_yaml
+    from resnets.settings import change, nearest, read_yaml
 
     values = read_yaml(path)
     allowed = {*about(TrainSettings), "output", "name"}
     for key in values:
         if key not in allowed:
             raise ValueError(f"{path}: unknown setting {key!r}: {nearest(str(key), allowed)}")
+    settings = {key: value for key, value in values.items() if key not in ("output", "name")}
+    try:
+        change(TrainSettings("-"), settings)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     return values
 
 

@@ -28,9 +28,10 @@ from resnets.data.findings import (
     about_split,
 )
 from resnets.data.sources import Found, Sample
-from resnets.deep import NoValues, Range, judge, measure, parse_range, remarks
+from resnets.deep import NoValues, judge, measure, remarks
 from resnets.files import content_digest
 from resnets.preprocessing import BadImage, is_deep, open_raw, to_mode
+from resnets.ranges import Range, parse_range
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ import numpy as np
 
 from resnets.data.duplicates import Pair
 from resnets.data.sources import Found, Sample
-from resnets.deep import DARK, Levels, Range, decide_range, word
+from resnets.deep import DARK, Levels, decide_range
 from resnets.listing import about_left_out, counted, images_left_out
+from resnets.ranges import Range, word
 
 FEW = 10  # pictures of a class below which its numbers mean little
 MOST = 20  # classes that are named in a line

@@ -17,11 +17,11 @@ from resnets.data.check import Check, check_pictures
 from resnets.data.findings import Finding
 from resnets.data.sources import Sample, find_data
 from resnets.data.splits import class_indices, complete_splits
-from resnets.deep import word
 from resnets.foreign import build_foreign, check_foreign, is_foreign
 from resnets.modelfile import describe_network
 from resnets.models import Network
 from resnets.models.weights import load_weights
+from resnets.ranges import word
 from resnets.run.rehearsal import check_module, try_network
 from resnets.run.spec import Spec
 from resnets.run.start import check_weights, first_weights, make_preprocessing

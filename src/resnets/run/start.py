@@ -10,12 +10,12 @@ from resnets.creation import (
     warn_of_look_alikes,
     weights_by_name,
 )
-from resnets.deep import FULL, parse_range
 from resnets.downloads import Offline
 from resnets.models import Network
 from resnets.models.inputs import for_channels
 from resnets.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from resnets.pretrained import Weights
+from resnets.ranges import FULL, parse_range
 from resnets.screen import Screen
 from resnets.training.recipe import TrainSettings
 

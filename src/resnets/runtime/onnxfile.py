@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from resnets.deep import FULL
 from resnets.files import write_file
 from resnets.preprocessing import UNREADABLE, Preprocessing, open_image, upgrade
+from resnets.ranges import FULL
 from resnets.runtime.protobuf import METADATA_PROPS, has_external_data, properties
 
 FORMAT = 2

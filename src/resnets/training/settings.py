@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 
-from resnets.deep import parse_range
+from resnets.ranges import parse_range
 from resnets.settings import check_values, setting
 
 DATA, NETWORK, TRAINING, OUTPUT = "Data", "Network", "Training", "Output"
