@@ -65,9 +65,10 @@ def about_range(
     except ValueError as error:
         return None, [Finding("error", str(error), tuple(names))]
     least, most = min(one.low for one in levels), max(one.high for one in levels)
+    how = "as given" if wanted else "--range"
     text = (
         f"{counted(len(deep), 'image')} with more than 8 bits: values from {least:.6g} to"
-        f" {most:.6g}; {word(chosen)} becomes black to white ({'as given' if wanted else '--range'})"
+        f" {most:.6g}; {word(chosen)} becomes black to white ({how})"
     )
     outside = tuple(name for name, one in deep if one.low < low or one.high > high)
     dark = tuple(name for name, one in deep if 0 < one.span * DARK < high - low)
