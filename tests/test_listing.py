@@ -233,6 +233,26 @@ def test_files_that_are_no_images_are_a_note_and_not_a_warning(tmp_path):
 # ---- inputs of a prediction
 
 
+def test_predict_says_what_it_left_out(tmp_path, monkeypatch, capsys):
+    from pathlib import Path
+
+    from resnets import cli
+
+    touch(tmp_path, "1.gif", "2.gif", "notes.txt")
+    Image.new("RGB", (9, 9)).save(tmp_path / "3.png")
+    model = Path(__file__).parent / "data" / "format1" / "tiny.onnx"
+    monkeypatch.setattr(
+        sys, "argv", ["resnets", "predict", str(model), str(tmp_path), "-o", "x.csv"]
+    )
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert not end.value.code
+    assert "left out: 2 .gif, 1 .txt (convert what is not read to PNG or JPEG)" in (
+        capsys.readouterr().err
+    )
+
+
 def test_a_listing_is_counted_and_iterated_from_one_walk(tmp_path):
     touch(tmp_path, "a/1.jpg", "a/2.png", "b/3.jpg", "odd.dat")
     files = find_pictures([tmp_path / "a", tmp_path / "odd.dat", tmp_path])
