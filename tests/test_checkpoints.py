@@ -440,7 +440,7 @@ def test_what_is_assumed_is_said_and_can_be_set(tmp_path):
         ({"mean": "0.5,0.5"}, "mean is '0.5,0.5'; 3 numbers expected"),
         ({"std": "a"}, "std is 'a'; 3 numbers"),
         ({"std": "0"}, "above 0"),
-        ({"mean": "nan"}, "finite numbers"),
+        ({"mean": "nan"}, "finite number"),
         ({"size": 0}, "size is 0; allowed: 1 to 10,000"),
         ({"size": 10**9}, "allowed: 1 to 10,000"),
         ({"crop": 0.0}, "crop is 0.0; allowed: 0.05 to 1"),
@@ -585,7 +585,9 @@ def test_images_are_prepared_as_timm_does_it(kind):
             assert np.abs(ours - expected).mean() < 0.08, size
             assert np.abs(ours - np.roll(expected, 8, 1)).mean() > 0.16, size
         else:
-            np.testing.assert_allclose(ours, expected, atol=1e-5, err_msg=str(size))
+            # Pillow may scale a tall image along its columns first, and rounds in between
+            level = 1.01 / 255 / min(found.std) if kind == "squash" else 1e-5
+            np.testing.assert_allclose(ours, expected, atol=level, err_msg=str(size))
 
 
 def test_every_description_is_read_as_timm_reads_it_or_refused_by_name():
@@ -881,12 +883,14 @@ def verb(*words) -> tuple[int, str]:
 def test_verbs_take_what_a_file_does_not_say(tmp_path, name, monkeypatch, capsys):
     asked = []
 
+    Image.new("RGB", (4, 4)).save(tmp_path / "photo.png")
+
     def opened(typed, words, classes, screen, changes):
         asked.append(changes)
         raise ValueError("enough")
 
     monkeypatch.setattr("resnets.run.opening.open_model", opened)
-    more = {"predict": ["photos"], "val": ["photos"]}.get(name, [])
+    more = {"predict": [tmp_path / "photo.png"], "val": ["photos"]}.get(name, [])
     words = [
         "--size",
         24,

@@ -106,7 +106,7 @@ def finish(job: Job, state: TrainingState) -> Run:
             findings=spec.findings,
             notes=[*_notes(job, state), *doubts],
         )
-    with screen.progress("exporting, and comparing both on whole images", 1):
+    with screen.progress("exporting and verifying", 1):
         proven = outcome.export_outcome(model, folder.path / f"{name}.onnx", job.measured.samples)
     outcome.write_card(
         folder.card,

@@ -141,11 +141,10 @@ class OnnxRuntimeEngine(_FromFile):
             self._session = onnxruntime.InferenceSession(
                 source, options, providers=["CPUExecutionProvider"]
             )
-        except refusals as error:
+            names = [output.name for output in self._session.get_outputs()]
+        except (*refusals, UnicodeDecodeError) as error:  # names that are not UTF-8
             raise ValueError(_cannot_run(self, error)) from None
-        self._outputs = [
-            output.name for output in self._session.get_outputs() if output.name in OUTPUTS
-        ]
+        self._outputs = [name for name in names if name in OUTPUTS]
 
     def _run(self, image: np.ndarray) -> Answer:
         try:

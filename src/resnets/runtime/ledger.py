@@ -132,6 +132,8 @@ class Ledger:
         self._database.execute(query, (state, os.fsencode(file)))
 
     def _real(self, file: str) -> str:
+        if "\0" in file:  # in a damaged output; no file has such a name
+            return file
         folder, name = os.path.split(file)
         path = os.path.join(self._real_folder(folder), name)  # noqa: PTH118
         if name in ("", ".", "..") or os.path.islink(path):  # noqa: PTH114
