@@ -527,6 +527,17 @@ def test_a_model_file_keeps_its_own_input_and_classes(tmp_path):
     )  # not read as a bare file
     with pytest.raises(ValueError, match=f"this file is of {WORDS}, not of resnet32"):
         open_model(str(path), "resnet32", None, Said())
+    own = describe_network(None, NET, 3, 3, "own.Net")
+    path = model_file(tmp_path, network=own)
+    for typed in ("resnet18", WORDS, "timm:resnet18"):
+        with pytest.raises(
+            ValueError, match=rf"x.safetensors: this file is of own.Net, not of {typed}"
+        ):
+            open_model(str(path), typed, None, Said())
+    with pytest.raises(
+        ValueError, match=r"x.safetensors: a torch.nn.Module or its words expected, got int"
+    ):
+        load_model(path, 3)
 
 
 def test_files_of_classes(tmp_path):

@@ -155,7 +155,10 @@ def build_network(
 
 def _in_full(words: str) -> str:
     """Words for a network of this package in their one form; others as they are."""
-    return words if is_foreign(words) else str(Network.parse(words))
+    try:
+        return str(Network.parse(words))
+    except ValueError:
+        return words
 
 
 def write_model(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
