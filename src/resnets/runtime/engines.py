@@ -139,11 +139,11 @@ class OnnxRuntimeEngine(_FromFile):
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(
-                source, options, providers=["CPUExecutionProvider"]
-            )
+                source, options, providers=["CPUExecutionProvider"], enable_fallback=0
+            )  # it would print, and try the same again
             names = [output.name for output in self._session.get_outputs()]
         except (*refusals, UnicodeDecodeError) as error:  # names that are not UTF-8
-            raise ValueError(_cannot_run(self, error)) from None
+            raise ValueError(_cannot_run(self, source, error)) from None
         self._outputs = [name for name in names if name in OUTPUTS]
 
     def _run(self, image: np.ndarray) -> Answer:
@@ -180,7 +180,7 @@ class OpenVinoEngine(_FromFile):
             core = openvino.Core()
             model = core.compile_model(core.read_model(source), "CPU", options)
         except RuntimeError as error:
-            raise ValueError(_cannot_run(self, error)) from None
+            raise ValueError(_cannot_run(self, source, error)) from None
         self._request = model.create_infer_request()
         self._outputs = {
             name: output for output in model.outputs for name in output.names & set(OUTPUTS)
@@ -267,9 +267,10 @@ def usable_cores() -> int:
     return cores
 
 
-def _cannot_run(engine: Engine, error: Exception) -> str:
+def _cannot_run(engine: Engine, source: Path | bytes, error: Exception) -> str:
+    file = "this file" if isinstance(source, bytes) else source
     return (
-        f"{engine.name} {engine.version} cannot run this file ({_reason(error)}); upgrade"
+        f"{engine.name} {engine.version} cannot run {file} ({_reason(error)}); upgrade"
         f" {engine.name}, or take another engine"
     )
 
