@@ -85,26 +85,24 @@ def test_names_stay_readable_in_the_terminal(name, shown):
 
 
 class Done:
-    """`resnets WORDS` in a process of its own; stdout is a pipe, or a terminal."""
+    """`resnets WORDS` in a process of its own; one of its streams may be a terminal."""
 
-    def __init__(self, *words, terminal: int = 0, **options):
+    def __init__(self, *words, terminal: int = 0, stream: str = "stdout", **options):
         command = [sys.executable, "-m", "resnets", *map(str, words)]
-        self.out = ""
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
         if terminal:
             ours, theirs = pty.openpty()
+            options[stream] = theirs
+            options["env"] = {**os.environ, "COLUMNS": str(terminal), "TERM": "xterm"}
             reader = threading.Thread(target=self._read, args=[ours])
-            options |= {"stdout": theirs, "env": {**os.environ, "COLUMNS": str(terminal)}}
             reader.start()
-        else:
-            options.setdefault("stdout", subprocess.PIPE)
-        done = subprocess.run(
-            command, stderr=subprocess.PIPE, text=True, timeout=120, check=False, **options
-        )
+        done = subprocess.run(command, text=True, timeout=120, check=False, **options)
+        shown = {"stdout": done.stdout or "", "stderr": done.stderr or ""}
         if terminal:
             os.close(theirs)
             reader.join()
-        self.code, self.err = done.returncode, done.stderr
-        self.out = self.out or done.stdout or ""
+            shown[stream] = self._found
+        self.code, self.out, self.err = done.returncode, shown["stdout"], shown["stderr"]
         assert "Traceback" not in self.err
 
     def _read(self, terminal: int) -> None:
@@ -116,7 +114,7 @@ class Done:
                 break
             found += part
         os.close(terminal)
-        self.out = found.decode().replace("\r\n", "\n")
+        self._found = found.decode().replace("\r\n", "\n")
 
 
 @pytest.fixture
@@ -163,6 +161,22 @@ def test_a_pipe_gets_csv_and_no_bar(photos):
     assert done.out.splitlines()[0] == "file,label,probability,error,notes"
     assert len(done.out.splitlines()) == 4
     assert (done.code, done.err) == (0, "")
+
+
+def test_the_bar_is_drawn_only_where_no_row_can_come_between(tmp_path, photos):
+    for number in range(40):
+        shutil.copy(photos / "0.png", photos / f"copy {number}.png")
+    watched = {"terminal": 80, "stream": "stderr"}
+    piped = Done("predict", ONNX, photos, **watched)  # perhaps into a command that prints it
+    assert piped.err == ""
+    assert piped.out.count("\n") == 44
+    table = Done("predict", ONNX, photos, "-o", tmp_path / "out.csv", **watched)
+    assert "predicting" in table.err
+    assert table.out == ""
+    with (tmp_path / "redirected.csv").open("wb") as file:
+        assert "predicting" in Done("predict", ONNX, photos, stdout=file, **watched).err
+    quiet = Done("predict", ONNX, photos, "-q", "-o", tmp_path / "quiet.csv", **watched)
+    assert quiet.err == ""
 
 
 def test_a_reader_that_has_seen_enough_ends_it_quietly(photos):

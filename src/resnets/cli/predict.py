@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from resnets.runtime.outputs import Output
     from resnets.screen import Screen
 
+LARGE = 2_000_000  # bytes of a table; more takes a second or longer to read
+
 
 EXAMPLES = """
 resnets predict photos.onnx photo.jpg
@@ -136,6 +138,7 @@ def predict(
         _print(tally, files, columns)
     else:
         source = {"model": model, "sha256": predictor.sha256}
+        _announce(output, screen)
         with open_output(output, files, source, columns) as opened:
             _write(tally, opened, screen)
     tally.judge()
@@ -153,6 +156,14 @@ def _check(output: Path | None, probabilities: bool, heat: Path | None) -> None:
         raise ValueError("--probs is for tables in files: add -o FILE.csv, or leave it out")
     if heat is not None and heat.exists() and not heat.is_dir():
         raise ValueError(f"--heat {heat}: a file, not a folder; name another")
+
+
+def _announce(output: Path, screen: Screen) -> None:
+    """Says that a large table is read, which takes seconds."""
+    from resnets.screen import printable
+
+    if output.exists() and output.stat().st_size > LARGE:
+        screen.say(f"reading {printable(str(output))}, to continue it")
 
 
 def _print(tally: _Tally, files: Iterable[str], columns: tuple[str, ...]) -> None:
