@@ -10,12 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from resnets import deep
 from resnets.data.check import check_pictures
 from resnets.data.sources import find_data
 from resnets.deep import Levels, decide_range, judge, measure, scale
 from resnets.preprocessing import BadImage, Preprocessing, open_image
-from resnets.ranges import parse_range, word
+from resnets.ranges import FULL, parse_range, word
 
 RAMP = np.linspace(0, 1, 4096).reshape(64, 64)
 HELD = {  # what files hold, and the range that it is
@@ -81,7 +80,7 @@ def test_a_network_keeps_the_range_of_its_training(held):
 def test_sixteen_bits_go_as_they_went_in_format_1(values, value_range):
     array = np.array([values], np.uint16)
     expected = array if value_range == 65535 else np.round(array / 257)
-    np.testing.assert_array_equal(scale(array, deep.FULL, value_range), expected)
+    np.testing.assert_array_equal(scale(array, FULL, value_range), expected)
 
 
 @settings(max_examples=200, deadline=None)

@@ -19,6 +19,8 @@ from resnets.runtime.proof import prove
 
 DATA = Path(__file__).parent / "data"
 FORMATS = sorted(int(folder.name.removeprefix("format")) for folder in DATA.glob("format*"))
+# Of format 1: images with more than 8 bits were read as 0 to 65535
+PREPROCESSING = Preprocessing.square(16, 0.875, deep_range=(0, 65535))
 CLASSES = ("ant", "bee", "Wespe mit Öl")
 
 
@@ -50,7 +52,7 @@ def test_a_model_file_opens_and_answers(number):
     assert model.metadata["format"] == number
     assert model.classes == CLASSES
     assert model.network_name == "resnet20 depths=1-1 widths=4-8"
-    assert model.preprocessing == Preprocessing.square(16, 0.875)
+    assert model.preprocessing == PREPROCESSING
     assert model.metadata["preprocessing"]["deep_range"] == [0, 65535]  # what format 1 meant
     expected = answers(number, "tiny.safetensors")
     np.testing.assert_allclose(
@@ -67,7 +69,7 @@ def test_an_exported_file_opens_and_answers(number, engine):
     assert (file.metadata["format"], file.classes, file.preprocessing) == (
         number,
         CLASSES,
-        Preprocessing.square(16, 0.875),
+        PREPROCESSING,
     )
     predictor = resnets.load(path, engine)
     found = predictor.predict_image(picture(number), heat=True)

@@ -140,7 +140,8 @@ class Preprocessing:
         mean: Subtracted from pixel / value_range, a number per channel.
         std: Divides what is left, a number per channel.
         deep_range: Of images with more than 8 bits a value: the values that become 0 and
-            `value_range`; what lies outside is cut.
+            `value_range`, as measured over the training images; what lies outside is cut. None
+            where none of those were deep: each is judged by its own values.
     """
 
     size: tuple[int, int] = (224, 224)
@@ -152,7 +153,7 @@ class Preprocessing:
     interpolation: str = "bilinear"
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
-    deep_range: Range = FULL
+    deep_range: Range | None = None
 
     def __post_init__(self) -> None:
         def allow(name: str, allowed: tuple[Any, ...]) -> None:
@@ -190,7 +191,8 @@ class Preprocessing:
                 f"preprocessing: pad_color is {self.pad_color!r:.80}; allowed: whole numbers from 0"
                 f" to {self.value_range}"
             )
-        check_range(self.deep_range)
+        if self.deep_range is not None:
+            check_range(self.deep_range)
 
     @classmethod
     def square(cls, size: int, crop: float = 1.0, **changes: Any) -> Preprocessing:

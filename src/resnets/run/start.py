@@ -15,7 +15,7 @@ from resnets.models import Network
 from resnets.models.inputs import for_channels
 from resnets.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from resnets.pretrained import Weights
-from resnets.ranges import FULL, parse_range
+from resnets.ranges import parse_range
 from resnets.screen import Screen
 from resnets.training.recipe import TrainSettings
 
@@ -88,5 +88,5 @@ def make_preprocessing(settings: TrainSettings, weights: Weights | None) -> Prep
         interpolation=interpolation,
         mean=mean,
         std=std,
-        deep_range=parse_range(settings.range) or (base.deep_range if base else FULL),
+        deep_range=parse_range(settings.range) or (base.deep_range if base else None),
     )
