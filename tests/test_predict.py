@@ -513,3 +513,20 @@ def test_values_say_what_they_are(photos):
     assert repr(broken) == r"Prediction('\x1b.png', error='empty file')"
     assert found != brightness().predict_image(pixels())  # and does not raise
     assert len({found, broken}) == 2
+
+
+def test_a_folder_is_opened_once(photos, monkeypatch):
+    opened, scandir = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: opened.append(str(path)) or scandir(path))
+    assert list(brightness().predict(photos))
+    assert opened.count(str(photos)) == 1
+
+
+def test_what_is_gone_when_its_turn_comes_is_a_prediction_with_an_error(photos):
+    names = [str(photos / "gone.png"), *map(str, sorted(photos.glob("*.png"))[:1])]
+    first, *rest = brightness().predict(name for name in names)
+    assert first.error == "no such file"
+    assert rest
+    assert all(one.error is None for one in rest)
+    with pytest.raises(ValueError, match="no such file or folder"):
+        brightness().predict(names)

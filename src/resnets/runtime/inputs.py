@@ -9,9 +9,10 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
+from resnets.listing import Listing
 from resnets.preprocessing import UNREADABLE, BadImage, Preprocessing, to_mode
 from resnets.runtime.decoding import Upright
-from resnets.runtime.folders import count_pictures, find_pictures
+from resnets.runtime.folders import find_pictures
 
 Input = (
     str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | np.ndarray
@@ -27,37 +28,43 @@ _NUMBERS = "biufc"  # kinds of NumPy types
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
-def each_input(inputs: Inputs) -> Iterator[tuple[str, Source]]:
+def open_inputs(inputs: Inputs) -> Iterator[tuple[str, Source]]:
     """Each image with the name its prediction is to have; a folder stands for all images below it.
 
+    Folders are walked through at once, each a single time, so that mistakes show before the work
+    starts; from a generator nothing is taken before its turn.
+
     Raises:
-        ValueError: Something that is no image; what is not in a generator is looked at at once by
-            `check_inputs`.
+        ValueError: At once, where a file or folder is missing, a folder cannot be read or holds no
+            image, or something is no image.
     """
-    for number, item in enumerate(_items(inputs)):
+    items = _items(inputs)
+    if not (_is_one(inputs) or isinstance(inputs, (Collection, np.ndarray))):
+        return _named(items)
+    given = list(items)
+    if not given:
+        raise ValueError(f"nothing to predict: {_kind(inputs)} without an image in it")
+    if all(isinstance(item, (str, os.PathLike)) for item in given):
+        return ((file, file) for file in Listing(_path(item) for item in given))
+    return _named([_looked_at(item) for item in given])
+
+
+def _looked_at(item: object) -> object:
+    """An item that is no mistake, a folder with what is below it."""
+    if isinstance(item, (str, os.PathLike)):
+        return Listing([_path(item)])
+    _refuse_others(item)
+    return item
+
+
+def _named(items: Iterable[object]) -> Iterator[tuple[str, Source]]:
+    for number, item in enumerate(items):
         if isinstance(item, (str, os.PathLike)):
-            yield from ((file, file) for file in find_pictures(_path(item)))
+            yield from ((file, file) for file in find_pictures(iter([_path(item)])))
+        elif isinstance(item, Listing):
+            yield from ((file, file) for file in item)
         else:
             yield _name(item) or f"image {number}", to_source(item)
-
-
-def check_inputs(inputs: Inputs) -> None:
-    """Refuses mistakes before the work starts, as far as that takes nothing from a generator.
-
-    Raises:
-        ValueError: A file or folder is missing, a folder cannot be read or holds no image, or
-            something is no image.
-    """
-    if _is_one(inputs) or isinstance(inputs, (Collection, np.ndarray)):
-        if not _is_one(inputs) and not len(inputs):  # type: ignore[arg-type]
-            raise ValueError(f"nothing to predict: {_kind(inputs)} without an image in it")
-        for item in _items(inputs):
-            if isinstance(item, (str, os.PathLike)):
-                count_pictures(_path(item))
-            else:
-                _refuse_others(item)
-    else:
-        _items(inputs)
 
 
 def to_source(item: object) -> Source:

@@ -20,9 +20,8 @@ from resnets.runtime.inputs import (
     Inputs,
     Source,
     array_pixels,
-    check_inputs,
-    each_input,
     image_pixels,
+    open_inputs,
     to_source,
 )
 from resnets.runtime.onnxfile import read_onnx
@@ -113,10 +112,8 @@ class Predictor:
                 or holds no image. What a generator gives cannot be looked at before: a missing file
                 becomes a prediction with an `error`. Arrays are looked at when their turn comes.
         """
-        check_inputs(inputs)
-        return self._stream(
-            ((file, source) for file, source in each_input(inputs) if file not in skip), heat
-        )
+        images = open_inputs(inputs)
+        return self._stream((one for one in images if one[0] not in skip), heat)
 
     def predict_image(self, image: Input, heat: bool = False, file: str = "") -> Prediction:
         """The prediction for one image.
