@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from resnets import files
 from resnets.files import Locked, locked
 
 

@@ -17,15 +17,18 @@ from hypothesis import strategies as st
 from torch import nn
 
 import resnets
+from resnets.data.loader import Pictures
 from resnets.data.sources import find_data
 from resnets.data.splits import check_split, read_split, split_csv
 from resnets.files import Locked, content_digest, write_file
-from resnets.modelfile import read_model, write_model
+from resnets.modelfile import Model, read_model, write_model
 from resnets.models import create_model
 from resnets.models.statistics import folded_norms, unfold_statistics
+from resnets.preprocessing import Preprocessing
 from resnets.run import resume
 from resnets.run.doubts import doubts_about
 from resnets.run.folder import RunFolder, choose_folder, claim, claimed, held
+from resnets.run.outcome import NotFinite, measure_model
 from resnets.run.rehearsal import memory_explained
 from resnets.run.spec import Spec
 from resnets.settings import convert, read_yaml
@@ -217,6 +220,23 @@ def test_first_weights_with_nan_are_refused_before_the_work(colours, tmp_path):
     with pytest.raises(ValueError, match=r"conv1\.weight holds NaN or infinity"):
         resnets.train(colours, net, epochs=1, output=tmp_path / "run", **SMALL)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_says_nan_is_not_measured(colours, tmp_path):
+    net = create_model("resnet20", num_classes=2)
+    net.fc.bias.data.fill_(torch.nan)
+    model = Model(net, ("blue", "red"), Preprocessing.square(16), {"name": "resnet20"})
+    samples = find_data(colours).samples
+    with pytest.raises(NotFinite, match=r"blue/00\.png are not finite"):
+        measure_model(model, Pictures(samples, model.preprocessing, None, 0))
+
+
+def test_an_image_that_became_unreadable_is_named(tmp_path):
+    data = write_pictures(tmp_path / "colours", count=1)
+    samples = find_data(data).samples
+    samples[0].path.write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"blue/00\.png: .*put it back"):
+        Pictures(samples, Preprocessing.square(16), None, 0).read(0)
 
 
 # --- folded statistics

@@ -87,9 +87,11 @@ def train(
     }  # 0 is a value
     for key in ("quiet", "json"):
         given.pop(key, None)
-    from resnets import run
     from resnets.cli import STARTED
     from resnets.screen import Screen
+
+    with Screen(quiet).progress("loading PyTorch", 1):  # which may take seconds
+        from resnets import run
 
     if resume is not None:
         if others := sorted(set(given) - {"resume", "model"}):
