@@ -82,9 +82,11 @@ def train(
     """
     given = {"output": output, "name": name, "exist_ok": exist_ok or None, **settings}
     given = {key: value for key, value in given.items() if value is not None}  # 0 is a value
-    from resnets import run
     from resnets.cli import STARTED
     from resnets.screen import Screen
+
+    with Screen(quiet).progress("loading PyTorch", 1):  # which may take seconds
+        from resnets import run
 
     if resume is not None:
         if config is not None:

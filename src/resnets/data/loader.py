@@ -19,7 +19,7 @@ from torch import Tensor
 
 from resnets.data.sources import Sample
 from resnets.data.transforms import Augmentation, augment, normalise, uniform
-from resnets.preprocessing import RESAMPLING, Preprocessing
+from resnets.preprocessing import RESAMPLING, BadImage, Preprocessing
 
 AHEAD = 2  # batches prepared ahead of the network
 
@@ -79,11 +79,16 @@ class Pictures:
             BadImage: The file has become unreadable since it was checked.
         """
         kept = self._kept.get(place)
-        return (
-            self.reduce(self.preprocessing.open(self.samples[place].path, self.short_side))
-            if kept is None
-            else kept
-        )
+        if kept is not None:
+            return kept
+        sample = self.samples[place]
+        try:
+            return self.reduce(self.preprocessing.open(sample.path, self.short_side))
+        except BadImage as error:
+            raise BadImage(
+                f"{sample.path}: {error}; it was readable when it was checked: put it back as it"
+                " was, or train anew"
+            ) from None
 
     def fill(self) -> Iterator[int]:
         """Reads pictures into memory until the budget is used; yields the number read so far."""

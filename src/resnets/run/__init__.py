@@ -116,6 +116,8 @@ def resume(
     with held(files, "wait for it"):
         _check_resumable(files)
         spec, samples = Spec.read(files.args), read_split(files.split)
+        if not {"train", "val"} <= {sample.split for sample in samples}:
+            raise ValueError(f"{files.split}: images to train and to validate on expected")
         with screen.progress("comparing files", len(samples)) as bar:
             check_split(files.split, bar.update)
         tensors, metadata = read_model(files.last)

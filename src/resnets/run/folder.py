@@ -74,7 +74,7 @@ class RunFolder:
     def write_results(self, rows: Sequence[dict[str, float | None]]) -> None:
         """results.csv, whole: one line a row, empty where nothing was measured."""
         text = io.StringIO()
-        table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        table = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
         table.writeheader()
         table.writerows(rows)
         write_file(self.results, text.getvalue())

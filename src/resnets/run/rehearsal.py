@@ -122,7 +122,7 @@ def _try_answer(net: nn.Module, spec: Spec) -> None:
     shape = (2, spec.preprocessing.channels, *spec.preprocessing.size)
     try:
         with torch.no_grad():
-            out = net(torch.zeros(shape))
+            out = net(torch.zeros(shape, device=next(net.parameters()).device))
     except FAULTS as error:
         if _is_memory(error):
             raise

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from resnets.data.splits import class_indices
 from resnets.modelfile import Model, write_model
@@ -41,8 +42,8 @@ MANY_ROWS = 200
 
 def carry_out(
     job: Job,
-    tensors: dict[str, torch.Tensor] | None = None,
-    checkpoint: dict[str, Any] | None = None,
+    tensors: dict[str, Tensor] | None = None,
+    checkpoint: Any = None,
 ) -> TrainingState:
     """Trains, from a checkpoint if one is given; keeps the best weights and the last state.
 
@@ -54,8 +55,8 @@ def carry_out(
     """
     spec, settings = job.spec, job.spec.settings
     state = make_state(job.net, settings, spec.steps)
-    if tensors is not None and checkpoint is not None:
-        unpack(state, tensors, checkpoint)
+    if tensors is not None:
+        _restore(job, state, tensors, checkpoint)
         job.screen.say(f"resuming {job.folder.path} at step {state.step:,} of {spec.steps:,}")
     plan = _plan(job)
     try:
@@ -71,6 +72,16 @@ def carry_out(
         job.diverged = str(error)
         job.screen.warn(f"diverged: {error}")
     return state
+
+
+def _restore(job: Job, state: TrainingState, tensors: dict[str, Tensor], checkpoint: Any) -> None:
+    cure = "restore the file as the run wrote it, or train anew"
+    try:
+        unpack(state, tensors, checkpoint)
+    except ValueError as error:
+        raise ValueError(f"{job.folder.last}: {error}; {cure}") from None
+    if state.best and not job.folder.best.is_file():
+        raise ValueError(f"{job.folder.best}: the best weights so far are missing; {cure}")
 
 
 def _plan(job: Job) -> Plan:

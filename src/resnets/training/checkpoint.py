@@ -16,6 +16,7 @@ AVERAGE, OPTIMIZER = "average/", "optimizer/"  # prefixes; names without one are
 NUMBER = (int, float)
 KINDS: dict[str, Any] = {"step": int, "seconds": NUMBER, "sums": list, "rows": list, "best": dict}
 ROW = ("step", "epoch", "seconds", "train_loss", "images_per_second")  # of a row, never empty
+VALIDATION = ("val_loss", "val_accuracy_ema")  # of a row with a validation
 
 
 def pack(state: TrainingState) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -100,10 +101,16 @@ def _checked(rest: object) -> dict[str, Any]:
         isinstance(row, dict)
         and all(isinstance(row.get(key), NUMBER) for key in ROW)
         and all(value is None or isinstance(value, NUMBER) for value in row.values())
+        and (
+            row.get("val_accuracy") is None
+            or all(isinstance(row.get(key), NUMBER) for key in VALIDATION)
+        )
         for row in rest["rows"]
     )
     best = rest["best"]
-    compared = not best or all(isinstance(best.get(key), NUMBER) for key in ("accuracy", "loss"))
+    compared = not best or all(
+        isinstance(best.get(key), NUMBER) for key in ("accuracy", "loss", "step")
+    )
     if not (numbers and rows and compared and rest["step"] >= 0):
         raise ValueError("not a checkpoint: its numbers are not of the expected kind")
     return rest
