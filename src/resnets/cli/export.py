@@ -28,14 +28,20 @@ def export(
         bool, Option("--json", help="One JSON object as the last line of stdout.")
     ] = False,
 ) -> None:
-    """Write NAME.onnx, proven to answer as the model does; nothing is written otherwise."""
+    """Write NAME.onnx, verified to equal the model; nothing is written otherwise."""
     from resnets.data.splits import read_split
+    from resnets.export import check_target
     from resnets.run.opening import open_model
     from resnets.run.outcome import export_outcome
     from resnets.screen import Screen
 
     screen, path = Screen(), Path(model)
+    beside = path / f"{path.resolve().name}.onnx" if path.is_dir() else path.with_suffix(".onnx")
+    target = output or (beside if path.exists() else None)
+    if target is not None:  # else it is named after the network, here
+        check_target(target)
     opened = open_model(model, network, classes, screen)
+    target = target or Path(f"{opened.network_name.replace(':', '-')}.onnx")
     split = path / "split.csv"
     held_out = (
         [sample for sample in read_split(split) if sample.split != "train"]
@@ -45,13 +51,9 @@ def export(
     there = [sample for sample in held_out if sample.path.is_file()]
     if not there:
         screen.say(
-            "proven on the sample pictures of this package"
+            "verified on the sample images of this package"
             + ("; the run's own are gone" if held_out else "")
         )
-    beside = path / f"{path.resolve().name}.onnx" if path.is_dir() else path.with_suffix(".onnx")
-    target = output or (
-        beside if path.exists() else Path(f"{opened.network_name.replace(':', '-')}.onnx")
-    )
     proven = export_outcome(opened, target, there)
     screen.say(str(proven))
     if json:

@@ -41,7 +41,7 @@ def val(
         bool, Option("--json", help="One JSON object as the last line of stdout.")
     ] = False,
 ) -> None:
-    """Measure a model with error bars; for NAME.onnx, repeat the proof on the images inside it."""
+    """Measure a model with error bars; NAME.onnx is verified first, on the images inside it."""
     from resnets.screen import Screen
 
     screen = Screen()
@@ -76,13 +76,7 @@ def _prove(path: Path, engine: str, screen: Screen) -> dict[str, Any]:
     from resnets.runtime.proof import prove
 
     proof = prove(load(path, engine), read_onnx(path))
-    words = (
-        f"{proof.images} golden images in {proof.engine}: differ by up to {proof.difference:.2g}"
-        f" (allowed {proof.limit})"
-    )
-    (screen.say if proof.ok else screen.warn)(
-        f"{path}: {'proven' if proof.ok else 'NOT PROVEN'}, {words}"
-    )
+    (screen.say if proof.ok else screen.warn)(f"{path}: {proof}")
     if not proof.ok:
         raise Exit(1)
     return {"proof": {**vars(proof), "ok": proof.ok}}

@@ -7,14 +7,14 @@ from collections import deque
 from collections.abc import Collection, Container, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 from PIL import Image
 
 from resnets.preprocessing import BadImage, Preprocessing
 from resnets.results import Prediction
-from resnets.runtime.decoding import Upright, read_input
+from resnets.runtime.decoding import array_input, image_input, read_input
 from resnets.runtime.engines import Engine, EngineError, make_engine
 from resnets.runtime.folders import Inputs, count_pictures, find_pictures
 from resnets.runtime.onnxfile import read_onnx
@@ -40,9 +40,16 @@ def load(path: str | Path, engine: str = "onnxruntime", threads: int = 0) -> Pre
             cannot run it.
     """
     file = read_onnx(path)
-    return Predictor(
-        make_engine(engine, file.path, threads), file.classes, file.preprocessing, file.metadata
-    )
+    made = make_engine(engine, file.path, threads)
+    given = getattr(made, "num_classes", None)
+    if given not in (None, len(file.classes)):
+        raise ValueError(
+            f"{path}: it names {len(file.classes)} classes, but its network gives {given}"
+            " probabilities; export it again"
+        )
+    found = Predictor(made, file.classes, file.preprocessing, file.metadata)
+    found._opened = (Path(path).absolute(), engine, threads)
+    return found
 
 
 class Predictor:
@@ -68,6 +75,12 @@ class Predictor:
         self.classes = tuple(classes)
         self.preprocessing = preprocessing
         self.metadata = metadata or {}
+        self._opened: tuple[Path, str, int] | None = None  # as it was given to `load`
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        """In a pickle a predictor that was loaded is its file's place and its options: whoever
+        reads it opens the file. Of any other, the engine has to be fit for a pickle."""
+        return (load, self._opened) if self._opened else super().__reduce_ex__(protocol)
 
     def predict(
         self, inputs: Inputs, heat: bool = False, skip: Container[str] = ()
@@ -135,6 +148,13 @@ class Predictor:
         # One picture at a time: on two cores a ResNet-18 gains nothing in batches of 2 or 4
         # equal-sized ones, a tenth in 8.
         answer = self.engine(image[None])
+        if answer.probabilities.shape != (1, len(self.classes)):
+            raise EngineError(
+                f"{self.engine.name} gave probabilities of shape {answer.probabilities.shape} for"
+                f" one image and {len(self.classes)} classes"
+            )
+        if not np.isfinite(answer.probabilities).all():
+            raise EngineError("the network gave probabilities that are not finite numbers")
         return Prediction(
             file,
             self.classes,
@@ -150,15 +170,13 @@ class Predictor:
             raise BadImage(
                 "neither a file nor a folder"
             )  # a pipe or a device: opening it may never end
-        pixels, notes = read_input(source, self.preprocessing)
-        return self.preprocessing.framed(pixels), notes
+        return read_input(source, self.preprocessing)
 
     def _in_memory(self, image: Image.Image | np.ndarray | bytes) -> tuple[np.ndarray, list[str]]:
         if isinstance(image, bytes):
             return self._decode(image)
         if isinstance(image, Image.Image):
-            upright = Upright(image, self.preprocessing)
-            return self.preprocessing.framed(self.preprocessing.pixels(upright)), upright.notes
+            return image_input(image, self.preprocessing)
         wanted = self.preprocessing
         if (
             image.ndim != 3
@@ -170,5 +188,4 @@ class Predictor:
                 f"an array of shape {image.shape} and type {image.dtype}; this network takes "
                 f"(height, width, {wanted.channels}) of type {wanted.dtype}"
             )
-        picture = Image.fromarray(image if wanted.channels == 3 else image[:, :, 0])
-        return wanted.framed(wanted.pixels(picture)), []
+        return array_input(image, wanted), []
