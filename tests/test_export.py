@@ -391,7 +391,7 @@ def test_a_network_that_answers_nothing_is_refused(tmp_path, few):
 
 
 def test_a_proof_needs_pictures(tmp_path):
-    with pytest.raises(ValueError, match="a proof needs pictures, none were given"):
+    with pytest.raises(ValueError, match="verified on images, and none were given"):
         export_model(make_model(), tmp_path / "name.onnx", [])
 
 

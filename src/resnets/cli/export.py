@@ -53,15 +53,21 @@ def export(
     predictions as PyTorch. If it does not, nothing is written.
     """
     from resnets.data.splits import read_split
+    from resnets.export import check_target
     from resnets.run.opening import open_model
     from resnets.run.outcome import export_outcome
     from resnets.screen import Screen
 
     screen, path = Screen(), Path(model)
+    beside = path / f"{path.resolve().name}.onnx" if path.is_dir() else path.with_suffix(".onnx")
+    target = output or (beside if path.exists() else None)
+    if target is not None:  # else it is named after the network, here
+        check_target(target)
     changes = input_changes(
         model, size=size, mean=mean, std=std, interpolation=interpolation, fit=fit, crop=crop
     )
     opened = open_model(model, network, classes, screen, changes)
+    target = target or Path(f"{opened.network_name.replace(':', '-')}.onnx")
     split = path / "split.csv"
     held_out = (
         [sample for sample in read_split(split) if sample.split != "train"]
@@ -74,10 +80,6 @@ def export(
             "verified on the sample images of this package"
             + ("; those of the run are gone" if held_out else "")
         )
-    beside = path / f"{path.resolve().name}.onnx" if path.is_dir() else path.with_suffix(".onnx")
-    target = output or (
-        beside if path.exists() else Path(f"{opened.network_name.replace(':', '-')}.onnx")
-    )
     proven = export_outcome(opened, target, there)
     screen.say(str(proven))
     if json:

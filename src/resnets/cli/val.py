@@ -119,14 +119,7 @@ def _prove(path: Path, engine: str, screen: Screen) -> dict[str, Any]:
     from resnets.runtime.proof import prove
 
     proof = prove(load(path, engine), read_onnx(path))
-    compared = (
-        f"{proof.engine} equals PyTorch on {proof.images} images"
-        if proof.ok
-        else f"{proof.engine} does not equal PyTorch on {proof.images} images"
-    )
-    text = f"{path}: {'verified' if proof.ok else 'NOT VERIFIED'}: {compared}"
-    text += f"; probabilities differ by up to {proof.difference:.2g} ({proof.limit:g} allowed)"
-    (screen.say if proof.ok else screen.warn)(text)
+    (screen.say if proof.ok else screen.warn)(f"{path}: {proof}")
     if not proof.ok:
         raise Exit(1)
     return {"proof": {**vars(proof), "ok": proof.ok}}

@@ -1,5 +1,5 @@
-"""From a trained model to NAME.onnx, with a proof that both answer alike."""
+"""From a trained model to NAME.onnx, verified to equal it."""
 
-from resnets.export.exporter import ProofFailed, Proven, export_model, rehearse
+from resnets.export.exporter import ProofFailed, Proven, check_target, export_model, rehearse
 
-__all__ = ["ProofFailed", "Proven", "export_model", "rehearse"]
+__all__ = ["ProofFailed", "Proven", "check_target", "export_model", "rehearse"]

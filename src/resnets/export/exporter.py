@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from PIL import Image
 from resnets.export.graph import build_graph, front, to_bytes
 from resnets.modelfile import Model
 from resnets.preprocessing import Preprocessing
-from resnets.runtime.engines import Answer, Engine, available_engines, make_engine
+from resnets.runtime.engines import ENGINES, Answer, Engine, available_engines, make_engine
 from resnets.runtime.onnxfile import FORMAT, LIMITS, seal, whole, write_onnx
 
 GOLDEN = 3  # pictures kept inside the file
@@ -42,17 +43,17 @@ SIZES = (
 
 
 class ProofFailed(Exception):
-    """The exported file answers differently from the model; nothing was written."""
+    """The exported file differs from the model; nothing was written."""
 
 
 @dataclass(frozen=True)
 class Proven:
-    """An exported file and what was compared to prove it.
+    """An exported file and what was compared to verify it.
 
     Args:
         path: The file.
         engines: What ran it, with versions.
-        pictures: Whole pictures compared, each in each engine.
+        pictures: Images of which the probabilities were compared, each in each engine.
         difference: The largest difference of any probability.
         agreeing: Comparisons in which the most probable class is the same.
         compared: All comparisons.
@@ -68,15 +69,39 @@ class Proven:
     megabytes: float
 
     def __str__(self) -> str:
+        ran = ", ".join(_titled(engine) for engine in self.engines)
+        others = self.compared - self.agreeing
         return (
-            f"{self.path}: {self.megabytes:.1f} MB, proven on {self.pictures} pictures in"
-            f" {', '.join(self.engines)}: same class in {self.agreeing} of {self.compared}, largest"
-            f" difference of a probability {self.difference:.2g}"
+            f"{self.path} ({self.megabytes:.1f} MB), verified: ONNX equals PyTorch on"
+            f" {self.pictures} images ({ran}), largest difference {self.difference:.1e}"
+            + (f"; another top class in {others} of {self.compared} comparisons" if others else "")
         )
 
 
+def _titled(engine: str) -> str:
+    """`onnxruntime 1.32.0` as people write it: ONNX Runtime 1.32."""
+    name, _, version = engine.partition(" ")
+    return f"{ENGINES[name].title} {'.'.join(version.split('.')[:2])}"
+
+
+def check_target(path: Path) -> None:
+    """Whether an exported file could be written there, before any work is done for it.
+
+    Raises:
+        ValueError: It has another suffix, is a folder, or its folder is missing or read-only.
+    """
+    if path.suffix != ".onnx":
+        raise ValueError(f"{path}: an exported file is called NAME.onnx; choose such a name")
+    if path.is_dir():
+        raise ValueError(f"{path}: a folder; name a file in it: {path / 'NAME.onnx'}")
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"{path}: there is no folder {path.parent}; make it first")
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise ValueError(f"{path}: no permission to write into {path.absolute().parent}")
+
+
 def export_model(model: Model, path: Path, pictures: Iterable[Image.Image]) -> Proven:
-    """Writes a model as one ONNX file, if it can be proven to answer alike.
+    """Writes a model as one ONNX file, once it is verified to equal the model.
 
     Args:
         model: The trained model.
@@ -85,15 +110,16 @@ def export_model(model: Model, path: Path, pictures: Iterable[Image.Image]) -> P
             preprocessing (`Preprocessing.open`).
 
     Raises:
-        ValueError: No pictures.
-        ProofFailed: An engine answers differently; no file is written, an old one stays.
+        ValueError: No pictures, or the file could not be written there.
+        ProofFailed: It differs in some engine; no file is written, an old one stays.
         OSError: It cannot be written.
     """
+    check_target(path)
     model.answering.cpu()
     arrays = [whole(picture) for picture in pictures]
     if not arrays:
         raise ValueError(
-            f"{path} was not written: a proof needs pictures, none were given; one is enough"
+            f"{path} was not written: it is verified on images, and none were given; one is enough"
         )
     prepared = [model.preprocessing.pixels(_image(array)) for array in arrays]
     golden = [_golden_entry(model, pixels) for pixels in prepared[:GOLDEN]]

@@ -133,8 +133,8 @@ class Upright:
 def read_input(
     source: Path | str | bytes, preprocessing: Preprocessing
 ) -> tuple[np.ndarray, list[str]]:
-    """`Preprocessing.pixels` of an image file or its content, and remarks; waits until there is
-    memory for it.
+    """An image file, or its content, as an image that the graph scales no further
+    (`Preprocessing.framed`), and remarks; waits until there is memory for it.
 
     Raises:
         BadImage: It cannot be read, or decoding it would take more than `LARGEST`.
@@ -148,9 +148,14 @@ def read_input(
                 " down first, or save it as PNG"
             )
         with DECODING.take(needed):
-            upright = Upright(image, preprocessing)
-            pixels = preprocessing.pixels(upright)
-            return pixels, notes + upright.notes
+            framed, more = image_input(image, preprocessing)
+            return framed, notes + more
+
+
+def image_input(image: Image.Image, preprocessing: Preprocessing) -> tuple[np.ndarray, list[str]]:
+    """The same of an image of Pillow."""
+    upright = Upright(image, preprocessing)
+    return preprocessing.framed(preprocessing.pixels(upright)), upright.notes
 
 
 def decoded_bytes(image: Image.Image) -> int:

@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import weakref
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import ModuleType
@@ -102,6 +103,18 @@ class _FromFile:
         self._ready = False
         self._opening = threading.Lock()
 
+    def _check(self, inputs: Sequence[str], outputs: Mapping[str, Sequence[object]]) -> None:
+        """What every file of ours has; sets `num_classes`, as far as the file says it."""
+        shape = outputs.get("probabilities")
+        if list(inputs) != ["image"] or shape is None:
+            file = "this" if isinstance(self._source, bytes) else self._source
+            raise ValueError(
+                f"{file}: the graph does not go from `image` to `probabilities`: not a file of"
+                " `resnets export`; make it with: resnets export RUN"
+            )
+        known = len(shape) == 2 and isinstance(shape[1], int)
+        self.num_classes: int | None = int(str(shape[1])) if known else None
+
     def _open(self, source: Path | bytes, threads: int) -> None:
         raise NotImplementedError
 
@@ -120,13 +133,12 @@ class OnnxRuntimeEngine(_FromFile):
         from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
         self.version = str(onnxruntime.__version__)
-        self._errors = (errors.Fail, errors.RuntimeException, errors.InvalidArgument)
-        refusals = (
-            *self._errors,
-            errors.InvalidGraph,
-            errors.InvalidProtobuf,
-            errors.NotImplemented,
+        self._errors = tuple(  # they have no base of their own
+            kind
+            for kind in vars(errors).values()
+            if isinstance(kind, type) and issubclass(kind, Exception)
         )
+        refusals = (*self._errors, UnicodeDecodeError)  # the last for names that are not UTF-8
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what matters arrives as an exception
         options.intra_op_num_threads = threads
@@ -141,10 +153,12 @@ class OnnxRuntimeEngine(_FromFile):
             self._session = onnxruntime.InferenceSession(
                 source, options, providers=["CPUExecutionProvider"], enable_fallback=0
             )  # it would print, and try the same again
-            names = [output.name for output in self._session.get_outputs()]
-        except (*refusals, UnicodeDecodeError) as error:  # names that are not UTF-8
+            outputs = {output.name: output.shape for output in self._session.get_outputs()}
+            inputs = [entry.name for entry in self._session.get_inputs()]
+        except refusals as error:
             raise ValueError(_cannot_run(self, source, error)) from None
-        self._outputs = [name for name in names if name in OUTPUTS]
+        self._check(inputs, outputs)
+        self._outputs = [name for name in outputs if name in OUTPUTS]
 
     def _run(self, image: np.ndarray) -> Answer:
         try:
@@ -181,6 +195,14 @@ class OpenVinoEngine(_FromFile):
             model = core.compile_model(core.read_model(source), "CPU", options)
         except RuntimeError as error:
             raise ValueError(_cannot_run(self, source, error)) from None
+        self._check(
+            [name for entry in model.inputs for name in entry.names & {"image"} or {"?"}],
+            {
+                name: [None if dim.is_dynamic else dim.get_length() for dim in output.partial_shape]
+                for output in model.outputs
+                for name in output.names
+            },
+        )
         self._request = model.create_infer_request()
         self._outputs = {
             name: output for output in model.outputs for name in output.names & set(OUTPUTS)

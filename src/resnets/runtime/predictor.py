@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 
@@ -55,8 +55,15 @@ def load(path: str | Path, engine: str = "onnxruntime", threads: int = 0) -> Pre
         raise ValueError(f"threads is {threads!r}; allowed: whole numbers from 0 on (0: all cores)")
     file = read_onnx(path)
     made = make_engine(engine, file.path, threads)
+    given = getattr(made, "num_classes", None)
+    if given not in (None, len(file.classes)):
+        raise ValueError(
+            f"{path}: it names {len(file.classes)} classes, but its network gives {given}"
+            " probabilities; export it again"
+        )
     found = Predictor(made, file.classes, file.preprocessing, file.metadata)
     found.name, found.sha256 = str(path), file.sha256
+    found._opened = (Path(path).absolute(), engine, threads)
     return found
 
 
@@ -85,10 +92,16 @@ class Predictor:
         self.metadata = metadata or {}
         self.name = ""  # what it was opened from
         self.sha256 = ""  # tells it from every other model; empty where nothing is known
+        self._opened: tuple[Path, str, int] | None = None  # as it was given to `load`
 
     def __repr__(self) -> str:
         said = f"{len(self.classes)} classes, {self.engine.name} {self.engine.version}"
         return f"Predictor({self.name!r}, {said})"
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        """In a pickle a predictor that was loaded is its file's place and its options: whoever
+        reads it opens the file. Of any other, the engine has to be fit for a pickle."""
+        return (load, self._opened) if self._opened else super().__reduce_ex__(protocol)
 
     def predict(
         self, inputs: Inputs, heat: bool = False, skip: Container[str] = ()
@@ -160,6 +173,13 @@ class Predictor:
         # One picture at a time: on two cores a ResNet-18 gains nothing in batches of 2 or 4
         # equal-sized ones, a tenth in 8.
         answer = self.engine(image[None])
+        if answer.probabilities.shape != (1, len(self.classes)):
+            raise EngineError(
+                f"{self.engine.name} gave probabilities of shape {answer.probabilities.shape} for"
+                f" one image and {len(self.classes)} classes"
+            )
+        if not np.isfinite(answer.probabilities).all():
+            raise EngineError("the network gave probabilities that are not finite numbers")
         return Prediction(
             file,
             self.classes,
@@ -175,8 +195,7 @@ class Predictor:
             raise BadImage(
                 "neither a file nor a folder"
             )  # a pipe or a device: opening it may never end
-        pixels, notes = read_input(source, self.preprocessing)
-        return self.preprocessing.framed(pixels), notes
+        return read_input(source, self.preprocessing)
 
     def _read(self, source: Source) -> tuple[np.ndarray, list[str]]:
         if isinstance(source, (str, bytes)):
