@@ -133,7 +133,7 @@ class OnnxRuntimeEngine(_FromFile):
         from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
         self.version = str(onnxruntime.__version__)
-        self._errors = tuple(  # they have no base of their own
+        self._errors: tuple[type[Exception], ...] = tuple(  # they have no base of their own
             kind
             for kind in vars(errors).values()
             if isinstance(kind, type) and issubclass(kind, Exception)
