@@ -138,7 +138,8 @@ class OnnxRuntimeEngine(_FromFile):
             for kind in vars(errors).values()
             if isinstance(kind, type) and issubclass(kind, Exception)
         )
-        refusals = (*self._errors, UnicodeDecodeError)  # the last for names that are not UTF-8
+        # the last for names that are not UTF-8
+        refusals: tuple[type[Exception], ...] = (*self._errors, UnicodeDecodeError)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what matters arrives as an exception
         options.intra_op_num_threads = threads
