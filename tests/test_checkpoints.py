@@ -535,7 +535,8 @@ def test_a_model_file_keeps_its_own_input_and_classes(tmp_path):
         ):
             open_model(str(path), typed, None, Said())
     with pytest.raises(
-        ValueError, match=r"x.safetensors: a torch.nn.Module or its words expected, got int"
+        ValueError,
+        match=r"x.safetensors: a torch.nn.Module or the name of a network expected, got int",
     ):
         load_model(path, 3)
 

@@ -257,7 +257,7 @@ def test_val_of_a_file_proves_it_and_measures_it(trained):
 
 
 def test_val_of_a_part_that_is_not_there(trained):
-    assert "has no parts; leave out --split" in refused(
+    assert "has no splits; leave out --split" in refused(
         "val", trained.folder, trained.data, "--split", "val"
     )
 

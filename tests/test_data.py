@@ -107,7 +107,7 @@ def test_class_folders_flat_and_nested(tmp_path):
         ("dog/b.jpg", "dog", "", ""),
     ]
     assert found.classes == ("cat", "dog")
-    assert found.layout == "CLASS / pictures"
+    assert found.layout == "CLASS / images"
     assert [sample.path for sample in found.samples] == [
         tmp_path / sample.name for sample in found.samples
     ]
@@ -141,7 +141,7 @@ def test_a_folder_beside_train_is_left_out_and_said(tmp_path):
     touch(tmp_path, "docs/2.jpg", "docs/readme.txt")
     found = find_data(tmp_path)
     assert len(found.samples) == 10
-    assert found.notes == ("left out, no part of the data: docs",)
+    assert found.notes == ("left out, not part of the data: docs",)
     assert found.left_out == {}
 
 
@@ -637,11 +637,13 @@ def test_what_is_measured(tmp_path):
     assert [s.name for s in samples_to_measure(tmp_path / "parts", "val")[1]] == ["val/a/2.jpg"]
     shutil.rmtree(tmp_path / "parts" / "test")
     assert samples_to_measure(tmp_path / "parts", None)[2] == "val"
-    with pytest.raises(ValueError, match=r"has no part 'test'; it has train, val"):
+    with pytest.raises(ValueError, match=r"has no split 'test'; it has train, val"):
         samples_to_measure(tmp_path / "parts", "test")
     touch(tmp_path / "flat", "a/1.jpg")
     assert samples_to_measure(tmp_path / "flat", None)[2] == "all"
-    with pytest.raises(ValueError, match=r"has no part 'val'; it has no parts; leave out --split"):
+    with pytest.raises(
+        ValueError, match=r"has no split 'val'; it has no splits; leave out --split"
+    ):
         samples_to_measure(tmp_path / "flat", "val")
 
 
@@ -696,12 +698,12 @@ def test_unusable_files_are_counted_by_reason_and_left_out(good):
     texts = [f.text for f in check.findings]
     assert [f.severity for f in check.findings] == ["warning"] * 4
     assert (
-        "unusable, skipped: not readable as a picture (image file is truncated) (cat/cut1.jpg,"
+        "unusable, skipped: not readable as an image (image file is truncated) (cat/cut1.jpg,"
         " cat/cut2.jpg)" in texts
     )
     assert "unusable, skipped: empty file (cat/empty.jpg)" in texts
     assert any(
-        text.startswith("unusable, skipped: not readable as a picture (none of BMP")
+        text.startswith("unusable, skipped: not readable as an image (none of BMP")
         for text in texts
     )
     assert "unusable, skipped: no such file (dog/gone.jpg)" in texts
@@ -1112,7 +1114,7 @@ def test_offline_says_how_to_bring_the_data_by_hand(tiny_cifar, tmp_path, monkey
         )
         with pytest.raises(
             ValueError,
-            match=r"cifar10 could not be downloaded .*; put its pictures as PART/CLASS/\*.png into",
+            match=r"cifar10 could not be downloaded .*; put its images as PART/CLASS/\*.png into",
         ):
             torchvision_folder("cifar10")
     assert nothing_left(tmp_path)

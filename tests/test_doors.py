@@ -217,7 +217,7 @@ def test_our_metadata_tell_look_alikes_apart(tmp_path):
         "resnet18": [],
         "resnetblur18": [
             "these weights are of resnetblur18; resnet18 differs in antialias: they fit, but it"
-            " will answer differently"
+            " will predict differently"
         ],
         "resnet18 drop_path=0.1": [],
         "resnet18 output_stride=8": [
@@ -320,7 +320,7 @@ def test_a_state_dict_without_classifier_cannot_answer(tmp_path):
     }
     torch.save(state, tmp_path / "backbone.pth")
     with pytest.raises(
-        ValueError, match=r"has no classifier .* so it cannot answer; train it with --weights"
+        ValueError, match=r"has no classifier .* so it cannot predict; train it with --weights"
     ):
         open_model(str(tmp_path / "backbone.pth"), "resnet18", None, Said())
 

@@ -586,15 +586,15 @@ def reason(source, **options):
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000"])
 def test_truncated(form):
     content = encode(noise(200, 300), form)
-    assert reason(content[: len(content) * 2 // 3]).startswith("not readable as a picture")
-    assert reason(content[:8]).startswith("not readable as a picture")
+    assert reason(content[: len(content) * 2 // 3]).startswith("not readable as an image")
+    assert reason(content[:8]).startswith("not readable as an image")
 
 
 def test_truncated_jpeg_is_found_at_reduced_scale_too():
     content = encode(noise(400, 300), "JPEG")
     assert (
         reason(content[: len(content) * 2 // 3], short_side=64)
-        == "not readable as a picture (image file is truncated)"
+        == "not readable as an image (image file is truncated)"
     )
 
 
@@ -609,7 +609,7 @@ def test_empty_text_gif_missing_and_folder(tmp_path):
     assert reason(tmp_path / "empty.jpg") == reason(b"") == "empty file"
     assert (
         reason(tmp_path / "text.jpg")
-        == "not readable as a picture (none of BMP, GIF, JPEG, JPEG2000, PNG, PPM, TIFF, WEBP,"
+        == "not readable as an image (none of BMP, GIF, JPEG, JPEG2000, PNG, PPM, TIFF, WEBP,"
         " AVIF)"
     )
     assert (
@@ -617,7 +617,7 @@ def test_empty_text_gif_missing_and_folder(tmp_path):
     )
     assert reason(tmp_path / "missing.jpg") == "no such file"
     assert reason(tmp_path / "folder.jpg") == "a folder, a pipe or a device, not a file"
-    assert reason(tmp_path / ("x" * 300 + ".jpg")).startswith("not readable as a picture")
+    assert reason(tmp_path / ("x" * 300 + ".jpg")).startswith("not readable as an image")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
@@ -674,7 +674,7 @@ def test_a_bomb_is_refused_where_pillow_was_told_not_to(monkeypatch):
 
 def test_formats_that_start_programs_are_not_opened():
     eps = encode(Image.new("RGB", (10, 10)), "EPS")
-    assert reason(eps).startswith("not readable as a picture (none of")
+    assert reason(eps).startswith("not readable as an image (none of")
 
 
 @settings(max_examples=150, deadline=None)

@@ -195,7 +195,7 @@ def test_an_unrelated_table_does_not_hide_class_folders(tmp_path, text, name):
 def test_an_unrelated_table_in_other_letters_does_not_either(tmp_path):
     images(tmp_path, "train/a/1.png", "train/b/2.png", "val/a/3.png")
     (tmp_path / "metadata.csv").write_bytes("Größe,Ort\n1,Köln\n".encode("latin-1"))
-    assert find_data(tmp_path).layout == "train | val / CLASS / pictures"
+    assert find_data(tmp_path).layout == "train | val / CLASS / images"
 
 
 def test_the_table_of_labels_is_taken_where_both_are_there(tmp_path):

@@ -193,5 +193,5 @@ def warn_of_look_alikes(network: Network, weights: Weights, screen: Screen) -> N
     if different := unseen_differences(network.setting, other.setting):
         screen.warn(
             f"these weights are of {other}; {network} differs in {', '.join(different)}: they fit,"
-            " but it will answer differently"
+            " but it will predict differently"
         )

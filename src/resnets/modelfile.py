@@ -134,7 +134,9 @@ def build_network(
     if isinstance(given, nn.Module):
         return given
     if given is not None and not isinstance(given, str):
-        raise ValueError(f"a torch.nn.Module or its words expected, got {type(given).__name__}")
+        raise ValueError(
+            f"a torch.nn.Module or the name of a network expected, got {type(given).__name__}"
+        )
     if given is not None and given != name and _in_full(given) != _in_full(name):
         raise ValueError(f"this file is of {name}, not of {given}")
     if description["kind"] == "family":

@@ -527,11 +527,9 @@ def _reason(error: Exception, source: Path | str | bytes) -> str:
         return "no permission to read it"
     if isinstance(error, UnidentifiedImageError):
         empty = not (source if isinstance(source, bytes) else Path(source).stat().st_size)
-        return (
-            "empty file" if empty else f"not readable as a picture (none of {', '.join(FORMATS)})"
-        )
+        return "empty file" if empty else f"not readable as an image (none of {', '.join(FORMATS)})"
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     if isinstance(error, Image.DecompressionBombError):
         return f"too large ({text.partition(',')[0]}); scale it down first"
     words = re.split(r" \(|: |\n", text)[0]
-    return f"not readable as a picture ({words})"
+    return f"not readable as an image ({words})"

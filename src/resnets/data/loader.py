@@ -111,7 +111,7 @@ class Pictures:
 
     def batches(self, size: int = 64) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Everything in order, prepared: places (n,) and pixels (n, height, width, C)."""
-        assert self.short_side is None, "whole pictures are not prepared input"
+        assert self.short_side is None, "whole images are not prepared input"
         futures = self.prefetch(iter(range(len(self))), ahead=2 * size)
         for start in range(0, len(self), size):
             places = np.arange(start, min(start + size, len(self)))

@@ -218,7 +218,7 @@ def _read_folder(root: Path) -> Found:
     ]
     beside = sorted({one[0] for one in images if parts and len(one) > 1 and one[0] not in parts})
     loose = Counter(one[0] if len(one) == 2 else "" for one in images if len(one) <= depth)
-    notes += [f"left out, no part of the data: {_some(beside)}"] if beside else []
+    notes += [f"left out, not part of the data: {_some(beside)}"] if beside else []
     notes += [
         f"left out, in no class folder: {counted(count, 'image')} in {folder or root.name}"
         for folder, count in sorted(loose.items())
@@ -236,7 +236,7 @@ def _read_folder(root: Path) -> Found:
         for one in others
         if one[0] not in beside and one[0] not in TABLES
     )
-    layout = f"{' | '.join(parts)} / CLASS / pictures" if parts else "CLASS / pictures"
+    layout = f"{' | '.join(parts)} / CLASS / images" if parts else "CLASS / images"
     ordered = tuple(sorted(samples, key=lambda sample: sample.name))
     return Found(layout, ordered, tuple(notes), left_out)
 

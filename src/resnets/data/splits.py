@@ -134,9 +134,10 @@ def samples_to_measure(source: str | Path, split: str | None) -> tuple[Found, li
         split = next((part for part in ("test", "val", "") if part in parts), "train")
     if split not in parts:
         there = (
-            ", ".join(sorted(parts - {""})) or "no parts; leave out --split to measure on all of it"
+            ", ".join(sorted(parts - {""}))
+            or "no splits; leave out --split to evaluate on all of it"
         )
-        raise ValueError(f"{source} has no part {split!r}; it has {there}")
+        raise ValueError(f"{source} has no split {split!r}; it has {there}")
     return found, [sample for sample in found.samples if sample.split == split], split or "all"
 
 

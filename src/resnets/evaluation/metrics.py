@@ -195,7 +195,7 @@ def _checked(
     n, k = probabilities.shape
     if n == 0 or k == 0:
         raise ValueError(
-            "measure: no pictures (or no classes) to measure on; is the folder or the split empty?"
+            "measure: no images (or no classes) to evaluate on; is the folder or the split empty?"
         )
     if labels.shape != (n,) or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(

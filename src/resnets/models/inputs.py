@@ -109,7 +109,7 @@ def change_preprocessing(base: Preprocessing, changes: Mapping[str, Any]) -> Pre
         if not isinstance(side, int) or not 1 <= side <= MOST_PIXELS:
             raise ValueError(f"size is {side!r}; allowed: 1 to {MOST_PIXELS:,} pixels")
         if not isinstance(crop, int | float) or not 0.05 <= crop <= 1:
-            raise ValueError(f"crop is {crop!r}; allowed: 0.05 to 1, the part that is kept")
+            raise ValueError(f"crop is {crop!r}; allowed: 0.05 to 1, the fraction that is kept")
         values |= {"size": (side, side), "resize": (int(side / crop + 1e-9),) * 2}
     return dataclasses.replace(base, **values)
 

@@ -68,8 +68,8 @@ class ResNetSetting:
         ("order=pre", "spatial antialias", "it was made for blocks that end in a ReLU; use order=post"),
         ("antialias", "stride_in spatial", "it smooths the plain 3x3 that strides"),
         ("antialias", "stem=cifar stem_pool=zero", "it needs a stem that pools: not cifar, and stem_pool=max or conv"),
-        ("stem=cifar", "stem_pool output_stride", "the stem for small pictures does not shrink them; the network ends at 4"),
-        ("stride_in", "spatial", "that part strides by itself"),
+        ("stem=cifar", "stem_pool output_stride", "the stem for small images does not shrink them; the network ends at 4"),
+        ("stride_in", "spatial", "that part has a stride of its own"),
         ("reduce_first", "spatial=res2", "its pieces need equal channels in and out"),
         ("conv=standardised", "norm=batch", "before BatchNorm standardised weights change nothing; use norm=group"),
         ("time", "antialias conv shortcut=zero_pad stem_pool=zero", "it has no form in three dimensions"),
@@ -132,7 +132,7 @@ class DenseNetSetting:
         (
             "stem=cifar",
             "antialias output_stride",
-            "the stem for small pictures does not shrink them",
+            "the stem for small images does not shrink them",
         ),
     )
 
@@ -237,7 +237,7 @@ def check_words(kind: type[Setting], name: str, given: Sequence[str]) -> None:
     for key in given:
         if key not in own and any(key == one.name for other in REASONS for one in fields(other)):
             raise ValueError(
-                f"{key}: {name} is a {kind.kind}, {REASONS[kind]}; its words:"
+                f"{key}: {name} is a {kind.kind}, {REASONS[kind]}; its options:"
                 f" {', '.join(sorted(own))}"
             )
         if key not in own:

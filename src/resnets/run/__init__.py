@@ -1,4 +1,4 @@
-"""A run, from a folder of pictures to a proven file: the only place where data, network and
+"""A run, from a folder of images to a verified file: the only place where data, network and
 training meet.
 
 Reading order is running order: `prepare` looks and decides, `rehearsal` tries the network, `work`
@@ -49,17 +49,17 @@ def train(
     started: float | None = None,
     **settings: Any,
 ) -> Run:
-    """Trains a classifier on a folder of pictures, measures it, and exports it with a proof.
+    """Trains a classifier on a folder of images, evaluates it, and exports it as a verified file.
 
     Args:
         data: A folder, a table or the name of a torchvision data set
             (`resnets.data.sources.find_data`).
-        model: The words for a network (`"resnet50 shortcut=none"`), or any module (N, C, H, W) ->
+        model: A network (`"resnet50 shortcut=none"`), or any module (N, C, H, W) ->
             (N, classes).
         output: The run's folder; by default `runs/train/NAME`.
         name: NAME; by default the next free number.
         exist_ok: Write into a folder that is not empty.
-        callbacks: Called with each row of results.csv; a true answer ends training early.
+        callbacks: Called with each row of results.csv; a true result ends training early.
         quiet: Say nothing but warnings.
         started: `time.monotonic()` at which `minutes` began to run.
         **settings: Fields of `TrainSettings`; docs/settings.md has a sentence about each.
@@ -68,7 +68,7 @@ def train(
         ValueError: The data, the network or a setting cannot be used; the message says what to do.
         Diverged: Training ended in numbers that are none; the last good weights, where there are
             some, are measured and exported first, as at the end of every run.
-        ProofFailed: The exported file answers differently from the model.
+        ProofFailed: The exported file gives other predictions than the model.
         OSError: A file could not be written (disk full); what was saved before stays.
     """
     started = time.monotonic() if started is None else started

@@ -49,7 +49,7 @@ class Run:
         """Writes the model as one ONNX file, proven on whole pictures of the run's data.
 
         Raises:
-            ProofFailed: It answers differently from the model; nothing is written.
+            ProofFailed: Its predictions differ from those of the model; nothing is written.
         """
         samples = [
             sample for sample in read_split(RunFolder(self.folder).split) if sample.split != "train"
@@ -141,7 +141,7 @@ def finish(job: Job, state: TrainingState) -> Run:
 def _notes(job: Job, state: TrainingState) -> list[str]:
     notes = []
     if job.measured is job.held_out:
-        notes.append("the best weights were chosen on these same pictures")
+        notes.append("the best weights were chosen on these same images")
     if job.stopped:
         notes.append(f"stopped at step {state.step:,} of {job.spec.steps:,}")
     if job.diverged:
@@ -162,7 +162,7 @@ def _facts(job: Job, state: TrainingState) -> list[tuple[str, str]]:
     return [
         ("data", f"{settings.data} ({spec.layout})"),
         (
-            "pictures",
+            "images",
             ", ".join(f"{count:,} {split}" for split, count in counts.items() if count)
             + f"; {spec.split}",
         ),

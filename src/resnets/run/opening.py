@@ -109,8 +109,8 @@ def _model(
         count = len(_named(classes))
     if count is None:
         raise ValueError(
-            f"{weights.source}: has no classifier that is known, so it cannot answer; train it with"
-            " --weights"
+            f"{weights.source}: has no classifier that is known, so it cannot predict; train it"
+            " with --weights"
         )
     names = read_classes(classes, count, weights.classes)
 
@@ -129,7 +129,7 @@ def _model(
         raise ValueError(f"{weights.source}: {error}") from None
     if loaded.left:
         raise ValueError(
-            f"{weights.source}: {head_name(net)} of {words} is not in it, so it cannot answer"
+            f"{weights.source}: {head_name(net)} of {words} is not in it, so it cannot predict"
         )
     if network is not None:
         warn_of_look_alikes(network, weights, screen)

@@ -185,7 +185,7 @@ def _classes(settings: TrainSettings, samples: Sequence[Sample]) -> tuple[str, .
     classes = tuple(sorted({sample.label for sample in training}))
     if len(classes) < 2 or not held_out:
         raise ValueError(
-            f"{settings.data}: {len(training)} usable pictures of {len(classes)} classes to train"
+            f"{settings.data}: {len(training)} usable images of {len(classes)} classes to train"
             f" on and {len(held_out)} held out are too few; every class needs two images at least"
             " that are not alike"
         )

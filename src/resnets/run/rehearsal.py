@@ -42,7 +42,7 @@ def check_module(net: object) -> None:
     if not isinstance(net, nn.Module):
         got = f"the class {net.__name__}" if isinstance(net, type) else f"a {type(net).__name__}"
         raise ValueError(
-            f"model is {got}; allowed: the words for a network, such as 'resnet18', or an nn.Module"
+            f"model is {got}; allowed: the name of a network, such as 'resnet18', or an nn.Module"
             " that maps (N, C, H, W) to (N, classes)" + (", made" if isinstance(net, type) else "")
         )
     name = type(net).__name__
@@ -137,7 +137,7 @@ def _check_output(out: object, count: int, spec: Spec, when: str) -> None:
     if not isinstance(out, Tensor) or out.shape != (count, classes):
         got = tuple(out.shape) if isinstance(out, Tensor) else f"a {type(out).__name__}"
         raise ValueError(
-            f"the network answers {got} for {classes} classes{when}; a tensor (N, {classes}) is"
+            f"the network returns {got} for {classes} classes{when}; a tensor (N, {classes}) is"
             " needed"
         )
 

@@ -221,6 +221,6 @@ def _row_words(rows: Sequence[Row]) -> str:
     loss = statistics.fmean(losses[before:], counts)
     speed = statistics.harmonic_mean(speeds[before:], counts)
     return (
-        f"epoch {row['epoch']:6.1f}  loss {loss:.3f}  val loss {row['val_loss']:.3f}  val accuracy"
+        f"epoch {row['epoch']:6.1f}  loss {loss:.3f}, val {row['val_loss']:.3f}  accuracy"
         f" {row['val_accuracy']:.3f}, averaged {row['val_accuracy_ema']:.3f}  {speed:.0f} img/s"
     )

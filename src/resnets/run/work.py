@@ -75,9 +75,9 @@ def read_pictures(
         parts["train"], preprocessing, augmentation.short_side(preprocessing), budget, workers
     )
     for title, pictures in (
-        ("held-out pictures", held_out),
-        ("test pictures", measured),
-        ("training pictures", training),
+        ("held-out images", held_out),
+        ("test images", measured),
+        ("training images", training),
     ):
         if pictures.kept:
             continue
@@ -91,7 +91,7 @@ def read_pictures(
         "" if kept == total else f"; {total - kept:,} beyond it are decoded every time (--cache-gb)"
     )
     screen.say(
-        f"{kept:,} of {total:,} training pictures in memory ({training.bytes / 1e9:.2f} GB){beyond}"
+        f"{kept:,} of {total:,} training images in memory ({training.bytes / 1e9:.2f} GB){beyond}"
     )
     labels = class_indices(parts["train"], spec.classes)
     batches = TrainingBatches(training, labels, settings.batch_size, augmentation, settings.seed)
