@@ -1,4 +1,4 @@
-"""The demonstration: blood cells of three kinds, from the pictures in the package to predictions
+"""The demonstration: blood cells of three kinds, from the images in the package to predictions
 with the exported file."""
 
 from __future__ import annotations

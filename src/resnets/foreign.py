@@ -48,7 +48,7 @@ def build_foreign(words: str, num_classes: int, in_channels: int = 3) -> nn.Modu
         words: `timm:NAME`, or `FILE.py:FUNCTION`; the function gets `num_classes`, and
             `in_channels` where it takes it, and returns a module (N, C, H, W) -> (N, classes).
         num_classes: Outputs.
-        in_channels: Channels of the pictures.
+        in_channels: Channels of the images.
 
     Raises:
         ValueError: There is none of that name, or what comes is not a module.

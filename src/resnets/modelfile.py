@@ -40,13 +40,13 @@ KEY = "resnets"
 
 @dataclass
 class Model:
-    """A trained network and what it takes to use it; called with pictures, it answers as an engine
+    """A trained network and what it takes to use it; called with images, it answers as an engine
     of `runtime` does.
 
     Args:
         net: The network, in eval mode.
         classes: Names, in the order of its outputs.
-        preprocessing: How pictures become its input.
+        preprocessing: How images become its input.
         network: How the network is built, as `describe_network` says it.
         metadata: All else that the file holds (training, metrics, versions).
     """
@@ -75,7 +75,7 @@ class Model:
         return _digest(state, {"decides": decides})
 
     def __call__(self, image: np.ndarray) -> Answer:
-        """Answers for pictures of one size, whole: (N, H, W, C) in their stored type."""
+        """Answers for images of one size, whole: (N, H, W, C) in their stored type."""
         pictures = (
             Image.fromarray(picture if picture.shape[2] == 3 else picture[:, :, 0])
             for picture in image

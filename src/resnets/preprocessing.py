@@ -1,6 +1,6 @@
-"""From the bytes of a picture to the numbers a network takes. NumPy and Pillow only.
+"""From the bytes of an image to the numbers a network takes. NumPy and Pillow only.
 
-One value, `Preprocessing`, says how pictures become input; one method, `pixels`, does it. Training,
+One value, `Preprocessing`, says how images become input; one method, `pixels`, does it. Training,
 evaluation, prediction and the proof of an export all call it, and the exported graph repeats its
 arithmetic (`export/graph.py`).
 """
@@ -27,7 +27,7 @@ from resnets.deep import NoValues, judge, measure, remarks, scale
 from resnets.listing import HEAD, HEIC_CURE, heic_installed, is_heic
 from resnets.ranges import FULL, Range, check_range
 
-# Pillow's own limit, 13,377 x 13,377: beyond it a picture is refused before any of it is decoded
+# Pillow's own limit, 13,377 x 13,377: beyond it an image is refused before any of it is decoded
 MAX_PIXELS = 178_956_970
 BAND = 1 << 20  # pixels of an image that are converted and scaled at a time
 MAX_SCALED = 16_000_000  # pixels of an image scaled along its rows alone: 64 MB
@@ -59,14 +59,14 @@ UNREADABLE = (
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 FITS = ("crop", "pad", "stretch")
 
-# Remarks about odd EXIF, palettes and large pictures would tear up a progress bar. Here once, not
+# Remarks about odd EXIF, palettes and large images would tear up a progress bar. Here once, not
 # around each call: `warnings.catch_warnings` changes the whole process and is not made for threads.
 for _category in (UserWarning, Image.DecompressionBombWarning):
     warnings.filterwarnings("ignore", category=_category, module=r"PIL\.")
 
 
 class BadImage(ValueError):
-    """A file that cannot be read as a picture; the message is the reason, fit for a table."""
+    """A file that cannot be read as an image; the message is the reason, fit for a table."""
 
 
 class Croppable(Protocol):
@@ -87,7 +87,7 @@ class Croppable(Protocol):
 
 @dataclass(frozen=True)
 class Axis:
-    """How one side of a picture becomes one side of the input: scaled to `resized`, then `size`
+    """How one side of an image becomes one side of the input: scaled to `resized`, then `size`
     pixels from `offset` on.
 
     A negative `offset` is padding. Output pixel i looks at the place `(i + offset + 0.5) * length /
@@ -106,11 +106,11 @@ class Axis:
 
     def to_image(self, x: ArrayLike) -> np.ndarray:
         """Coordinates in the input (pixels, edges at 0 and `size`) to coordinates in the
-        picture."""
+        image."""
         return (np.asarray(x, np.float64) + self.offset) * self.scale
 
     def to_input(self, x: ArrayLike) -> np.ndarray:
-        """The way there: coordinates in the picture to coordinates in the input."""
+        """The way there: coordinates in the image to coordinates in the input."""
         return np.asarray(x, np.float64) / self.scale - self.offset
 
 
@@ -125,15 +125,15 @@ def _numbers(value: object, count: int) -> bool:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a picture becomes network input.
+    """How an image becomes network input.
 
     Args:
         size: Height and width of the input, in pixels.
-        resize: `crop`: the picture is scaled to just cover this box before `size` is cut from its
+        resize: `crop`: the image is scaled to just cover this box before `size` is cut from its
             centre. 256 beside a size of 224 is the ImageNet habit. The other fits do not use it.
         channels: 3 (RGB) or 1 (grayscale).
         value_range: The largest value of a stored pixel: 255, or 65535 for 16-bit grayscale.
-        fit: `crop` cuts the centre, `pad` keeps all of the picture and fills the border, `stretch`
+        fit: `crop` cuts the centre, `pad` keeps all of the image and fills the border, `stretch`
             ignores its shape.
         pad_color: The border's value, 0 to `value_range`.
         interpolation: `bilinear` or `bicubic`, both antialiased (Pillow's).
@@ -196,7 +196,7 @@ class Preprocessing:
 
     @classmethod
     def square(cls, size: int, crop: float = 1.0, **changes: Any) -> Preprocessing:
-        """Preprocessing to `size` x `size`; `crop` is the part of the scaled picture that is kept
+        """Preprocessing to `size` x `size`; `crop` is the part of the scaled image that is kept
         (0.875 = 224 of 256)."""
         return cls(size=(size, size), resize=(int(size / crop), int(size / crop)), **changes)
 
@@ -231,7 +231,7 @@ class Preprocessing:
         return (*self.size, self.channels)
 
     def axes(self, height: int, width: int) -> tuple[Axis, Axis]:
-        """The vertical and horizontal axis for a picture of this size, in whole numbers as
+        """The vertical and horizontal axis for an image of this size, in whole numbers as
         torchvision computes them."""
         (out_h, out_w), (box_h, box_w) = self.size, self.resize
         if self.fit == "stretch":
@@ -253,7 +253,7 @@ class Preprocessing:
 
     def pixels(self, image: Croppable) -> np.ndarray:
         """The input before normalisation: (height, width, channels) in the stored type, from a
-        picture of `open_image`.
+        image of `open_image`.
 
         Raises:
             BadImage: It is so long and narrow that scaling it would fill the memory.
@@ -366,7 +366,7 @@ def open_image(
     short_side: int | None = None,
     deep_range: Range | None = None,
 ) -> tuple[Image.Image, list[str], tuple[int, int]]:
-    """Decodes a picture: upright, first frame, in the mode asked for.
+    """Decodes an image: upright, first frame, in the mode asked for.
 
     Args:
         source: A file, or its content.
@@ -375,14 +375,14 @@ def open_image(
         short_side: JPEG files may be decoded at a half, quarter or eighth of their size (draft
             mode) as long as the shorter side stays at least this long; None decodes them whole.
         deep_range: The values that become black and white where there are more than 8 bits; None:
-            judged by the picture's own values.
+            judged by the image's own values.
 
     Returns:
-        The picture, what had to be done to it in words ("turned upright (EXIF)", ...), and its
+        The image, what had to be done to it in words ("turned upright (EXIF)", ...), and its
         width and height in the file.
 
     Raises:
-        BadImage: The file is missing, not a picture, broken or too large.
+        BadImage: The file is missing, not an image, broken or too large.
     """
     with reading(source) as image:
         image, notes, size = _decode(image, short_side)
@@ -497,7 +497,7 @@ def to_mode(
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Whether a picture has more than 8 bits a value."""
+    """Whether an image has more than 8 bits a value."""
     return image.mode.startswith(("I", "F"))
 
 
@@ -519,7 +519,7 @@ def _from_deep(
 
 
 def _reason(error: Exception, source: Path | str | bytes) -> str:
-    """Why a picture cannot be read, without what differs from file to file: equal reasons are
+    """Why an image cannot be read, without what differs from file to file: equal reasons are
     counted together."""
     if isinstance(error, FileNotFoundError):
         return "no such file"

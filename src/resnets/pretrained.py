@@ -71,7 +71,7 @@ def published_weights(choice: str, network: str | None, say: Say = lambda text: 
 
 @dataclass(frozen=True)
 class Published:
-    """What somebody published for weights: top-1 in percent on ImageNet's validation pictures (or
+    """What somebody published for weights: top-1 in percent on ImageNet's validation images (or
     Kinetics-400's clips).
 
     Args:

@@ -1,4 +1,4 @@
-"""The words every room speaks: what a network says of a picture. NumPy only; shapes are checked on
+"""The words every room speaks: what a network says of an image. NumPy only; shapes are checked on
 construction."""
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False, repr=False)  # arrays do not compare to one truth
 class Prediction:
-    """The answer for one picture, or the reason why there is none.
+    """The answer for one image, or the reason why there is none.
 
     Args:
-        file: The picture, as it was named.
+        file: The image, as it was named.
         classes: Names of the classes, in the order of the outputs.
         probabilities: (classes,) float32, sums to 1. None for a file that could not be read.
         embedding: (features,) float32, the pooled features; None where the file gives none.
         heat: (classes, h, w) float32, class activation maps: where in the input each class was
             seen.
         error: Why there is no answer.
-        notes: What was done to read the picture ("turned upright (EXIF)").
+        notes: What was done to read the image ("turned upright (EXIF)").
     """
 
     file: str

@@ -1,4 +1,4 @@
-"""What is wrong with a folder of pictures, before any time is spent on training with it.
+"""What is wrong with a folder of images, before any time is spent on training with it.
 
 One pass decodes every file to its end, so that truncated ones are found; JPEG at reduced scale,
 which is several times faster.
@@ -36,7 +36,7 @@ from resnets.ranges import Range, parse_range
 
 @dataclass(frozen=True)
 class Check:
-    """The result: a fact for each sample, pairs of like pictures, findings in order of severity,
+    """The result: a fact for each sample, pairs of like images, findings in order of severity,
     and the range of images with more than 8 bits, where there are any or it was given."""
 
     found: Found
@@ -53,7 +53,7 @@ class Check:
         return _in_order([*kept, *about_split(samples, self.found.classes)])
 
     def usable(self) -> list[Sample]:
-        """The samples that can be decoded; like pictures share a group, so that no split comes
+        """The samples that can be decoded; like images share a group, so that no split comes
         between them."""
         groups = _join_groups(self.found.samples, self.pairs)
         pairs = zip(self.found.samples, self.facts, groups, strict=True)
@@ -101,11 +101,11 @@ def check_pictures(
     workers: int | None = None,
     deep_range: str = "auto",
 ) -> Check:
-    """Decodes every picture and looks for what would spoil training or its measurement.
+    """Decodes every image and looks for what would spoil training or its measurement.
 
     Args:
         found: The samples.
-        progress: Called with the number of pictures done.
+        progress: Called with the number of images done.
         workers: Threads; by default one a core.
         deep_range: Of images with more than 8 bits: the values that become black and white, as
             LOW-HIGH; `auto`: measured over the training data.
@@ -159,7 +159,7 @@ def _look(sample: Sample) -> Fact:
 
 
 def _join_groups(samples: Sequence[Sample], pairs: Sequence[Pair]) -> list[str]:
-    """Group names in which like pictures, and all that is grouped with either, share one."""
+    """Group names in which like images, and all that is grouped with either, share one."""
     parent = list(range(len(samples)))
 
     def root(place: int) -> int:

@@ -15,7 +15,7 @@ from resnets.deep import DARK, Levels, decide_range
 from resnets.listing import about_left_out, counted, images_left_out
 from resnets.ranges import Range, word
 
-FEW = 10  # pictures of a class below which its numbers mean little
+FEW = 10  # images of a class below which its numbers mean little
 MOST = 20  # classes that are named in a line
 DULL = "nearly of one colour in it"
 IMBALANCE = 10  # largest class over smallest, from which on it is said

@@ -1,4 +1,4 @@
-"""Where pictures and labels come from: folders, tables, torchvision's data sets. Nothing is copied
+"""Where images and labels come from: folders, tables, torchvision's data sets. Nothing is copied
 or moved.
 
 To add a layout: one function from a place to `Found`, and one line in `find_data`.
@@ -39,14 +39,14 @@ BESIDE = 0.1  # images beside a folder `train`, as a part of those in it, that a
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture: where it lies, what it shows, and to which part it belongs.
+    """One image: where it lies, what it shows, and to which part it belongs.
 
     Args:
         path: The file.
         name: The file relative to the data, with forward slashes: how people and tables call it.
         label: Name of its class.
         split: `train`, `val` or `test`; empty until it is decided.
-        group: Pictures of one group (a patient, a microscope image) stay on one side of a split;
+        group: Images of one group (a patient, a microscope image) stay on one side of a split;
             empty: a group of its own.
     """
 
@@ -82,7 +82,7 @@ class Found:
         return tuple(sorted({sample.label for sample in training}))
 
     def counts(self) -> dict[str, Counter[str]]:
-        """Pictures of each class in each part."""
+        """Images of each class in each part."""
         counts: dict[str, Counter[str]] = {}
         for sample in self.samples:
             counts.setdefault(sample.split or "all", Counter())[sample.label] += 1

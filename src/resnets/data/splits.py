@@ -1,4 +1,4 @@
-"""Which pictures are held out. Virtual: nothing on the disk moves; the split used is written to
+"""Which images are held out. Virtual: nothing on the disk moves; the split used is written to
 `split.csv`."""
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from resnets.imagenet import class_name
 
 DIGEST = "digest"  # a column of split.csv
 NAMES = 5  # files named in a message
-ENOUGH = 5000  # held-out pictures: then the 95 % interval of an accuracy of 90 % is +- 0.8 %
+ENOUGH = 5000  # held-out images: then the 95 % interval of an accuracy of 90 % is +- 0.8 %
 
 
 def hold_out(
@@ -33,7 +33,7 @@ def hold_out(
 
     Args:
         samples: All of one part.
-        fraction: Of each class, what is held out; at least one picture of a class that has two
+        fraction: Of each class, what is held out; at least one image of a class that has two
             groups.
         seed: Fixes the choice.
         part: The new part's name.
@@ -81,8 +81,8 @@ def hold_out(
 def complete_splits(
     samples: Sequence[Sample], fraction: float, seed: int
 ) -> tuple[list[Sample], str]:
-    """Every sample gets a part, where the data do not say: validation pictures are held out of the
-    training pictures.
+    """Every sample gets a part, where the data do not say: validation images are held out of the
+    training images.
 
     Returns:
         The samples, and in words how they were split.

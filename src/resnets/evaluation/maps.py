@@ -1,4 +1,4 @@
-"""Class activation maps as pictures: where in a photo the network saw a class."""
+"""Class activation maps as images: where in a photo the network saw a class."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ INFERNO = np.array(
 
 
 def overlay(pixels: np.ndarray, heat: np.ndarray) -> Image.Image:
-    """Lays a map of evidence over its picture.
+    """Lays a map of evidence over its image.
 
-    The picture turns gray and darker, so that all colour and light in the result mean evidence.
+    The image turns gray and darker, so that all colour and light in the result mean evidence.
 
     Args:
         pixels: (H, W, C) of `Preprocessing.pixels`, C = 1 or 3.
@@ -81,12 +81,12 @@ def _image(pixels: np.ndarray) -> Image.Image:
 
 
 def draw_map(file: Path, heat: np.ndarray, folder: Path, side: int = 512) -> Path:
-    """Writes the map of one picture file as FOLDER/NAME.heat.jpg, scaled to at most `side` pixels;
+    """Writes the map of one image file as FOLDER/NAME.heat.jpg, scaled to at most `side` pixels;
     nothing is overwritten.
 
     Args:
-        file: The picture.
-        heat: (h, w), the evidence over the input; shown over the whole picture, so its place is
+        file: The image.
+        heat: (h, w), the evidence over the input; shown over the whole image, so its place is
             rough where the borders were cut.
         folder: Where to.
     """

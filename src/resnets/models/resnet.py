@@ -3,7 +3,7 @@ them.
 
 He et al., Deep Residual Learning for Image Recognition, 2015 (arXiv:1512.03385). Parameters are
 named as in torchvision. ResNet-50 is `ResNet(Bottleneck, [3, 4, 6, 3])`; the shapes beside the code
-are its own, for one 224 x 224 picture.
+are its own, for one 224 x 224 image.
 
 Each block has three places that stay empty in ResNet-50: `pool` behind its 3x3 convolution, `se`
 and `drop_path` at the end of its branch. What the rest of the family puts there is in `attention`,
@@ -134,7 +134,7 @@ def projection(in_channels: int, out_channels: int, stride: int) -> nn.Module | 
 
 
 class ResNet(nn.Module):
-    """A residual network for pictures.
+    """A residual network for images.
 
     Args:
         block: A class `block(in_channels, out_channels, stride=1, downsample=None)` with a class
@@ -144,7 +144,7 @@ class ResNet(nn.Module):
             norm and activation to the next, so the network ends with its own.
         layers: Blocks in each stage.
         num_classes: Outputs; 0 gives the pooled features instead.
-        in_channels: Channels of the pictures.
+        in_channels: Channels of the images.
         widths: Channels of each stage, before the block's expansion; by default 64, doubled from
             stage to stage.
         stem: Makes the modules before the first stage.
@@ -224,7 +224,7 @@ class ResNet(nn.Module):
         return self.forward_stages(x)[-1]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pictures, normalised (N, C, H, W), to logits (N, num_classes)."""
+        """Images, normalised (N, C, H, W), to logits (N, num_classes)."""
         return self.fc(self.avgpool(self.forward_features(x)).flatten(1))
 
     def get_classifier(self) -> nn.Module:

@@ -94,7 +94,7 @@ def standardise(net: nn.Module) -> None:
 
 
 class BlurPool(nn.Module):
-    """A binomial 3x3 blur, then every stride-th pixel: shifts of a picture move the maps evenly
+    """A binomial 3x3 blur, then every stride-th pixel: shifts of an image move the maps evenly
     (Zhang 2019, arXiv:1904.11486)."""
 
     kernel_size = 3

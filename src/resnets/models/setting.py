@@ -57,7 +57,7 @@ class ResNetSetting:
         output_stride: Input over output size of the last stage; 16 and 8 dilate instead of
             striding.
         time: For clips: `full`, `spatial` or `2plus1`, for all stages or one for each; `none` for
-            pictures.
+            images.
     """
 
     kind: ClassVar[str] = "residual network"
@@ -156,7 +156,7 @@ class TransformerSetting:
         depth: Blocks.
         heads: Of each attention.
         patch: Side of a patch in pixels.
-        size: Side of the pictures whose places are learned; others are interpolated from them.
+        size: Side of the images whose places are learned; others are interpolated from them.
         order: `pre`, `post`, or `none` for no residual connection at all.
         drop_path: Stochastic depth: the last block's rate.
     """

@@ -254,7 +254,7 @@ class Network:
 
     @property
     def is_clip(self) -> bool:
-        """Whether it takes clips instead of pictures."""
+        """Whether it takes clips instead of images."""
         return getattr(self.setting, "time", ("none",)) != ("none",)
 
     def build(self) -> nn.Module:
@@ -279,7 +279,7 @@ def create_model(
         name: A name of `list_models()`; changes may follow it as words, `"resnet50 shortcut=none"`.
         num_classes: Outputs; by default the row's own (1000, or 10 for CIFAR networks); 0 gives the
             pooled features.
-        in_channels: Channels of the pictures.
+        in_channels: Channels of the images.
         features_only: The maps of its stages instead of classes, see `Features`.
         out_indices: Of which stages.
         checkpointing: Save memory in training by computing twice, see `save_memory`.

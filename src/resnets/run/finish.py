@@ -31,7 +31,7 @@ class Run:
     Args:
         folder: Where everything lies.
         model: The best weights, ready to use.
-        metrics: On pictures it was not trained on.
+        metrics: On images it was not trained on.
         proven: The exported file.
         seconds: From start to end.
     """
@@ -46,7 +46,7 @@ class Run:
         return f"accuracy {self.metrics.accuracy}, {self.seconds:.0f} s, {self.folder}"
 
     def export(self, path: str | Path) -> Proven:
-        """Writes the model as one ONNX file, proven on whole pictures of the run's data.
+        """Writes the model as one ONNX file, proven on whole images of the run's data.
 
         Raises:
             ProofFailed: Its predictions differ from those of the model; nothing is written.

@@ -1,4 +1,4 @@
-"""A model or an exported file, measured on pictures: what `val` does."""
+"""A model or an exported file, measured on images: what `val` does."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from resnets.training.recipe import memory_for_pictures
 
 
 def measure_file(path: Path, engine: str, data: str, split: str | None, screen: Screen) -> Metrics:
-    """NAME.onnx on whole pictures, as anybody would use it.
+    """NAME.onnx on whole images, as anybody would use it.
 
     Raises:
-        ValueError: No usable picture, or no such part of the data.
+        ValueError: No usable image, or no such part of the data.
     """
     predictor = load(path, engine)
     _, samples, part = samples_to_measure(data, split)
@@ -62,7 +62,7 @@ def measure_and_report(
         screen: Told of what is skipped.
 
     Raises:
-        ValueError: No data, no usable picture, or no such part.
+        ValueError: No data, no usable image, or no such part.
     """
     own = RunFolder(path).split
     if data is None and own.is_file():

@@ -1,4 +1,4 @@
-"""What comes of a trained model: measured on pictures it has not seen, shown with its mistakes,
+"""What comes of a trained model: measured on images it has not seen, shown with its mistakes,
 exported and proven."""
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from resnets.screen import printable
 from resnets.settings import listed
 from resnets.summary.diagram import draw
 
-PROOF_PICTURES = 16  # whole pictures of the data that an export is compared on
+PROOF_PICTURES = 16  # whole images of the data that an export is compared on
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Answers:
     metrics: Metrics
 
     def to_csv(self) -> str:
-        """predictions.csv: what was said of each picture."""
+        """predictions.csv: what was said of each image."""
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
         table.writerow(("file", "label", "predicted", "probability", "label_probability"))
@@ -81,7 +81,7 @@ def answer_all(
     pictures: Pictures,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Answer:
-    """Probabilities (n, classes) of all pictures, and the map of each one's predicted class as heat
+    """Probabilities (n, classes) of all images, and the map of each one's predicted class as heat
     (n, h, w).
 
     Raises:
@@ -118,7 +118,7 @@ def measure_model(
 
 
 def show_cases(answers: Answers, pictures: Pictures) -> tuple[Case, ...]:
-    """The pictures worth a look, with their maps."""
+    """The images worth a look, with their maps."""
     classes = answers.metrics.classes
     cases = []
     for place in choose_cases(answers.probabilities, answers.labels):
@@ -179,7 +179,7 @@ def write_outcome_report(
 def proof_pictures(
     preprocessing: Preprocessing, samples: Sequence[Sample] = ()
 ) -> list[Image.Image]:
-    """Whole pictures to prove an export on: of the data, spread over them, or of the sample that
+    """Whole images to prove an export on: of the data, spread over them, or of the sample that
     ships with the package."""
     if not samples:
         samples = find_data(sample_folder()).samples
@@ -188,7 +188,7 @@ def proof_pictures(
 
 
 def export_outcome(model: Model, path: Path, samples: Sequence[Sample] = ()) -> Proven:
-    """Exports a model, proven on whole pictures of its data where they are at hand."""
+    """Exports a model, proven on whole images of its data where they are at hand."""
     return export_model(model, path, proof_pictures(model.preprocessing, samples))
 
 

@@ -34,7 +34,7 @@ from resnets.training.recipe import (
     decide,
 )
 
-LONG = 1.6  # long side over short one, from which on a picture counts as elongated
+LONG = 1.6  # long side over short one, from which on an image counts as elongated
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def _tell(findings: Sequence[Finding], screen: Screen) -> None:
 
 
 def _classes(settings: TrainSettings, samples: Sequence[Sample]) -> tuple[str, ...]:
-    """Names of the classes, from the training pictures alone."""
+    """Names of the classes, from the training images alone."""
     training = [sample for sample in samples if sample.split == "train"]
     held_out = [sample for sample in samples if sample.split != "train"]
     classes = tuple(sorted({sample.label for sample in training}))

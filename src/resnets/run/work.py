@@ -56,7 +56,7 @@ def read_pictures(
     callbacks: Sequence[Callback],
     started: float,
 ) -> Job:
-    """Decodes the pictures into memory, as far as the budget goes; held-out ones first, since they
+    """Decodes the images into memory, as far as the budget goes; held-out ones first, since they
     are all needed every time."""
     settings, preprocessing = spec.settings, spec.preprocessing
     assert settings.batch_size is not None

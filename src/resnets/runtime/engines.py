@@ -1,4 +1,4 @@
-"""What runs the graph: an engine is a callable from pictures to an `Answer`, with a name and a
+"""What runs the graph: an engine is a callable from images to an `Answer`, with a name and a
 version. `ENGINES` lists them."""
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class EngineError(RuntimeError):
 
 @dataclass(frozen=True)
 class Answer:
-    """What a graph says of N pictures.
+    """What a graph says of N images.
 
     Args:
         probabilities: (N, classes) float32, each row sums to 1.
@@ -43,13 +43,13 @@ OUTPUTS = tuple(field.name for field in fields(Answer))
 
 
 class Engine(Protocol):
-    """Whatever answers for pictures; safe to call from several threads."""
+    """Whatever answers for images; safe to call from several threads."""
 
     name: str
     version: str
 
     def __call__(self, image: np.ndarray) -> Answer:
-        """The answer for (N, height, width, channels) pictures in their own type; raises
+        """The answer for (N, height, width, channels) images in their own type; raises
         `EngineError`."""
 
 
@@ -144,11 +144,11 @@ class OnnxRuntimeEngine(_FromFile):
         options.log_severity_level = 4  # what matters arrives as an exception
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        # Kept memory is for inputs of one size. With pictures of many sizes it only grows: after
+        # Kept memory is for inputs of one size. With images of many sizes it only grows: after
         # one of 24 megapixels 750 MB stay in use instead of 350 MB, and no prediction is faster.
         options.enable_cpu_mem_arena = False
         options.enable_mem_pattern = False
-        # Waiting threads would spin, on the cores that decode the next pictures.
+        # Waiting threads would spin, on the cores that decode the next images.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(

@@ -1,4 +1,4 @@
-"""Files and folders to the names of pictures, one after the other; nothing is opened."""
+"""Files and folders to the names of images, one after the other; nothing is opened."""
 
 # ruff: noqa: PTH112 - os.path says no where a path cannot be looked at; Path raises
 
@@ -15,7 +15,7 @@ Inputs = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 
 def find_pictures(inputs: Inputs) -> Listing | Iterator[str]:
-    """Names of the pictures, as they were given and in that order.
+    """Names of the images, as they were given and in that order.
 
     A folder stands for every image in it and below it, sorted by name; anything else is taken for a
     file. What is there already is listed at once and can be counted. The items of a generator are
@@ -33,7 +33,7 @@ def find_pictures(inputs: Inputs) -> Listing | Iterator[str]:
 
 
 def count_pictures(inputs: Inputs) -> int:
-    """How many pictures `find_pictures` will give.
+    """How many images `find_pictures` will give.
 
     Raises:
         ValueError: As there.

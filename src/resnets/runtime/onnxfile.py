@@ -97,7 +97,7 @@ class OnnxFile:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How the graph turns a picture into network input."""
+        """How the graph turns an image into network input."""
         return Preprocessing.from_dict(self.metadata["preprocessing"])
 
     @property
@@ -108,7 +108,7 @@ class OnnxFile:
 
     @property
     def golden(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Pictures (height, width, channels) with the probabilities (classes,) float32 the trained
+        """Images (height, width, channels) with the probabilities (classes,) float32 the trained
         network gave them."""
         value = self.preprocessing
         images = (  # their values are stored as the graph takes them
@@ -124,7 +124,7 @@ class OnnxFile:
 
 
 def whole(image: Image.Image) -> np.ndarray:
-    """A picture of `open_image` as the graph takes it: (height, width, channels) in its own type
+    """An image of `open_image` as the graph takes it: (height, width, channels) in its own type
     and size."""
     return np.asarray(image).reshape(image.height, image.width, -1)
 

@@ -1,4 +1,4 @@
-"""Pictures in, predictions out, one after the other, in the memory of a few pictures."""
+"""Images in, predictions out, one after the other, in the memory of a few images."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from resnets.runtime.onnxfile import read_onnx
 DECODERS = (
     2  # threads that decode while the network runs; decoding a photo costs less than the network
 )
-# pictures that may be decoded or waiting at a time: memory is bounded by them, however long the
+# images that may be decoded or waiting at a time: memory is bounded by them, however long the
 # list
 AHEAD = 4
 
@@ -71,10 +71,10 @@ class Predictor:
     """A network that is ready to answer.
 
     Args:
-        engine: Any callable from (N, height, width, channels) pictures to an `Answer`, with a name
+        engine: Any callable from (N, height, width, channels) images to an `Answer`, with a name
             and a version.
         classes: Names of the classes, in the order of the outputs.
-        preprocessing: What the engine does to a picture; here it says which channels and type to
+        preprocessing: What the engine does to an image; here it says which channels and type to
             decode.
         metadata: What else the file said.
     """
@@ -170,7 +170,7 @@ class Predictor:
             return Prediction(file, self.classes, error=str(error) or "not enough memory")
 
     def _answer(self, file: str, image: np.ndarray, notes: Sequence[str], heat: bool) -> Prediction:
-        # One picture at a time: on two cores a ResNet-18 gains nothing in batches of 2 or 4
+        # One image at a time: on two cores a ResNet-18 gains nothing in batches of 2 or 4
         # equal-sized ones, a tenth in 8.
         answer = self.engine(image[None])
         if answer.probabilities.shape != (1, len(self.classes)):

@@ -27,8 +27,8 @@ class Stage:
         layers: What is in it, in words.
         output: (channels, height, width) of what comes out.
         parameters: Its own.
-        macs: Multiply-adds of its convolutions and linear layers for one picture.
-        field: Side of the part of the picture that one place of its output sees through
+        macs: Multiply-adds of its convolutions and linear layers for one image.
+        field: Side of the part of the image that one place of its output sees through
             convolutions and pooling, in pixels.
     """
 

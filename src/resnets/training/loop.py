@@ -66,7 +66,7 @@ class TrainingState:
         optimizer: Its optimizer.
         average: The running average of its weights.
         step: Steps done.
-        sums: Loss, hits and pictures since the last row of results.
+        sums: Loss, hits and images since the last row of results.
         seconds: Time spent in training steps so far.
         rows: The results so far.
         best: What is known of the best weights so far: {"accuracy": ..., "weights": "raw" |
@@ -149,7 +149,7 @@ def train_steps(
         hooks.save(state)
     mark = (
         time.perf_counter()
-    )  # validation and saving do not count as training, waiting for pictures does
+    )  # validation and saving do not count as training, waiting for images does
     for batch in batches:
         if state.step >= plan.schedule.steps or hooks.stopping():
             break
