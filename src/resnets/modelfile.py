@@ -75,7 +75,7 @@ class Model:
         return _digest(state, {"decides": decides})
 
     def __call__(self, image: np.ndarray) -> Answer:
-        """Answers for images of one size, whole: (N, H, W, C) in their stored type."""
+        """Predictions for images of one size, whole: (N, H, W, C) in their stored type."""
         pictures = (
             Image.fromarray(picture if picture.shape[2] == 3 else picture[:, :, 0])
             for picture in image
@@ -84,7 +84,7 @@ class Model:
 
     @torch.inference_mode()
     def answer(self, pixels: np.ndarray) -> Answer:
-        """Answers for prepared input: (N, height, width, C) of `Preprocessing.pixels`."""
+        """Predictions for prepared input: (N, height, width, C) of `Preprocessing.pixels`."""
         device = next(self.net.parameters()).device
         inputs = torch.from_numpy(self.preprocessing.normalise(pixels)).to(
             device, memory_format=torch.channels_last

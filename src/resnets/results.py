@@ -1,4 +1,4 @@
-"""The words every room speaks: what a network says of an image. NumPy only; shapes are checked on
+"""The prediction for an image, as every package passes it on. NumPy only; shapes are checked on
 construction."""
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False, repr=False)  # arrays do not compare to one truth
 class Prediction:
-    """The answer for one image, or the reason why there is none.
+    """The prediction for one image, or the reason why there is none.
 
     Args:
         file: The image, as it was named.
@@ -20,7 +20,7 @@ class Prediction:
         embedding: (features,) float32, the pooled features; None where the file gives none.
         heat: (classes, h, w) float32, class activation maps: where in the input each class was
             seen.
-        error: Why there is no answer.
+        error: Why there is no prediction.
         notes: What was done to read the image ("turned upright (EXIF)").
     """
 
@@ -57,12 +57,12 @@ class Prediction:
 
     @property
     def label(self) -> str:
-        """Name of the most probable class; empty where there is no answer."""
+        """Name of the most probable class; empty where there is no prediction."""
         return "" if self.index is None else self.classes[self.index]
 
     @property
     def probability(self) -> float:
-        """Probability of `label`; not a number where there is no answer."""
+        """Probability of `label`; not a number where there is no prediction."""
         return math.nan if self.probabilities is None else float(self.probabilities.max())
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:

@@ -1,5 +1,5 @@
 """The command line: one file a verb. What a verb needs is imported when it runs, so that `--help`
-answers at once."""
+is printed at once."""
 
 from __future__ import annotations
 

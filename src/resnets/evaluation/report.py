@@ -99,7 +99,7 @@ def choose_cases(
 
     First the mistakes with the highest loss. Then every cell of the confusion matrix gets its
     images, highest loss first, a few at a time, so that no cell starves when there are many:
-    mistakes before right answers, the fullest cells first.
+    mistakes before right predictions, the fullest cells first.
 
     Args:
         probabilities: (n, k).

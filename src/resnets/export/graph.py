@@ -1,4 +1,4 @@
-"""The exported graph: an image of any size in, the answer out. The arithmetic of `Preprocessing`
+"""The exported graph: an image of any size in, the prediction out. The arithmetic of `Preprocessing`
 as ONNX nodes.
 
 Resizing is two matrix products, one for each side, whose weights are computed in the graph from the
@@ -28,7 +28,7 @@ OPSET = 18
 
 
 def build_graph(answering: Answering, preprocessing: Preprocessing) -> ir.Model:
-    """The network with its preprocessing in front and its answer behind: uint8 (N, H, W, C) to
+    """The network with its preprocessing in front and its outputs behind: uint8 (N, H, W, C) to
     probabilities, embedding, heat."""
     model = _trace(answering, preprocessing)
     (network_input,) = model.graph.inputs

@@ -252,7 +252,7 @@ def load_weights(net: nn.Module, state: Mapping[str, Tensor]) -> Loaded:
     """Loads a state dict; the head is left new where the classes differ, the first convolution
     adapted to the channels.
 
-    RGB filters are summed for one channel: a grey image then answers as its RGB copy did.
+    RGB filters are summed for one channel: a grey image then gives the logits that its RGB copy did.
 
     Args:
         net: Changed in place.

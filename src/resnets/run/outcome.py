@@ -154,7 +154,7 @@ def write_outcome_report(
     findings: Iterable[tuple[str, str]] = (),
     notes: Iterable[str] = (),
 ) -> None:
-    """report.html of some answers."""
+    """report.html of an evaluation."""
     cases = show_cases(answers, pictures)
     diagram = ""
     if model.network["kind"] == "family":

@@ -43,7 +43,7 @@ OUTPUTS = tuple(field.name for field in fields(Answer))
 
 
 class Engine(Protocol):
-    """Whatever answers for images; safe to call from several threads."""
+    """Whatever predicts for images; safe to call from several threads."""
 
     name: str
     version: str

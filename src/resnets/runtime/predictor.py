@@ -68,7 +68,7 @@ def load(path: str | Path, engine: str = "onnxruntime", threads: int = 0) -> Pre
 
 
 class Predictor:
-    """A network that is ready to answer.
+    """A network that is ready to predict.
 
     Args:
         engine: Any callable from (N, height, width, channels) images to an `Answer`, with a name

@@ -118,7 +118,7 @@ class Hooks:
         validate: Gives the validation columns of a row, and keeps the best weights.
         save: Writes a checkpoint.
         on_step: Told of every step (progress bar).
-        on_row: Told of every row of results (user callbacks); a true answer stops the run.
+        on_row: Told of every row of results (user callbacks); a true result stops the run.
         stopping: Asked before every step; true ends the loop early (Ctrl-C).
     """
 
