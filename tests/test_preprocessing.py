@@ -108,7 +108,9 @@ def test_crop_equals_torchvision_pixel_for_pixel(height, width, size, more, inte
         np.testing.assert_array_equal(found, wanted)
     else:  # Pillow from 13 on goes first along the columns where that is less work
         difference = np.abs(found.astype(int) - wanted)
-        assert difference.max() <= (2 if interpolation == "bilinear" else 8)  # cubic overshoots
+        # of noise a cubic filter overshoots, and what lies outside is cut after each step
+        assert difference.max() <= (2 if interpolation == "bilinear" else 48)
+        assert difference.mean() < 1
 
 
 @settings(max_examples=30, deadline=None)

@@ -563,9 +563,13 @@ def test_settings_files_with_values_of_another_type(colours, tmp_path, key, valu
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config.yaml").write_text(f"{key}: {value}")
-    with pytest.raises(ValueError, match=key):
+
+    def train():
         given = _read_config(tmp_path / "config.yaml")
         resnets.train(**{"data": str(colours), "quiet": True, **given})
+
+    with pytest.raises(ValueError, match=key):
+        train()
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
 
 

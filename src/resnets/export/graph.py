@@ -1,5 +1,5 @@
-"""The exported graph: an image of any size in, the prediction out. The arithmetic of `Preprocessing`
-as ONNX nodes.
+"""The exported graph: an image of any size in, the prediction out. The arithmetic of
+`Preprocessing` as ONNX nodes.
 
 Resizing is two matrix products, one for each side, whose weights are computed in the graph from the
 input's shape: ONNX's own antialiased Resize differs between engines. Sums are rounded after each
