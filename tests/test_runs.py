@@ -687,7 +687,7 @@ def test_memory_that_does_not_suffice_has_a_cure_and_other_errors_stay():
         ({"weights": "nothing.pth"}, "no such file"),
         ({"weights": "given"}, "pass a module"),
         ({"device": "cuda:77"}, "device cuda:77"),
-        ({"device": "tpu9"}, "device tpu9"),
+        ({"device": "tpu9"}, "device is .tpu9."),
         ({"bits": 16}, "channels=1"),
     ],
 )

@@ -250,7 +250,7 @@ def test_a_module_of_ones_own_trains_with_callbacks_and_says_when_to_stop(colour
         resnets.modelfile.load_model(run.folder)
     answer = next(iter(resnets.load(run.proven.path).predict(colours)))
     assert answer.label in ("blue", "red")
-    with pytest.raises(ValueError, match=r"answers .* for 2 classes"):
+    with pytest.raises(ValueError, match=r"returns .* for 2 classes"):
         resnets.train(
             colours,
             nn.Sequential(nn.Conv2d(3, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
@@ -343,7 +343,7 @@ def test_the_epoch_line_speaks_of_all_steps_since_the_last_validation():
         {"step": 9, "epoch": 1.8, "train_loss": 1.0, "images_per_second": 100.0, **plain},
         {"step": 10, "epoch": 2.0, "train_loss": 2.0, "images_per_second": 50.0, **validated},
     ]
-    assert "loss 1.200  val loss 0.500" in _row_words(rows)
+    assert "loss 1.200, val 0.500" in _row_words(rows)
     assert _row_words(rows).endswith("83 img/s")  # 5 steps of 100 pictures in 4 + 2 seconds
     assert "loss 9.000" in _row_words(rows[:1])
 

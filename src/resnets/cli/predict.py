@@ -140,7 +140,7 @@ def predict(
         source = {"model": model, "sha256": predictor.sha256}
         _announce(output, screen)
         with open_output(output, files, source, columns) as opened:
-            _write(tally, opened, screen)
+            _write(tally, opened, output, screen)
     tally.judge()
 
 
@@ -194,10 +194,10 @@ def _is_file(stream: TextIO) -> bool:
         return False
 
 
-def _write(tally: _Tally, output: Output, screen: Screen) -> None:
+def _write(tally: _Tally, output: Output, named: Path, screen: Screen) -> None:
     from resnets.screen import printable
 
-    name, ledger = printable(str(output.table.path)), output.ledger
+    name, ledger = printable(str(named)), output.ledger
     tally.finished = ledger.finished
     if ledger.finished:
         screen.say(f"{name}: {ledger.finished:,} files are predicted already")

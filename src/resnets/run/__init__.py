@@ -122,7 +122,13 @@ def resume(
             check_split(files.split, bar.update)
         tensors, metadata = read_model(files.last)
         net = build_network(spec.network, model)
-        job = read_pictures(spec, files, net, samples, screen, callbacks, started)
+        try:
+            job = read_pictures(spec, files, net, samples, screen, callbacks, started)
+        except ValueError as error:
+            raise ValueError(
+                f"{files.path} cannot be resumed with its {files.args.name} and {files.split.name}:"
+                f" {error}"
+            ) from error
         return _end(job, carry_out(job, tensors, metadata.get("checkpoint")))
 
 

@@ -4,6 +4,7 @@ images."""
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -119,11 +120,15 @@ def choose_device(name: str) -> torch.device:
             if torch.backends.mps.is_available()
             else "cpu"
         )
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
+        raise ValueError(f"device is {name!r}; allowed: auto, cpu, cuda, cuda:1, mps")
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {name}: {str(error).splitlines()[0]}; use auto or cpu") from None
+        raise ValueError(
+            f"device {name} cannot be used here ({str(error).splitlines()[0]}); use auto or cpu"
+        ) from None
     return device
 
 
