@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 .PHONY: help demo test test-all lint clean
 
 help:
-	@echo "make demo      make $(VENV), install, and train on the sample: runs/demo"
+	@echo "make demo      make $(VENV), install, and train on the sample: runs/demo; the command is then $(BIN)/resnets"
 	@echo "make test      linter, format, types, and the tests that take seconds"
 	@echo "make test-all  the same, and the tests that take minutes"
 	@echo "make lint      linter, format and types alone"
@@ -17,6 +17,7 @@ help:
 
 demo: $(VENV)/train.stamp
 	$(BIN)/resnets demo
+	@echo "the command lies at $(BIN)/resnets; to have it on the path: . $(BIN)/activate"
 
 test: lint
 	$(BIN)/python -m pytest

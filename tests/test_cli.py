@@ -11,6 +11,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -233,6 +234,20 @@ def test_val_of_a_run_repeats_its_numbers(trained):
     assert values["metrics"] == only_json(trained.done)["metrics"]
 
 
+def test_time_that_is_over_is_not_negative(trained, tmp_path):
+    with pytest.raises(ValueError, match=r"minutes are too short: .* and 0 s are left"):
+        run.train(
+            trained.data,
+            NETWORK,
+            size=16,
+            minutes=0.1,
+            weights="none",
+            output=tmp_path / "run",
+            started=time.monotonic() - 1000,
+            quiet=True,
+        )
+
+
 def test_val_of_a_file_proves_it_and_measures_it(trained):
     onnx = only_json(trained.done)["onnx"]
     assert only_json(resnets("val", onnx, "--json"))["proof"]["ok"] is True
@@ -242,8 +257,18 @@ def test_val_of_a_file_proves_it_and_measures_it(trained):
 
 
 def test_val_of_a_part_that_is_not_there(trained):
-    assert "has no parts; leave out --split" in refused(
+    assert "has no splits; leave out --split" in refused(
         "val", trained.folder, trained.data, "--split", "val"
+    )
+
+
+def test_val_of_a_split_that_is_misspelt_or_not_there(trained):
+    for data in ([], [trained.data]):
+        assert "--split vall: did you mean val?" in refused(
+            "val", trained.folder, *data, "--split", "vall"
+        )
+    assert "has no split 'test'; it has train, val" in refused(
+        "val", trained.folder, "--split", "test"
     )
 
 
@@ -418,12 +443,12 @@ def data_lacking(root):
         (
             data_empty,
             [
-                "no class folder with pictures in",
-                "put the pictures of each class into a folder of its own",
+                "no class folder with images in",
+                "put the images of each class into a folder of its own",
             ],
         ),
         (lambda root: None, ["no such folder or file"]),
-        (data_unusable, ["no usable picture to train on"]),
+        (data_unusable, ["no usable image to train on, no file could be read"]),
         (data_one_class, ["one class only (강아지): at least two are needed"]),
         (data_lacking, ["classes in val that training data lack: zebra"]),
     ],
@@ -454,8 +479,10 @@ def test_data_that_cannot_be_trained_on(tmp_path, make, words):
         ),
         (["-m", "resnet20 shortcut=nine"], ["shortcut=nine", "none"]),
         (["-m", "resnet20 deep"], ["'deep'", "key=value"]),
-        (["--size", "4"], ["size is 4", "8 to 4096"]),
-        (["--epochs", "-1"], ["epochs is -1", "0.01 to"]),
+        (["--size", "4"], ["size is 4", "8 to 4096 pixels"]),
+        (["--workers", "-1"], ["workers is -1", "0 to 1024 threads"]),
+        (["--batch-size", "0"], ["batch_size is 0", "1 to 65536 images"]),
+        (["--epochs", "-1"], ["epochs is -1", "allowed: 0.01 or more"]),
         (["--epochs", "nan"], ["epochs is nan"]),
         (["--val-fraction", "1"], ["val_fraction is 1", "0.01 to 0.9"]),
         (["--lr", "0"], ["lr is 0", "1e-08 to 100"]),
@@ -509,15 +536,18 @@ def test_settings_files_that_cannot_be(trained, tmp_path, text, words):
     [
         (["train", "x", "--epoch", "3"], "--epochs"),
         (["train", "x", "--seed", "many"], "--seed"),
-        (["predict"], "model"),
+        (["predict"], "MODEL"),
+        (["val"], "MODEL"),
         (["frobnicate"], "frobnicate"),
+        (["trian", "x"], "train"),
+        (["check", "x", "--workers", "-1"], "--workers"),
         (["--frobnicate"], "--frobnicate"),
     ],
 )
 def test_flags_that_do_not_exist(words, said):
     done = command(*words)
     assert (done.code, done.out) == (2, "")
-    assert said in done.err
+    assert said.lower() in done.err.lower()
     assert "Traceback" not in done.err
 
 

@@ -12,7 +12,9 @@ import sys
 import tarfile
 import threading
 import time
+import unicodedata
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ from PIL import Image
 from resnets.data.check import check_pictures
 from resnets.data.downloads import torchvision_folder
 from resnets.data.duplicates import THUMBNAIL, find_pairs
+from resnets.data.findings import Finding, about_names, about_split
 from resnets.data.sources import Sample, find_data
 from resnets.data.splits import (
     class_indices,
@@ -104,7 +107,7 @@ def test_class_folders_flat_and_nested(tmp_path):
         ("dog/b.jpg", "dog", "", ""),
     ]
     assert found.classes == ("cat", "dog")
-    assert found.layout == "CLASS / pictures"
+    assert found.layout == "CLASS / images"
     assert [sample.path for sample in found.samples] == [
         tmp_path / sample.name for sample in found.samples
     ]
@@ -134,15 +137,125 @@ def test_parts_by_their_usual_names_in_any_case(tmp_path, names, splits):
 
 
 def test_a_folder_beside_train_is_left_out_and_said(tmp_path):
-    touch(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "docs/2.jpg")
+    touch(tmp_path, *(f"train/{label}/{number}.jpg" for label in "ab" for number in range(5)))
+    touch(tmp_path, "docs/2.jpg", "docs/readme.txt")
     found = find_data(tmp_path)
-    assert len(found.samples) == 2
-    assert found.notes == ("left out, no part of the data: docs",)
+    assert len(found.samples) == 10
+    assert found.notes == ("left out, not part of the data: docs",)
+    assert found.left_out == {}
 
 
 def test_a_class_may_be_called_like_a_part(tmp_path):
     touch(tmp_path, "test/1.jpg", "pass/1.jpg", "fail/1.jpg")
     assert find_data(tmp_path).classes == ("fail", "pass", "test")
+
+
+def layout_of(root, **counts):
+    """`bus=12` images directly in a folder, `train_x=12` in a folder x of it."""
+    for place, count in counts.items():
+        touch(root, *(f"{place.replace('_', '/')}/{number}.jpg" for number in range(count)))
+    return find_data(root)
+
+
+@pytest.mark.parametrize(
+    ("counts", "classes"),
+    [
+        ({"bus": 12, "car": 12, "train": 12}, ("bus", "car", "train")),
+        (
+            {"airplane": 12, "train": 12, "train_more": 1, "truck": 12},
+            ("airplane", "train", "truck"),
+        ),
+        ({"bus": 3, "train": 3, "train_a": 2, "train_b": 1}, ("bus", "train")),
+        ({"pass": 5, "fail": 5, "test_day": 3, "test_night": 3}, ("fail", "pass", "test")),
+        ({"val": 4, "eval": 4, "dev": 4, "other": 4}, ("dev", "eval", "other", "val")),
+    ],
+)
+def test_a_class_called_train_val_or_test_beside_others(tmp_path, counts, classes):
+    found = layout_of(tmp_path, **counts)
+    assert found.classes == classes
+    assert len(found.samples) == sum(counts.values())
+    assert {sample.split for sample in found.samples} == {""}
+    assert found.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("counts", "parts", "notes"),
+    [
+        (
+            {"train_a": 9, "train_b": 9, "val_a": 2, "unlabelled": 99},
+            {"train", "val"},
+            ["unlabelled"],
+        ),
+        ({"train_a": 9, "train_b": 9, "test": 50}, {"train"}, ["50 images in test"]),
+        ({"train_a": 30, "train_b": 30, "docs": 2}, {"train"}, ["docs"]),
+        ({"train_a": 9, "train_b": 9, "train": 2}, {"train"}, ["2 images in train"]),
+    ],
+)
+def test_parts_stay_parts_whatever_lies_beside_them(tmp_path, counts, parts, notes):
+    found = layout_of(tmp_path, **counts)
+    assert {sample.split for sample in found.samples} == parts
+    assert found.classes == ("a", "b")
+    assert len(found.notes) == len(notes)
+    assert all(words in note for words, note in zip(notes, found.notes, strict=True))
+
+
+def test_a_folder_train_that_may_be_a_class_or_a_part_is_refused(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"train holds folders with images, and so do bus, car"
+    ) as e:
+        layout_of(tmp_path, bus=12, car=12, train_steam=9, train_diesel=9)
+    assert (
+        "If train is a part of the data, move the others elsewhere; if it is a class, give"
+        in str(e.value)
+    )
+    (tmp_path / "train").rename(tmp_path / "train_class")
+    assert find_data(tmp_path).classes == ("bus", "car", "train_class")
+
+
+@linux
+def test_class_names_that_look_alike_letter_by_letter_are_one_class(tmp_path):
+    composed, taken_apart = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    touch(
+        tmp_path, f"{composed}/1.jpg", f"{taken_apart}/2.jpg", f"{taken_apart}/3.jpg", "tea/4.jpg"
+    )
+    found = find_data(tmp_path)
+    assert found.counts() == {"all": {composed: 3, "tea": 1}}
+    assert found.notes == (
+        f"read as one class, though its name is written in several ways: {composed}",
+    )
+    assert (found.samples[0].path).parent.name in (composed, taken_apart)
+    assert all(sample.path.is_file() for sample in found.samples)
+    for form in (composed, taken_apart):  # also of a model that was trained before
+        assert class_indices(found.samples, ["tea", form]).tolist() == [1, 1, 1, 0]
+    (tmp_path / "labels.csv").write_text(
+        f"file,label\n1.jpg,{composed}\n2.jpg,{taken_apart}\n", encoding="utf-8"
+    )
+    assert find_data(tmp_path).classes == (composed,)
+
+
+@linux
+def test_the_same_name_in_two_parts_is_no_twin(tmp_path):
+    taken_apart = unicodedata.normalize("NFD", "café")
+    touch(tmp_path, f"train/{taken_apart}/1.jpg", f"val/{taken_apart}/2.jpg", "train/tea/4.jpg")
+    assert find_data(tmp_path).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("names", "warned"),
+    [
+        (("Cat", "cat"), True),
+        (("red blood cell", "red  blood cell"), True),
+        (("cat", "cat "), True),
+        (("grizzly_bear", "grizzly bear", "Grizzly-Bear"), True),
+        (("STRASSE", "straße"), True),
+        (("cat", "cats"), False),
+    ],
+)
+def test_classes_that_people_take_for_one_are_a_warning(names, warned):
+    """No refusal: letters may be told apart by their case."""
+    found = [finding.text for finding in about_names(("zebra", *names))]
+    assert len(found) == warned
+    assert all(repr(name) in text for text in found for name in names)
 
 
 def test_classes_are_those_of_training(tmp_path):
@@ -169,9 +282,10 @@ def test_empty_class_folders_and_loose_pictures_are_noted(tmp_path):
     found = find_data(tmp_path)
     assert found.classes == ("a", "b")
     assert found.notes == (
-        f"left out, in no class folder: 1 of the files in {tmp_path.name}",
-        "no pictures in c",
+        f"left out, in no class folder: 1 image in {tmp_path.name}",
+        "no images in c",
     )
+    assert found.left_out == {".txt": 2}
 
 
 def test_wordnet_ids_get_their_names(tmp_path):
@@ -202,10 +316,15 @@ def test_links_are_followed_and_circles_left(tmp_path):
     assert len(names) == len(set(names)) < 30
 
 
-def test_gifs_are_listed_so_that_the_check_can_refuse_them(tmp_path):
+def test_gifs_are_counted_with_the_cure_and_refused_where_a_table_names_them(tmp_path):
     save(tmp_path / "a" / "x.gif")
-    save(tmp_path / "b" / "y.png")
-    check = check_pictures(find_data(tmp_path))
+    for label in "ab":
+        save(tmp_path / label / "y.png")
+    assert "left out: 1 .gif (convert what is not read to PNG or JPEG)" in findings(
+        tmp_path, "warning"
+    )
+    (tmp_path / "t.csv").write_text("file,label\na/x.gif,a\nb/y.png,b\n")
+    check = check_pictures(find_data(tmp_path / "t.csv"))
     assert [fact.error[:3] for fact in check.facts] == ["GIF", ""]
 
 
@@ -219,9 +338,9 @@ def error_of(source):
 
 
 def test_what_is_not_there_is_said_with_the_cure(tmp_path):
-    assert "put the pictures of each class into a folder of its own" in error_of(tmp_path)
+    assert "put the images of each class into a folder of its own" in error_of(tmp_path)
     touch(tmp_path, "loose.jpg")
-    assert "no class folder with pictures" in error_of(tmp_path)
+    assert "no class folder with images" in error_of(tmp_path)
     assert error_of(tmp_path / "nope") == f"no such folder or file: {tmp_path / 'nope'}"
     assert error_of("cifra10").endswith("cifra10; did you mean cifar10 or cifar100?")
     assert "allowed: cifar10, cifar100" in error_of("zzz")
@@ -518,11 +637,13 @@ def test_what_is_measured(tmp_path):
     assert [s.name for s in samples_to_measure(tmp_path / "parts", "val")[1]] == ["val/a/2.jpg"]
     shutil.rmtree(tmp_path / "parts" / "test")
     assert samples_to_measure(tmp_path / "parts", None)[2] == "val"
-    with pytest.raises(ValueError, match=r"has no part 'test'; it has train, val"):
+    with pytest.raises(ValueError, match=r"has no split 'test'; it has train, val"):
         samples_to_measure(tmp_path / "parts", "test")
     touch(tmp_path / "flat", "a/1.jpg")
     assert samples_to_measure(tmp_path / "flat", None)[2] == "all"
-    with pytest.raises(ValueError, match=r"has no part 'val'; it has no parts; leave out --split"):
+    with pytest.raises(
+        ValueError, match=r"has no split 'val'; it has no splits; leave out --split"
+    ):
         samples_to_measure(tmp_path / "flat", "val")
 
 
@@ -577,12 +698,12 @@ def test_unusable_files_are_counted_by_reason_and_left_out(good):
     texts = [f.text for f in check.findings]
     assert [f.severity for f in check.findings] == ["warning"] * 4
     assert (
-        "unusable, skipped: not readable as a picture (image file is truncated) (cat/cut1.jpg,"
+        "unusable, skipped: not readable as an image (image file is truncated) (cat/cut1.jpg,"
         " cat/cut2.jpg)" in texts
     )
     assert "unusable, skipped: empty file (cat/empty.jpg)" in texts
     assert any(
-        text.startswith("unusable, skipped: not readable as a picture (none of BMP")
+        text.startswith("unusable, skipped: not readable as an image (none of BMP")
         for text in texts
     )
     assert "unusable, skipped: no such file (dog/gone.jpg)" in texts
@@ -750,7 +871,9 @@ def test_classes_that_training_lacks_are_an_error(tmp_path):
         for place, seed in (("train/a", 0), ("train/b", 100), ("val/a", 200), ("val/c", 300)):
             save(tmp_path / place / f"{number}.jpg", photo(seed + number, 40, 50))
     assert findings(tmp_path, "error") == ["classes in val that training data lack: c"]
-    assert findings(tmp_path, "warning") == ["classes without a usable picture in val: b"]
+    assert findings(tmp_path, "warning") == [
+        "classes without a usable image in val, so they are not measured there: b"
+    ]
 
 
 def test_a_class_whose_training_pictures_are_all_broken_is_lacking(tmp_path):
@@ -768,11 +891,59 @@ def test_one_class_and_no_training(tmp_path):
     assert findings(tmp_path / "one") == [
         "one class only (a): at least two are needed to tell apart"
     ]
-    assert findings(tmp_path / "val") == ["no usable picture to train on, only for: val"]
+    assert findings(tmp_path / "val") == ["no usable image to train on, only for: val"]
     touch(tmp_path, "none/a/1.jpg", "none/b/1.jpg")
     assert findings(tmp_path / "none", "error") == [
-        "no usable picture to train on, only for: nothing"
+        "no usable image to train on, no file could be read"
     ]
+
+
+def test_a_class_that_is_never_measured_is_named_with_the_reason(tmp_path):
+    """One image, or all alike: there is nothing to hold out, and it is said."""
+    for number in range(12):
+        for label, seed in (("a", 0), ("b", 100)):
+            save(tmp_path / label / f"{number}.jpg", photo(seed + number, 40, 50))
+        save(tmp_path / "alike" / f"{number}.jpg", photo(200, 40, 50), quality=70 + number)
+    save(tmp_path / "single" / "1.jpg", photo(300, 40, 50))
+    check = check_pictures(find_data(tmp_path))
+    samples, _ = complete_splits(check.usable(), 0.25, 0)
+    after = check.findings_after(samples)
+    (finding,) = [one for one in after if one.text.startswith("classes without")]
+    assert finding == Finding(
+        "warning",
+        "classes without a usable image in val, so they are not measured there: alike (12 images,"
+        " all alike or of one group), single (1 image)",
+    )
+    severities = [one.severity for one in after]
+    assert severities == sorted(severities, key=["error", "warning", "note"].index)
+    texts = [one.text for one in after]
+    assert "fewer than 10 images for training: a, b, single" in texts  # 9 of 12 are left
+    assert "fewer than 10 images for training: single" not in texts
+    assert len(texts) == len(set(texts))
+
+
+def test_what_is_said_of_given_parts_is_said_of_those_that_were_made(tmp_path):
+    """The same samples, split by us or by the data: the same lines."""
+    samples = samples_of(["a"] * 20 + ["b"] * 12 + ["c"], [""] * 32 + [""])
+    made, _ = complete_splits(samples, 0.2, 0)
+    assert [f.text for f in about_split(made, ("a", "b", "c"))] == [
+        "classes without a usable image in val, so they are not measured there: c (1 image)",
+        "fewer than 10 images for training: c",
+        "imbalanced: a has 16 images, c has 1; read the balanced accuracy",
+    ]
+    assert about_split(samples, ("a", "b", "c")) == [
+        Finding("warning", "fewer than 10 images for training: c"),
+        Finding("warning", "imbalanced: a has 20 images, c has 1; read the balanced accuracy"),
+    ]
+    given_ = [replace(sample, split="val") for sample in samples if sample.label != "c"]
+    assert about_split([*made, *given_], ("a", "b", "c"))[0].text.startswith("classes without")
+
+
+def test_given_parts_are_judged_once(good):
+    check = check_pictures(find_data(good))
+    parts = [replace(sample, split="train") for sample in check.found.samples]
+    named = check_pictures(replace(check.found, samples=tuple(parts)))
+    assert named.findings_after(named.usable()) == named.findings
 
 
 def test_few_and_imbalanced(tmp_path):
@@ -780,19 +951,19 @@ def test_few_and_imbalanced(tmp_path):
         for number in range(count):
             save(tmp_path / label / f"{number}.jpg", photo(seed + number, 40, 50))
     assert findings(tmp_path) == [
-        "fewer than 10 pictures for training: b",
-        "imbalanced: a has 33 pictures, b has 3; read the balanced accuracy",
+        "fewer than 10 images for training: b",
+        "imbalanced: a has 33 images, b has 3; read the balanced accuracy",
     ]
     for number in range(3, 4):
         save(tmp_path / "b" / f"{number}.jpg", photo(150 + number, 40, 50))
-    assert findings(tmp_path) == ["fewer than 10 pictures for training: b"]
+    assert findings(tmp_path) == ["fewer than 10 images for training: b"]
 
 
 def test_errors_come_first(tmp_path):
     save(tmp_path / "a" / "1.jpg")
     touch(tmp_path, "b/readme")
     severities = [f.severity for f in check_pictures(find_data(tmp_path)).findings]
-    assert severities == ["error", "warning", "note"]
+    assert severities == ["error", "warning", "note", "note"]
 
 
 def test_usable_keeps_like_pictures_on_one_side(good):
@@ -943,7 +1114,7 @@ def test_offline_says_how_to_bring_the_data_by_hand(tiny_cifar, tmp_path, monkey
         )
         with pytest.raises(
             ValueError,
-            match=r"cifar10 could not be downloaded .*; put its pictures as PART/CLASS/\*.png into",
+            match=r"cifar10 could not be downloaded .*; put its images as PART/CLASS/\*.png into",
         ):
             torchvision_folder("cifar10")
     assert nothing_left(tmp_path)

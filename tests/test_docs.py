@@ -11,7 +11,13 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 READMES = ("README.md", "README.ko.md")
-DOCUMENTS = (*READMES, "CONTRIBUTING.md", "CHANGELOG.md", "docs/architecture.md")
+DOCUMENTS = (
+    *READMES,
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "docs/architecture.md",
+    "docs/settings.md",
+)
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -80,9 +86,8 @@ def test_commands_and_their_flags_exist(name):
     typed = re.findall(r"[`$&] ?resnets (?!\.)([a-z]+)", read(name))
     assert set(typed) <= set(known)
     for verb, flag in options(name):
-        assert any(flag in flags for flags in ([known[verb]] if verb else known.values())), (
-            f"{verb} {flag}"
-        )
+        every = [known[verb] | {"--help"}] if verb else known.values()
+        assert any(flag in flags for flags in every), f"{verb} {flag}"
 
 
 @pytest.mark.parametrize("name", READMES)

@@ -9,14 +9,14 @@ import torch
 from torch import nn
 
 import resnets
-from resnets import create_model
+from resnets import create_model, creation
 from resnets.foreign import build_foreign, is_foreign
 from resnets.imagenet import names_by_wnid
 from resnets.modelfile import describe_network, load_model, read_model, write_model
 from resnets.models import Network
 from resnets.preprocessing import Preprocessing
 from resnets.pretrained import Weights
-from resnets.run import opening, resume, start
+from resnets.run import opening, resume
 from resnets.run.opening import open_model, read_classes
 from resnets.run.start import first_weights, warn_of_look_alikes
 from resnets.screen import Screen
@@ -141,7 +141,7 @@ def test_it_trains_resumes_and_is_measured_where_it_is_named_again(kind, own, co
         resume(folder, "resnet18", quiet=True)
     run = resume(folder, words, quiet=True)
     assert json.loads((folder / "summary.json").read_text("utf-8"))["stopped"] is False
-    assert words in (folder / "model_card.md").read_text("utf-8")
+    assert words in (folder / "model_card.md").read_text("utf-8").replace("\\", "")
     again = open_model(str(folder), words, None, Screen(quiet=True))
     assert again.network == {"kind": "object", "name": words, "classes": 2, "channels": 3}
     assert all(
@@ -217,7 +217,7 @@ def test_our_metadata_tell_look_alikes_apart(tmp_path):
         "resnet18": [],
         "resnetblur18": [
             "these weights are of resnetblur18; resnet18 differs in antialias: they fit, but it"
-            " will answer differently"
+            " will predict differently"
         ],
         "resnet18 drop_path=0.1": [],
         "resnet18 output_stride=8": [
@@ -294,7 +294,7 @@ def test_published_weights_that_cannot_be_had_are_a_message(monkeypatch):
     def offline(*_):
         raise Offline("no network; bring it by hand")
 
-    for module in (opening, start):
+    for module in (opening, creation):
         monkeypatch.setattr(module, "published_weights", offline)
     with pytest.raises(ValueError, match=r"^timm:resnet18.a1_in1k: no network; bring it by hand"):
         open_model("timm:resnet18.a1_in1k", None, None, Said())
@@ -320,7 +320,7 @@ def test_a_state_dict_without_classifier_cannot_answer(tmp_path):
     }
     torch.save(state, tmp_path / "backbone.pth")
     with pytest.raises(
-        ValueError, match=r"has no classifier .* so it cannot answer; train it with --weights"
+        ValueError, match=r"has no classifier .* so it cannot predict; train it with --weights"
     ):
         open_model(str(tmp_path / "backbone.pth"), "resnet18", None, Said())
 

@@ -248,7 +248,7 @@ def test_wrong_shapes_are_refused(name, small):
     form = "N, C, T, H, W" if is_clip(name) else "N, C, H, W"
     for wrong in (images[0], images[None], inputs(name, channels=2)):
         with pytest.raises(
-            ValueError, match=rf"pictures of shape .*; \({form}\) with C = 3 and sides of at least"
+            ValueError, match=rf"images of shape .*; \({form}\) with C = 3 and sides of at least"
         ):
             small(wrong)
 

@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from resnets import files
 from resnets.files import Locked, locked
 
 
@@ -37,4 +38,24 @@ def test_a_killed_process_leaves_no_lock(tmp_path):
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     with locked(path, ""):
+        pass
+
+
+def test_a_lock_whose_file_is_gone_or_another_is_not_held(tmp_path, monkeypatch):
+    """Its holder removed the file between the opening and the locking of it."""
+    path = tmp_path / ".lock"
+    lock = files._try_lock
+    for put_back in (False, True):
+
+        def late(descriptor, put_back=put_back):
+            path.unlink()
+            if put_back:
+                path.touch()
+            return lock(descriptor)
+
+        monkeypatch.setattr(files, "_try_lock", late)
+        with pytest.raises(Locked), locked(path, "wait"):
+            raise AssertionError("it holds a file that nobody else will look at")
+    monkeypatch.setattr(files, "_try_lock", lock)
+    with locked(path, "wait"):
         pass

@@ -19,6 +19,8 @@ from resnets.runtime.proof import prove
 
 DATA = Path(__file__).parent / "data"
 FORMATS = sorted(int(folder.name.removeprefix("format")) for folder in DATA.glob("format*"))
+# Of format 1: images with more than 8 bits were read as 0 to 65535
+PREPROCESSING = Preprocessing.square(16, 0.875, deep_range=(0, 65535))
 CLASSES = ("ant", "bee", "Wespe mit Öl")
 
 
@@ -32,9 +34,12 @@ def picture(number: int) -> Image.Image:
     return Preprocessing().open(DATA / f"format{number}" / "picture.png")
 
 
-def test_there_are_files_of_every_format():
-    assert list(range(1, modelfile.FORMAT + 1)) == FORMATS
-    assert list(range(1, onnxfile.FORMAT + 1)) == FORMATS
+OPEN = 2  # the format in work: more fields will come, and its files are made once, at the end
+
+
+def test_there_are_files_of_every_format_that_is_finished():
+    assert list(range(1, OPEN)) == FORMATS
+    assert modelfile.FORMAT == onnxfile.FORMAT == OPEN
     for number in FORMATS:
         files = {entry.name: entry.stat().st_size for entry in os.scandir(DATA / f"format{number}")}
         assert set(files) == {"answers.json", "picture.png", "tiny.onnx", "tiny.safetensors"}
@@ -47,7 +52,8 @@ def test_a_model_file_opens_and_answers(number):
     assert model.metadata["format"] == number
     assert model.classes == CLASSES
     assert model.network_name == "resnet20 depths=1-1 widths=4-8"
-    assert model.preprocessing == Preprocessing.square(16, 0.875)
+    assert model.preprocessing == PREPROCESSING
+    assert model.metadata["preprocessing"]["deep_range"] == [0, 65535]  # what format 1 meant
     expected = answers(number, "tiny.safetensors")
     np.testing.assert_allclose(
         model(np.asarray(picture(number))[None]).probabilities[0], expected, atol=1e-5
@@ -63,7 +69,7 @@ def test_an_exported_file_opens_and_answers(number, engine):
     assert (file.metadata["format"], file.classes, file.preprocessing) == (
         number,
         CLASSES,
-        Preprocessing.square(16, 0.875),
+        PREPROCESSING,
     )
     predictor = resnets.load(path, engine)
     found = predictor.predict_image(picture(number), heat=True)

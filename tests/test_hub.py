@@ -20,12 +20,14 @@ import safetensors.torch
 import torch
 from PIL import Image
 
+import resnets
 from resnets.downloads import Offline
 from resnets.imagenet import names_by_wnid
 from resnets.models import Network
 from resnets.models.weights import load_weights
 from resnets.preprocessing import Preprocessing
 from resnets.pretrained import hub_weights
+from resnets.run.opening import open_model
 from resnets.run.start import first_weights, make_preprocessing
 from resnets.screen import Screen
 from resnets.training.recipe import TrainSettings
@@ -496,6 +498,61 @@ def test_the_description_is_as_timm_writes_it(tmp_path):
         if theirs["pretrained_cfg"].get(key) != value
     }
     assert different <= {"origin_url"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"crop_mode": "mosaic"}, "crop_mode is 'mosaic'; allowed: center, squash, border"),
+        ({"test_crop_pct": 1.15}, "test_crop_pct is 1.15: images would be scaled to 250 pixels"),
+        ({"interpolation": "lanczos"}, "interpolation is 'lanczos'"),
+        ({"input_size": [4, 224, 224]}, "three numbers|allowed: 3 channels"),
+        ({"mean": "0.5"}, "mean is '0.5'"),
+    ],
+)
+def test_a_description_that_cannot_be_followed_is_refused_with_the_cure(hub, changes, message):
+    config = described("resnet18", **{"test_input_size": [3, 288, 288], **changes})
+    if "input_size" in changes:
+        config["pretrained_cfg"].pop("test_input_size")
+    hub.files[f"{TAG}/config.json"] = json.dumps(config).encode()
+    cure = f"bring https://huggingface.co/timm/{TAG}/.* by hand, name that file, and say .*--size"
+    with pytest.raises(ValueError, match=f"^the description of timm/{TAG}: .*({message}).*{cure}"):
+        hub_weights(TAG, TINY)
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "3", '{"pretrained_cfg": 3}', "[" * 100_000])
+def test_a_description_of_another_kind_is_a_message(hub, content):
+    hub.files[f"{TAG}/config.json"] = content.encode()
+    with pytest.raises((ValueError, Offline), match="JSON"):
+        hub_weights(TAG, TINY)
+
+
+def test_a_network_is_created_with_them_or_not_at_all(hub, capsys):
+    net = resnets.create_model(TINY, weights=f"timm:{TAG}")
+    assert same(net.state_dict(), hub.state)
+    assert "looking for resnet18.a1_in1k" in " ".join(capsys.readouterr().err.split())
+    net = resnets.create_model(TINY, 5, weights=f"timm:{TAG}")
+    assert torch.equal(net.conv1.weight, hub.state["conv1.weight"])
+    assert "new: fc.weight, fc.bias" in " ".join(capsys.readouterr().err.split())
+    hub.stop()
+    hub.cache.rename(hub.cache.with_name("gone"))
+    with pytest.raises(ValueError, match=f"^weights=timm:{TAG}: .*; {BY_HAND}"):
+        resnets.create_model(TINY, weights=f"timm:{TAG}")
+
+
+def test_weights_of_a_network_of_timms_own_open_by_their_word(hub):
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    state = timm.create_model("test_vit", num_classes=1000).state_dict()
+    config = described(
+        "test_vit", input_size=[3, 160, 160], test_input_size=None, test_crop_pct=None
+    )
+    hub.files["test_vit.r160_in1k/config.json"] = json.dumps(config).encode()
+    hub.files["test_vit.r160_in1k/model.safetensors"] = safetensors.torch.save(state)
+    model = open_model("timm:test_vit.r160_in1k", None, None, Screen(quiet=True))
+    assert model.network["name"] == "timm:test_vit"
+    assert (model.preprocessing.size, model.preprocessing.resize) == ((160, 160), (168, 168))
+    assert same(model.net.state_dict(), state)
 
 
 @pytest.mark.parametrize(

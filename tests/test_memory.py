@@ -281,6 +281,15 @@ def test_what_would_take_too_much_to_decode_is_refused_before(form, options, sid
                 read_input(buffer.getvalue(), Preprocessing.square(8))
 
 
+@pytest.mark.parametrize(
+    ("mode", "form", "each"), [("L", "PNG", 4), ("I;16", "PNG", 10), ("F", "TIFF", 16)]
+)
+def test_deep_images_are_budgeted_for_their_conversion(mode, form, each):
+    buffer = io.BytesIO()
+    Image.new(mode, (10, 20)).save(buffer, form)
+    assert decoding.decoded_bytes(Image.open(buffer)) == 200 * each
+
+
 @pytest.mark.parametrize("fit", ["pad", "stretch"])
 def test_an_image_too_narrow_to_scale_is_a_reason(fit):
     value = Preprocessing(fit=fit)

@@ -241,7 +241,7 @@ def test_a_thousand_classes_take_less_than_a_second():
 @pytest.mark.parametrize(
     ("probabilities", "labels", "groups", "message"),
     [
-        (np.zeros((0, 2)), np.zeros(0, int), None, "no pictures"),
+        (np.zeros((0, 2)), np.zeros(0, int), None, "no images"),
         (np.full((3, 3), 1 / 3), np.zeros(3, int), None, r"\(n, 2\)"),
         (np.full(3, 0.5), np.zeros(3, int), None, r"\(n, 2\)"),
         (np.full((3, 2), 0.5), np.zeros(2, int), None, r"\(3,\) integers"),

@@ -78,7 +78,7 @@ def test_a_model_comes_back_as_it_was(path):
     assert model.preprocessing == Preprocessing.square(16, 0.875)
     assert model.network_name == str(NETWORK)
     assert model.metadata["training"] == {"epochs": 3.5, "lr": None, "data": "photos"}
-    assert model.metadata["format"] == FORMAT == 1
+    assert model.metadata["format"] == FORMAT == 2
     assert not model.net.training
     pixels = np.zeros((2, 16, 16, 3), np.uint8)
     np.testing.assert_allclose(model.answer(pixels).probabilities.sum(1), 1, rtol=1e-6)
@@ -225,7 +225,7 @@ def test_metadata_that_are_none_are_refused(path, text):
 def test_a_newer_format_is_refused_with_the_cure(path):
     resealed(path, format=FORMAT + 1)
     with pytest.raises(
-        ValueError, match=r"made by a newer resnets \(format 2\); this one reads up to 1: upgrade"
+        ValueError, match=r"made by a newer resnets \(format 3\); this one reads up to 2: upgrade"
     ):
         load_model(path)
 

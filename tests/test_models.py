@@ -582,7 +582,7 @@ def test_words_say_only_what_differs():
         ("resnet50 time=full-full", "time=full-full; allowed: .* one for each of 4 stages"),
         (
             "densenet121 block=basic",
-            "block: densenet121 is a DenseNet, .* side by side.*; its words: antialias, depths",
+            "block: densenet121 is a DenseNet, .* side by side.*; its options: antialias, depths",
         ),
         (
             "vit_tiny_patch16_224 widths=8",
@@ -622,7 +622,7 @@ def test_words_say_only_what_differs():
         ),
         (
             "resnet50 stride_in=1x1 spatial=split",
-            "spatial=split with stride_in=1x1: that part strides by itself",
+            "spatial=split with stride_in=1x1: that part has a stride of its own",
         ),
         (
             "resnet50 conv=standardised",
@@ -719,8 +719,8 @@ class Stranger(nn.Module):
     def __init__(self, in_channels, out_channels, stride=1, downsample=None):
         super().__init__()
         self.branch = nn.Sequential(
-            nn.Conv2d(in_channels, out_channels, 3, stride, 1),
-            nn.GroupNorm(4, out_channels),
+            nn.Conv2d(in_channels, out_channels * self.expansion, 3, stride, 1),
+            nn.GroupNorm(4, out_channels * self.expansion),
             nn.GELU(),
         )
         self.downsample = downsample or nn.Identity()

@@ -107,7 +107,10 @@ def test_crop_equals_torchvision_pixel_for_pixel(height, width, size, more, inte
     if np.array_equal(rows_first(image, scaled, mode), image.resize(scaled, mode)):
         np.testing.assert_array_equal(found, wanted)
     else:  # Pillow from 13 on goes first along the columns where that is less work
-        assert np.abs(found - wanted).max() <= (2 if interpolation == "bilinear" else 4)
+        difference = np.abs(found.astype(int) - wanted)
+        # of noise a cubic filter overshoots, and what lies outside is cut after each step
+        assert difference.max() <= (2 if interpolation == "bilinear" else 48)
+        assert difference.mean() < 1
 
 
 @settings(max_examples=30, deadline=None)
@@ -357,8 +360,8 @@ def test_square():
         ({"size": (224,)}, ["size", "height and width"]),
         ({"resize": (-1, 256)}, ["resize", "(-1, 256)", "from 1 on"]),
         ({"resize": (200, 256)}, ["(224, 224)", "(200, 256)", "at least as large"]),
-        ({"mean": (0.5,)}, ["mean", "1 numbers for 3 channels"]),
-        ({"std": (1.0,) * 4}, ["std", "4 numbers for 3 channels"]),
+        ({"mean": (0.5,)}, ["mean", "each of 3 channels"]),
+        ({"std": (1.0,) * 4}, ["std", "each of 3 channels"]),
         ({"std": (1.0, 0.0, 1.0)}, ["std", "above 0"]),
         ({"std": (1.0, float("nan"), 1.0)}, ["std", "above 0"]),
         ({"mean": (0.0, float("inf"), 1.0)}, ["mean", "finite"]),
@@ -488,7 +491,7 @@ def test_sixteen_bits_are_kept_or_scaled(kind):
     assert notes == []
     np.testing.assert_array_equal(np.asarray(image), values)
     image, notes, _ = open_image(files[kind], channels=3)
-    assert notes == ["16-bit values scaled to 8 bits"]
+    assert notes == ["values 0-65535 scaled to 8 bits"]
     np.testing.assert_array_equal(np.asarray(image)[:, :, 1], np.round(values / 257))
 
 
@@ -501,8 +504,12 @@ def test_eight_bits_where_sixteen_are_wanted():
 
 def test_float_tiff():
     values = np.array([[0.0, 257.0, 65535.0, np.nan, -5.0, 1e9]], np.float32)
-    assert np.asarray(open_image(encode(values, "TIFF"), channels=1)[0]).tolist() == [
-        [0, 1, 255, 0, 0, 255]
+    image, notes, _ = open_image(encode(values, "TIFF"), channels=1, deep_range=(0, 65535))
+    assert np.asarray(image).tolist() == [[0, 1, 255, 0, 0, 255]]
+    assert notes == [
+        "values 0-65535 scaled to 8 bits",
+        "values that are not finite made black or white",
+        "values outside of 0-65535, the range of the model, were cut",
     ]
 
 
@@ -581,15 +588,15 @@ def reason(source, **options):
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000"])
 def test_truncated(form):
     content = encode(noise(200, 300), form)
-    assert reason(content[: len(content) * 2 // 3]).startswith("not readable as a picture")
-    assert reason(content[:8]).startswith("not readable as a picture")
+    assert reason(content[: len(content) * 2 // 3]).startswith("not readable as an image")
+    assert reason(content[:8]).startswith("not readable as an image")
 
 
 def test_truncated_jpeg_is_found_at_reduced_scale_too():
     content = encode(noise(400, 300), "JPEG")
     assert (
         reason(content[: len(content) * 2 // 3], short_side=64)
-        == "not readable as a picture (image file is truncated)"
+        == "not readable as an image (image file is truncated)"
     )
 
 
@@ -604,14 +611,15 @@ def test_empty_text_gif_missing_and_folder(tmp_path):
     assert reason(tmp_path / "empty.jpg") == reason(b"") == "empty file"
     assert (
         reason(tmp_path / "text.jpg")
-        == "not readable as a picture (none of BMP, GIF, JPEG, JPEG2000, PNG, PPM, TIFF, WEBP)"
+        == "not readable as an image (none of BMP, GIF, JPEG, JPEG2000, PNG, PPM, TIFF, WEBP,"
+        " AVIF)"
     )
     assert (
         reason(tmp_path / "anim.jpg") == "GIF: not read as a photograph; convert it to PNG or JPEG"
     )
     assert reason(tmp_path / "missing.jpg") == "no such file"
     assert reason(tmp_path / "folder.jpg") == "a folder, a pipe or a device, not a file"
-    assert reason(tmp_path / ("x" * 300 + ".jpg")).startswith("not readable as a picture")
+    assert reason(tmp_path / ("x" * 300 + ".jpg")).startswith("not readable as an image")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
@@ -668,7 +676,7 @@ def test_a_bomb_is_refused_where_pillow_was_told_not_to(monkeypatch):
 
 def test_formats_that_start_programs_are_not_opened():
     eps = encode(Image.new("RGB", (10, 10)), "EPS")
-    assert reason(eps).startswith("not readable as a picture (none of")
+    assert reason(eps).startswith("not readable as an image (none of")
 
 
 @settings(max_examples=150, deadline=None)

@@ -143,21 +143,21 @@ def test_the_page_says_what_counts(tmp_path):
     report = example()
     text = " ".join(Page(written(tmp_path, report)).text.replace("\N{NO-BREAK SPACE}", " ").split())
     accuracy = report.metrics.accuracy
-    assert f"{100 * accuracy.value:.1f} % accuracy on 80 pictures" in text
+    assert f"{100 * accuracy.value:.1f} % accuracy on 80 images" in text
     assert f"{100 * accuracy.low:.1f} to {100 * accuracy.high:.1f} %" in text
     order = [
         "ants and others",
         "accuracy on",
         "Balanced accuracy",
-        "What was trained",
+        "Overview",
         "Confusion matrix",
-        "Each class",
+        "Classes",
         "Worst mistakes",
     ]
     order += [
-        "Course of the training",
+        "Learning curves",
         "2 pictures <twice>",
-        "To repeat it",
+        "Command",
         report.command,
         report.notes[0],
     ]
@@ -179,9 +179,9 @@ def test_many_classes_become_a_list_of_pairs(tmp_path):
 )
 def test_an_empty_part_does_not_break_the_page(tmp_path, changes):
     text = Page(written(tmp_path, example(**changes))).text
-    assert ("Course of the training" in text) == ("rows" not in changes)
-    assert ("none is kept in this page" in text) == ("cases" in changes)
-    assert ("What was trained on what" in text) == ("facts" not in changes)
+    assert ("Learning curves" in text) == ("rows" not in changes)
+    assert ("none is shown on this page" in text) == ("cases" in changes)
+    assert ("Overview" in text) == ("facts" not in changes)
 
 
 def test_a_failed_write_leaves_the_old_page_and_no_rubbish(tmp_path, monkeypatch):
@@ -359,7 +359,7 @@ def test_a_cell_opens_its_pictures_and_escape_closes_them(show, classes):
     report = example(classes)
     page, (i, j, count) = show(report), mistaken(report)
     cell = page.get_by_role(
-        "button", name=f"true {classes[i]}, predicted {classes[j]}: {count} pictures", exact=True
+        "button", name=f"true {classes[i]}, predicted {classes[j]}: {count} images", exact=True
     )
     dialog = page.get_by_role("dialog")
     cell.click()

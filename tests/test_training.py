@@ -18,7 +18,7 @@ from torch import nn
 import resnets
 from resnets.modelfile import read_model
 from resnets.run import resume
-from resnets.run.work import _row_words
+from resnets.run.steps import _row_words
 from resnets.tasks.classification import Classification
 from resnets.training.checkpoint import pack, unpack
 from resnets.training.loop import Diverged, Hooks, Plan, TrainingState, set_training, train_steps
@@ -168,12 +168,12 @@ def test_dropout_draws_by_step_and_not_by_history():
 
 
 def test_open_settings_are_decided_with_reasons_and_given_ones_stay():
-    seen = Circumstances(True, True, 224, (500, 375), 0.0, 1000)
+    seen = Circumstances(True, 224, (500, 375), 0.0, 1000)
     decided, reasons = decide(TrainSettings("photos", lr=0.5), seen)
     assert decided.lr == 0.5
     assert "lr" not in reasons
     assert (decided.norms, decided.size, decided.fit) == ("frozen", 224, "crop")
-    assert "folded" in reasons["norms"]
+    assert "fine-tuning" in reasons["norms"]
     assert None not in (
         decided.epochs,
         decided.batch_size,
@@ -181,9 +181,7 @@ def test_open_settings_are_decided_with_reasons_and_given_ones_stay():
         decided.smoothing,
         decided.crop,
     )
-    tiny, _ = decide(
-        TrainSettings("cells"), Circumstances(False, False, None, (32, 32), 0.0, 50_000)
-    )
+    tiny, _ = decide(TrainSettings("cells"), Circumstances(False, None, (32, 32), 0.0, 50_000))
     assert (tiny.size, tiny.crop, tiny.batch_size, tiny.norms, tiny.lr) == (
         32,
         "shift",
@@ -191,7 +189,7 @@ def test_open_settings_are_decided_with_reasons_and_given_ones_stay():
         "train",
         0.1,
     )
-    long, _ = decide(TrainSettings("signs"), Circumstances(True, False, 224, (100, 400), 0.9, 1000))
+    long, _ = decide(TrainSettings("signs"), Circumstances(True, 224, (100, 400), 0.9, 1000))
     assert (long.fit, long.crop) == ("pad", "shift")
 
 

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
-from resnets import create_model, list_models, pretrained
+from resnets import create_model, list_models, models, pretrained
 from resnets.downloads import Offline, download
 from resnets.imagenet import names_by_wnid
 from resnets.models import Network
@@ -516,6 +516,27 @@ def test_a_download_is_announced_checked_and_kept(server):
     assert same(again.state, server.state)
     assert len(said) == 2  # nothing was said the second time
     assert beside(server) == ["resnet18-DIGEST.pth"]
+
+
+def test_a_network_is_created_with_them_or_not_at_all(server, monkeypatch, capsys):
+    build = models.create_model  # of the small network whose weights the server has
+    monkeypatch.setattr(models, "create_model", lambda name, *rest, **more: build(SMALL, *rest))
+    net = create_model("resnet18", pretrained=True)
+    assert same(net.state_dict(), server.state)
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"downloading {server.url} (45 MB, licence BSD-3-Clause" in told
+    assert f"sha256 {server.digest}" in told
+    net = create_model("resnet18", 9, weights="torchvision:IMAGENET1K_V1")
+    assert net.fc.out_features == 9
+    assert torch.equal(net.conv1.weight, server.state["conv1.weight"])
+    assert "new: fc.weight, fc.bias" in capsys.readouterr().err
+    changed = create_model("resnet18 drop_path=0.1", weights="torchvision:IMAGENET1K_V1")
+    assert torch.equal(changed.conv1.weight, server.state["conv1.weight"])
+    server.stop()
+    server.target.unlink()
+    server.entry.url = "http://127.0.0.1:9/resnet18-f37072fd.pth"  # nobody listens there
+    with pytest.raises(ValueError, match=r"^pretrained=True: .*refused; bring .* by hand"):
+        create_model("resnet18", pretrained=True)
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "load": "resnets.runtime",
+    "load": "resnets.loading",
     "Prediction": "resnets.results",
     "Preprocessing": "resnets.preprocessing",
     "train": "resnets.run",
-    "create_model": "resnets.models",
+    "create_model": "resnets.creation",
     "list_models": "resnets.models",
     "ResNet": "resnets.models",
     "BasicBlock": "resnets.models",
@@ -29,10 +29,13 @@ _HOME = {
 }
 _ROOMS = frozenset(
     (
+        "checkpoints",
         "cli",
+        "creation",
         "data",
         "evaluation",
         "export",
+        "loading",
         "modelfile",
         "models",
         "preprocessing",
@@ -48,6 +51,8 @@ _ROOMS = frozenset(
 __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
+    from resnets.creation import create_model as create_model
+    from resnets.loading import load as load
     from resnets.models import BasicBlock as BasicBlock
     from resnets.models import Bottleneck as Bottleneck
     from resnets.models import ResNet as ResNet
@@ -56,12 +61,10 @@ if TYPE_CHECKING:
     from resnets.models import ResNet50 as ResNet50
     from resnets.models import ResNet101 as ResNet101
     from resnets.models import ResNet152 as ResNet152
-    from resnets.models import create_model as create_model
     from resnets.models import list_models as list_models
     from resnets.preprocessing import Preprocessing as Preprocessing
     from resnets.results import Prediction as Prediction
     from resnets.run import train as train
-    from resnets.runtime import load as load
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The demonstration: blood cells of three kinds, from the pictures in the package to predictions
+"""The demonstration: blood cells of three kinds, from the images in the package to predictions
 with the exported file."""
 
 from __future__ import annotations
@@ -48,9 +48,8 @@ def run_demo(output: Path) -> dict[str, Any]:
         weights="none",
     )
     linear = measure_linear(read_split(RunFolder(output).split))
-    screen.say(
-        "\nthese cells differ in colour alone, so even a linear classifier does well on them:"
-    )
+    screen.say("")
+    screen.say("these cells differ in colour alone, so even a linear classifier does well on them:")
     screen.table(
         ("balanced accuracy", "", ""),
         [
@@ -58,7 +57,8 @@ def run_demo(output: Path) -> dict[str, Any]:
             (run.model.network_name, str(run.metrics.balanced_accuracy), ""),
         ],
     )
-    screen.say(f"\na few held-out cells, answered by {run.proven.path} without torch:")
+    screen.say("")
+    screen.say(f"predictions of {run.proven.path} for some held-out cells, without PyTorch:")
     held_out = [sample for sample in read_split(RunFolder(output).split) if sample.split == "val"][
         :: max(1, run.metrics.n // 6)
     ][:6]
@@ -67,7 +67,7 @@ def run_demo(output: Path) -> dict[str, Any]:
         (sample.name, p.label, f"{p.probability:.3f}")
         for sample, p in zip(held_out, predictions, strict=True)
     ]
-    screen.table(("picture", "answer", "probability"), rows)
+    screen.table(("image", "prediction", "probability"), rows)
     summary = {
         **run.to_dict(),
         "linear_balanced_accuracy": linear.balanced_accuracy.value,
@@ -77,9 +77,10 @@ def run_demo(output: Path) -> dict[str, Any]:
         RunFolder(output).summary,
         json.dumps({**summary, "stopped": False}, ensure_ascii=False, indent=1),
     )
-    screen.say(f"\neverything lies in {output}: open {summary['report']} in a browser")
+    screen.say("")
+    screen.say(f"all files are in {output}; open {summary['report']} in a browser")
     screen.say(
-        "next: resnets train YOUR_PHOTOS/ --minutes 5   (a folder with one folder for each class)"
+        "next: resnets train YOUR_PHOTOS/ --minutes 5   (YOUR_PHOTOS has one folder per class)"
     )
     return summary
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import sys
 from collections.abc import Iterator
@@ -49,8 +50,9 @@ class Locked(ValueError):
 def locked(path: Path, cure: str) -> Iterator[None]:
     """Holds the operating system's exclusive lock of a file while something is written.
 
-    The lock ends with the process, whatever becomes of it; the empty file stays, since removing it
-    would let a third process lock another file of the same name.
+    The lock ends with the process, whatever becomes of it. The empty file stays, unless its holder
+    removes it: one who opened it before is then refused, since a third may lock a new file of its
+    name.
 
     Args:
         path: The lock file, made where it is missing; beside what is protected, or in its folder.
@@ -62,11 +64,28 @@ def locked(path: Path, cure: str) -> Iterator[None]:
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        if not _try_lock(descriptor):
+        if not _try_lock(descriptor) or not _still_there(descriptor, path):
             raise Locked(f"{path}: another process is at work on this; {cure}")
         yield
     finally:
         os.close(descriptor)  # which unlocks
+
+
+def content_digest(path: Path) -> bytes:
+    """16 bytes that tell whether a file is still what it was.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
+
+
+def _still_there(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _try_lock(descriptor: int) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,27 @@ def is_foreign(words: str) -> bool:
     return words.startswith("timm:") or ".py:" in words
 
 
+def check_foreign(words: str) -> None:
+    """Refuses words that name no network, before any code is run for them.
+
+    Raises:
+        ValueError: timm is not installed or has none of that name, or there is no such file.
+    """
+    if not words.startswith("timm:"):
+        if not (file := Path(words.rpartition(":")[0])).is_file():
+            raise ValueError(f"no such file: {file}; a network is named as FILE.py:FUNCTION")
+        return
+    try:
+        import timm
+    except ModuleNotFoundError:
+        raise ValueError(f"{words} needs timm; run: pip install timm") from None
+    # what follows the point is a tag of weights, see --weights timm:NAME.TAG
+    if (name := words.removeprefix("timm:").partition(".")[0]) not in timm.list_models():
+        raise ValueError(
+            f"timm {timm.__version__} has no network {name!r}: {nearest(name, timm.list_models())}"
+        )
+
+
 def build_foreign(words: str, num_classes: int, in_channels: int = 3) -> nn.Module:
     """A network from elsewhere, with fresh weights.
 
@@ -25,51 +48,65 @@ def build_foreign(words: str, num_classes: int, in_channels: int = 3) -> nn.Modu
         words: `timm:NAME`, or `FILE.py:FUNCTION`; the function gets `num_classes`, and
             `in_channels` where it takes it, and returns a module (N, C, H, W) -> (N, classes).
         num_classes: Outputs.
-        in_channels: Channels of the pictures.
+        in_channels: Channels of the images.
 
     Raises:
         ValueError: There is none of that name, or what comes is not a module.
     """
+    check_foreign(words)
     if words.startswith("timm:"):
         return _from_timm(words.removeprefix("timm:"), num_classes, in_channels)
     file, _, name = words.rpartition(":")
+    if not name:
+        raise ValueError(f"{words} names no function; a network is named as FILE.py:FUNCTION")
     function = _function(Path(file), name)
-    known = inspect.signature(function).parameters
+    try:
+        known = inspect.signature(function).parameters
+    except ValueError:
+        raise ValueError(f"{words} is not a function in Python") from None
     takes_all = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in known.values())
     wanted = {"num_classes": num_classes, "in_channels": in_channels}
-    net = function(**{key: value for key, value in wanted.items() if key in known or takes_all})
+    given = {key: value for key, value in wanted.items() if key in known or takes_all}
+    net = _call(words, lambda: function(**given))
     if not isinstance(net, nn.Module):
         raise ValueError(f"{words} returned {type(net).__name__}; a torch.nn.Module was expected")
     return net
 
 
 def _from_timm(name: str, num_classes: int, in_channels: int) -> nn.Module:
-    try:
-        import timm
-    except ModuleNotFoundError:
-        raise ValueError(f"timm:{name} needs timm; run: pip install timm") from None
-    architecture = name.partition(".")[
-        0
-    ]  # what follows is a tag of weights, see --weights timm:NAME.TAG
-    if architecture not in timm.list_models():
-        raise ValueError(
-            f"timm {timm.__version__} has no network {architecture!r}:"
-            f" {nearest(architecture, timm.list_models())}"
-        )
-    net: nn.Module = timm.create_model(
-        architecture, pretrained=False, num_classes=num_classes, in_chans=in_channels
+    import timm
+
+    net: nn.Module = _call(
+        f"timm:{name}",
+        lambda: timm.create_model(
+            name.partition(".")[0], pretrained=False, num_classes=num_classes, in_chans=in_channels
+        ),
     )
     return net
 
 
+def _call(words: str, make: Callable[[], Any]) -> Any:
+    """What code of somebody else makes; where it fails, in one message with its own line.
+
+    Raises:
+        ValueError: It raised something.
+    """
+    try:
+        return make()
+    except Exception as error:  # code of somebody else may raise anything
+        trace = traceback.extract_tb(error.__traceback__)[-1]
+        raise ValueError(
+            f"{words} fails in {Path(trace.filename).name}, line {trace.lineno}:"
+            f" {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        ) from error
+
+
 def _function(file: Path, name: str) -> Any:
-    if not file.is_file():
-        raise ValueError(f"no such file: {file}; a network is named as FILE.py:FUNCTION")
-    found = importlib.util.spec_from_file_location(file.stem, file)
+    found: Any = importlib.util.spec_from_file_location(file.stem, file)
     assert found is not None
     assert found.loader is not None
     module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
+    _call(str(file), lambda: found.loader.exec_module(module))
     if not callable(function := getattr(module, name, None)):
         functions = [
             key

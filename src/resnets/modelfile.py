@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import safetensors
@@ -22,27 +22,31 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from resnets.checkpoints import as_path
 from resnets.files import write_file
 from resnets.foreign import build_foreign, is_foreign
 from resnets.models import Network
-from resnets.preprocessing import Preprocessing
+from resnets.models.weights import differences
+from resnets.preprocessing import Preprocessing, upgrade
 from resnets.runtime.engines import Answer
 from resnets.tasks.classification import Answering
 
-FORMAT = 1
+FORMAT = 2
+MOST_CLASSES, MOST_PIXELS = 1_000_000, 10_000  # outputs; pixels of a side of the input
+MOST_LETTERS = 2000  # of a network's words
 # one key, since safetensors writes several in no fixed order: equal content gives equal bytes
 KEY = "resnets"
 
 
 @dataclass
 class Model:
-    """A trained network and what it takes to use it; called with pictures, it answers as an engine
+    """A trained network and what it takes to use it; called with images, it answers as an engine
     of `runtime` does.
 
     Args:
         net: The network, in eval mode.
         classes: Names, in the order of its outputs.
-        preprocessing: How pictures become its input.
+        preprocessing: How images become its input.
         network: How the network is built, as `describe_network` says it.
         metadata: All else that the file holds (training, metrics, versions).
     """
@@ -63,8 +67,15 @@ class Model:
         """The network in words: `resnet18 shortcut=none`."""
         return str(self.network["name"])
 
+    @property
+    def sha256(self) -> str:
+        """Digest of all that decides its predictions: weights, network, classes, preprocessing."""
+        state = {name: tensor.cpu() for name, tensor in self.net.state_dict().items()}
+        decides = [self.network, list(self.classes), self.preprocessing.to_dict()]
+        return _digest(state, {"decides": decides})
+
     def __call__(self, image: np.ndarray) -> Answer:
-        """Answers for pictures of one size, whole: (N, H, W, C) in their stored type."""
+        """Predictions for images of one size, whole: (N, H, W, C) in their stored type."""
         pictures = (
             Image.fromarray(picture if picture.shape[2] == 3 else picture[:, :, 0])
             for picture in image
@@ -73,7 +84,7 @@ class Model:
 
     @torch.inference_mode()
     def answer(self, pixels: np.ndarray) -> Answer:
-        """Answers for prepared input: (N, height, width, C) of `Preprocessing.pixels`."""
+        """Predictions for prepared input: (N, height, width, C) of `Preprocessing.pixels`."""
         device = next(self.net.parameters()).device
         inputs = torch.from_numpy(self.preprocessing.normalise(pixels)).to(
             device, memory_format=torch.channels_last
@@ -122,7 +133,11 @@ def build_network(
     name = description["name"]
     if isinstance(given, nn.Module):
         return given
-    if given is not None and given != name:
+    if given is not None and not isinstance(given, str):
+        raise ValueError(
+            f"a torch.nn.Module or the name of a network expected, got {type(given).__name__}"
+        )
+    if given is not None and given != name and _in_full(given) != _in_full(name):
         raise ValueError(f"this file is of {name}, not of {given}")
     if description["kind"] == "family":
         return Network.parse(name, description["classes"], description["channels"]).build()
@@ -138,6 +153,14 @@ def build_network(
         f"this file holds weights of {name}, which is not a network of this package: {cure}, or use"
         " the exported .onnx"
     )
+
+
+def _in_full(words: str) -> str:
+    """Words for a network of this package in their one form; others as they are."""
+    try:
+        return str(Network.parse(words))
+    except ValueError:
+        return words
 
 
 def write_model(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
@@ -165,12 +188,13 @@ def write_model(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str
     write_file(path, safetensors.torch.save(plain, {KEY: text}))
 
 
-def read_model(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_model(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """All tensors and the metadata of a model file.
 
     Raises:
         ValueError: Not a model file of this package, made by a newer one, truncated or altered.
     """
+    path = as_path(path, "a model file")
     try:
         with safetensors.safe_open(path, "pt") as file:
             text = (file.metadata() or {}).get(KEY)
@@ -184,22 +208,93 @@ def read_model(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{path}: safetensors without resnets' metadata; for a bare state dict name the"
             " network: --model resnet18"
         )
-    try:
-        metadata = json.loads(text)
-        if metadata["format"] > FORMAT:
-            raise ValueError(
-                f"{path}: made by a newer resnets (format {metadata['format']}); this one reads up"
-                f" to {FORMAT}: upgrade"
-            )
-        intact = metadata.pop("sha256") == _digest(tensors, metadata)
-    except (json.JSONDecodeError, KeyError, TypeError):
-        intact = False
-    if not intact:
+    metadata = _metadata(text)
+    number = metadata.get("format")
+    if is_count(number) and number > FORMAT:
+        raise ValueError(
+            f"{path}: made by a newer resnets (format {number}); this one reads up"
+            f" to {FORMAT}: upgrade"
+        )
+    if not _is_sealed(tensors, metadata) or not is_count(number, 0):
         raise ValueError(
             f"{path}: altered or damaged, its digest does not match; make it again or fetch it"
             " again"
         )
-    return tensors, metadata
+    return tensors, upgrade(metadata)
+
+
+def _metadata(text: str) -> dict[str, Any]:
+    """The metadata in a text; nothing where it is no JSON object."""
+    try:
+        metadata = json.loads(text)
+    except (ValueError, RecursionError):  # no JSON, a number of thousands of digits, too deep
+        return {}
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _is_sealed(tensors: Mapping[str, Tensor], metadata: dict[str, Any]) -> bool:
+    """Whether the digest in the metadata, which is taken out of them, is that of all the rest."""
+    try:
+        return bool(metadata.pop("sha256", None) == _digest(tensors, metadata))
+    except RecursionError:  # they could just be read, but not be written again
+        return False
+
+
+def is_count(value: Any, least: int = 1) -> TypeGuard[int]:
+    """Whether a value from a file is a whole number from `least` on."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+@dataclass(frozen=True)
+class Description:
+    """What every model file says of its model, in the types it should have."""
+
+    network: dict[str, Any]
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+
+
+def read_description(path: Path, metadata: Mapping[str, Any]) -> Description:
+    """What the metadata of a model file say, checked: a digest that matches makes nothing right.
+
+    Args:
+        path: The file, for messages.
+        metadata: Of `read_model`.
+
+    Raises:
+        ValueError: Something is missing, or is not what it should be.
+    """
+
+    def refuse(what: str, allowed: str) -> ValueError:
+        return ValueError(
+            f"{path}: its metadata are damaged: {what}; {allowed}. Make the file again"
+        )
+
+    network, classes = metadata.get("network"), metadata.get("classes")
+    if not isinstance(network, dict):
+        raise refuse(f"network is {network!r:.60}", "a JSON object was expected")
+    if (value := network.get("kind")) not in ("family", "object"):
+        raise refuse(f"network.kind is {value!r:.60}", "allowed: family, object")
+    if not isinstance(value := network.get("name"), str) or len(value) > MOST_LETTERS:
+        raise refuse(f"network.name is {value!r:.60}", f"up to {MOST_LETTERS} letters expected")
+    for key, most in {"classes": MOST_CLASSES, "channels": 3}.items():
+        if not is_count(value := network.get(key)) or value > most:
+            raise refuse(f"network.{key} is {value!r:.60}", f"allowed: 1 to {most:,}")
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise refuse(f"classes is {classes!r:.60}", "a list of names was expected")
+    if len(classes) != network["classes"] or len(set(classes)) != len(classes):
+        raise refuse(
+            f"{len(set(classes))} different names of classes", f"{network['classes']} were expected"
+        )
+    values = metadata.get("preprocessing")
+    try:
+        preprocessing = Preprocessing.from_dict(values)  # type: ignore[arg-type]
+    except (AttributeError, TypeError, ValueError) as error:
+        reason = error if isinstance(error, ValueError) else f"preprocessing is {values!r:.200}"
+        raise refuse(str(reason), "see docs/architecture.md") from None
+    if max(*preprocessing.size, *preprocessing.resize) > MOST_PIXELS:
+        raise refuse(f"input of {preprocessing.size} pixels", f"allowed: up to {MOST_PIXELS:,}")
+    return Description(network, tuple(classes), preprocessing)
 
 
 def is_model_file(path: Path) -> bool:
@@ -216,7 +311,7 @@ def is_model_file(path: Path) -> bool:
         return False
 
 
-def load_model(path: Path, given: str | nn.Module | None = None) -> Model:
+def load_model(path: str | Path, given: str | nn.Module | None = None) -> Model:
     """The model of a model file, or of a run folder (its best weights), ready to use.
 
     Args:
@@ -228,29 +323,53 @@ def load_model(path: Path, given: str | nn.Module | None = None) -> Model:
     """
     path = best_weights(path)
     tensors, metadata = read_model(path)
-    network = metadata["network"]
-    net = build_network(network, given)
+    found = read_description(path, metadata)
+    state = {name: tensor for name, tensor in tensors.items() if "/" not in name}
     try:
-        net.load_state_dict({name: tensor for name, tensor in tensors.items() if "/" not in name})
-    except RuntimeError as error:
+        if given is None and found.network["kind"] == "family":
+            _check_size(found.network, state)
+        net = build_network(found.network, given)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    if different := differences(net.state_dict(), state):
         raise ValueError(
-            f"{path}: weights of {network['name']} do not fit {type(net).__name__}: {error}"
-        ) from None
-    return Model(
-        net,
-        tuple(metadata["classes"]),
-        Preprocessing.from_dict(metadata["preprocessing"]),
-        network,
-        metadata,
-    )
+            f"{path}: weights of {found.network['name']} do not fit {type(net).__name__}:"
+            f" {different}"
+        )
+    net.load_state_dict(state, strict=False)
+    return Model(net, found.classes, found.preprocessing, found.network, metadata)
 
 
-def best_weights(path: Path) -> Path:
+def _check_size(network: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
+    """Refuses words for a network that has other tensors than the file, before it takes memory.
+
+    Raises:
+        ValueError: Such words, or none for a network of this package.
+    """
+    words = network["name"]
+    setting = Network.parse(words).setting
+    layers = [*getattr(setting, "depths", (getattr(setting, "depth", 0),))]
+    kind, *pieces = getattr(setting, "spatial", ("conv",))
+    if kind == "res2":
+        layers += map(int, pieces)
+    if sum(layers) > len(state):
+        raise ValueError(f"{words:.200} has more layers than the file has tensors")
+    try:
+        with torch.device("meta"):
+            own = build_network(network).state_dict()
+    except (RuntimeError, OverflowError, TypeError) as error:
+        raise ValueError(f"{words:.200} cannot be built ({str(error).splitlines()[0]})") from None
+    if different := differences(own, state):
+        raise ValueError(f"weights of {words:.200} do not fit it: {different}")
+
+
+def best_weights(path: str | Path) -> Path:
     """The model file that a path means: itself, or the best one of a run folder.
 
     Raises:
         ValueError: A folder without one.
     """
+    path = as_path(path, "a model file")
     if not path.is_dir():
         return path
     best = path / "weights" / "best.safetensors"

@@ -1,6 +1,6 @@
-"""From the bytes of a picture to the numbers a network takes. NumPy and Pillow only.
+"""From the bytes of an image to the numbers a network takes. NumPy and Pillow only.
 
-One value, `Preprocessing`, says how pictures become input; one method, `pixels`, does it. Training,
+One value, `Preprocessing`, says how images become input; one method, `pixels`, does it. Training,
 evaluation, prediction and the proof of an export all call it, and the exported graph repeats its
 arithmetic (`export/graph.py`).
 """
@@ -23,27 +23,14 @@ from numpy.typing import ArrayLike
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
-# Pillow's own limit, 13,377 x 13,377: beyond it a picture is refused before any of it is decoded
+from resnets.deep import NoValues, judge, measure, remarks, scale
+from resnets.listing import HEAD, HEIC_CURE, heic_installed, is_heic
+from resnets.ranges import FULL, Range, check_range
+
+# Pillow's own limit, 13,377 x 13,377: beyond it an image is refused before any of it is decoded
 MAX_PIXELS = 178_956_970
 BAND = 1 << 20  # pixels of an image that are converted and scaled at a time
 MAX_SCALED = 16_000_000  # pixels of an image scaled along its rows alone: 64 MB
-IMAGE_SUFFIXES = frozenset(
-    (
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".bmp",
-        ".webp",
-        ".tif",
-        ".tiff",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".jp2",
-    )
-)
 FORMATS = (
     "BMP",
     "GIF",
@@ -53,6 +40,7 @@ FORMATS = (
     "PPM",
     "TIFF",
     "WEBP",
+    "AVIF",  # last: looking for it loads all of Pillow's readers
 )  # not EPS: Pillow runs a program to read it
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -65,19 +53,20 @@ UNREADABLE = (
     KeyError,
     TypeError,
     OverflowError,
+    RuntimeError,  # of the AVIF decoder
     Image.DecompressionBombError,
 )
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 FITS = ("crop", "pad", "stretch")
 
-# Remarks about odd EXIF, palettes and large pictures would tear up a progress bar. Here once, not
+# Remarks about odd EXIF, palettes and large images would tear up a progress bar. Here once, not
 # around each call: `warnings.catch_warnings` changes the whole process and is not made for threads.
 for _category in (UserWarning, Image.DecompressionBombWarning):
     warnings.filterwarnings("ignore", category=_category, module=r"PIL\.")
 
 
 class BadImage(ValueError):
-    """A file that cannot be read as a picture; the message is the reason, fit for a table."""
+    """A file that cannot be read as an image; the message is the reason, fit for a table."""
 
 
 class Croppable(Protocol):
@@ -98,7 +87,7 @@ class Croppable(Protocol):
 
 @dataclass(frozen=True)
 class Axis:
-    """How one side of a picture becomes one side of the input: scaled to `resized`, then `size`
+    """How one side of an image becomes one side of the input: scaled to `resized`, then `size`
     pixels from `offset` on.
 
     A negative `offset` is padding. Output pixel i looks at the place `(i + offset + 0.5) * length /
@@ -117,30 +106,42 @@ class Axis:
 
     def to_image(self, x: ArrayLike) -> np.ndarray:
         """Coordinates in the input (pixels, edges at 0 and `size`) to coordinates in the
-        picture."""
+        image."""
         return (np.asarray(x, np.float64) + self.offset) * self.scale
 
     def to_input(self, x: ArrayLike) -> np.ndarray:
-        """The way there: coordinates in the picture to coordinates in the input."""
+        """The way there: coordinates in the image to coordinates in the input."""
         return np.asarray(x, np.float64) / self.scale - self.offset
+
+
+def _numbers(value: object, count: int) -> bool:
+    """Whether a value, perhaps from a file, is so many finite numbers."""
+    return (
+        isinstance(value, tuple)
+        and len(value) == count
+        and all(type(number) in (int, float) and -1e9 < number < 1e9 for number in value)
+    )
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a picture becomes network input.
+    """How an image becomes network input.
 
     Args:
         size: Height and width of the input, in pixels.
-        resize: `crop`: the picture is scaled to just cover this box before `size` is cut from its
+        resize: `crop`: the image is scaled to just cover this box before `size` is cut from its
             centre. 256 beside a size of 224 is the ImageNet habit. The other fits do not use it.
         channels: 3 (RGB) or 1 (grayscale).
         value_range: The largest value of a stored pixel: 255, or 65535 for 16-bit grayscale.
-        fit: `crop` cuts the centre, `pad` keeps all of the picture and fills the border, `stretch`
+        fit: `crop` cuts the centre, `pad` keeps all of the image and fills the border, `stretch`
             ignores its shape.
         pad_color: The border's value, 0 to `value_range`.
         interpolation: `bilinear` or `bicubic`, both antialiased (Pillow's).
         mean: Subtracted from pixel / value_range, a number per channel.
         std: Divides what is left, a number per channel.
+        deep_range: Of images with more than 8 bits a value: the values that become 0 and
+            `value_range`, as measured over the training images; what lies outside is cut. None
+            where none of those were deep: each is judged by its own values.
     """
 
     size: tuple[int, int] = (224, 224)
@@ -152,6 +153,7 @@ class Preprocessing:
     interpolation: str = "bilinear"
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    deep_range: Range | None = None
 
     def __post_init__(self) -> None:
         def allow(name: str, allowed: tuple[Any, ...]) -> None:
@@ -167,37 +169,34 @@ class Preprocessing:
         allow("value_range", (255, 65535) if self.channels == 1 else (255,))
         for name in ("size", "resize"):
             value = getattr(self, name)
-            if len(value) != 2 or not all(isinstance(side, int) and side >= 1 for side in value):
+            if not _numbers(value, 2) or not all(type(side) is int and side >= 1 for side in value):
                 raise ValueError(
-                    f"preprocessing: {name} is {value}; allowed: height and width, whole numbers"
-                    " from 1 on"
+                    f"preprocessing: {name} is {value!r:.80}; allowed: height and width, whole"
+                    " numbers from 1 on"
                 )
         if self.fit == "crop" and (self.resize[0] < self.size[0] or self.resize[1] < self.size[1]):
             raise ValueError(
                 f"preprocessing: cannot crop {self.size} from {self.resize}; resize must be at"
                 " least as large as size"
             )
-        for name in ("mean", "std"):
-            if len(getattr(self, name)) != self.channels:
+        for name, least in (("mean", -math.inf), ("std", 0.0)):
+            value = getattr(self, name)
+            if not _numbers(value, self.channels) or not all(number > least for number in value):
                 raise ValueError(
-                    f"preprocessing: {name} has {len(getattr(self, name))} numbers for"
-                    f" {self.channels} channels"
+                    f"preprocessing: {name} is {value!r:.80}; allowed: a finite number for each of"
+                    f" {self.channels} channels{', above 0' if name == 'std' else ''}"
                 )
-        if not all(map(math.isfinite, self.mean)) or not all(
-            0 < value < math.inf for value in self.std
-        ):
+        if type(self.pad_color) is not int or not 0 <= self.pad_color <= self.value_range:
             raise ValueError(
-                f"preprocessing: mean {self.mean}, std {self.std}; allowed: finite numbers, std"
-                " above 0"
+                f"preprocessing: pad_color is {self.pad_color!r:.80}; allowed: whole numbers from 0"
+                f" to {self.value_range}"
             )
-        if not 0 <= self.pad_color <= self.value_range:
-            raise ValueError(
-                f"preprocessing: pad_color is {self.pad_color}; allowed: 0 to {self.value_range}"
-            )
+        if self.deep_range is not None:
+            check_range(self.deep_range)
 
     @classmethod
     def square(cls, size: int, crop: float = 1.0, **changes: Any) -> Preprocessing:
-        """Preprocessing to `size` x `size`; `crop` is the part of the scaled picture that is kept
+        """Preprocessing to `size` x `size`; `crop` is the part of the scaled image that is kept
         (0.875 = 224 of 256)."""
         return cls(size=(size, size), resize=(int(size / crop), int(size / crop)), **changes)
 
@@ -232,7 +231,7 @@ class Preprocessing:
         return (*self.size, self.channels)
 
     def axes(self, height: int, width: int) -> tuple[Axis, Axis]:
-        """The vertical and horizontal axis for a picture of this size, in whole numbers as
+        """The vertical and horizontal axis for an image of this size, in whole numbers as
         torchvision computes them."""
         (out_h, out_w), (box_h, box_w) = self.size, self.resize
         if self.fit == "stretch":
@@ -254,7 +253,7 @@ class Preprocessing:
 
     def pixels(self, image: Croppable) -> np.ndarray:
         """The input before normalisation: (height, width, channels) in the stored type, from a
-        picture of `open_image`.
+        image of `open_image`.
 
         Raises:
             BadImage: It is so long and narrow that scaling it would fill the memory.
@@ -346,8 +345,18 @@ class Preprocessing:
         return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 
     def open(self, source: Path | str | bytes, short_side: int | None = None) -> Image.Image:
-        """`open_image` with this value's channels and range."""
-        return open_image(source, self.channels, self.value_range, short_side)[0]
+        """`open_image` with this value's channels and ranges."""
+        return open_image(source, self.channels, self.value_range, short_side, self.deep_range)[0]
+
+
+def upgrade(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Metadata of a file of an older format with what the present one has besides.
+
+    Format 1 knew no `deep_range`: images with more than 8 bits were read as 0 to 65535.
+    """
+    if metadata["format"] >= 2 or not isinstance(metadata.get("preprocessing"), dict):
+        return metadata
+    return {**metadata, "preprocessing": {"deep_range": list(FULL), **metadata["preprocessing"]}}
 
 
 def open_image(
@@ -355,8 +364,9 @@ def open_image(
     channels: int = 3,
     value_range: int = 255,
     short_side: int | None = None,
+    deep_range: Range | None = None,
 ) -> tuple[Image.Image, list[str], tuple[int, int]]:
-    """Decodes a picture: upright, first frame, in the mode asked for.
+    """Decodes an image: upright, first frame, in the mode asked for.
 
     Args:
         source: A file, or its content.
@@ -364,16 +374,32 @@ def open_image(
         value_range: 255, or 65535 to keep 16-bit grayscale as it is.
         short_side: JPEG files may be decoded at a half, quarter or eighth of their size (draft
             mode) as long as the shorter side stays at least this long; None decodes them whole.
+        deep_range: The values that become black and white where there are more than 8 bits; None:
+            judged by the image's own values.
 
     Returns:
-        The picture, what had to be done to it in words ("turned upright (EXIF)", ...), and its
+        The image, what had to be done to it in words ("turned upright (EXIF)", ...), and its
         width and height in the file.
 
     Raises:
-        BadImage: The file is missing, not a picture, broken or too large.
+        BadImage: The file is missing, not an image, broken or too large.
     """
     with reading(source) as image:
-        return _decode(image, channels, value_range, short_side)
+        image, notes, size = _decode(image, short_side)
+        return to_mode(image, channels, value_range, notes, deep_range), notes, size
+
+
+def open_raw(
+    source: Path | str | bytes, short_side: int | None = None
+) -> tuple[Image.Image, list[str], tuple[int, int]]:
+    """`open_image` in the mode of the file: the values of images with more than 8 bits are as they
+    were stored.
+
+    Raises:
+        BadImage: As `open_image`.
+    """
+    with reading(source) as image:
+        return _decode(image, short_side)
 
 
 @contextmanager
@@ -382,12 +408,9 @@ def reading(source: Path | str | bytes) -> Iterator[Image.Image]:
     within is a `BadImage`."""
     try:
         if not isinstance(source, bytes) and Path(source).exists() and not Path(source).is_file():
-            raise BadImage(
-                "a folder, a pipe or a device, not a file"
-            )  # opening a pipe may never end
-        with Image.open(
-            io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS
-        ) as image:
+            # opening a pipe may never end
+            raise BadImage("a folder, a pipe or a device, not a file")
+        with _opened(source) as image:
             yield image
     except BadImage:
         raise
@@ -397,14 +420,36 @@ def reading(source: Path | str | bytes) -> Iterator[Image.Image]:
         raise BadImage(_reason(error, source)) from None
 
 
+def _opened(source: Path | str | bytes) -> Image.Image:
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
+    try:
+        return Image.open(file, formats=FORMATS)
+    except UnidentifiedImageError:
+        if not is_heic(_head(source)):
+            raise
+    if not heic_installed():
+        raise BadImage(f"HEIC: to read it, {HEIC_CURE}; or convert it to JPEG")
+    import pillow_heif  # once an image needs it: it is an extra, and no small one
+
+    pillow_heif.register_heif_opener()
+    return Image.open(file, formats=("HEIF",))
+
+
+def _head(source: Path | str | bytes) -> bytes:
+    if isinstance(source, bytes):
+        return source[:HEAD]
+    with Path(source).open("rb") as file:
+        return file.read(HEAD)
+
+
 def _decode(
-    image: Image.Image, channels: int, value_range: int, short_side: int | None
+    image: Image.Image, short_side: int | None
 ) -> tuple[Image.Image, list[str], tuple[int, int]]:
     size, notes = image.size, look(image)
     if short_side and isinstance(image, JpegImageFile):
         image.draft(None, (size[0] * short_side // min(size), size[1] * short_side // min(size)))
     image.load()
-    return to_mode(ImageOps.exif_transpose(image), channels, value_range, notes), notes, size
+    return ImageOps.exif_transpose(image), notes, size
 
 
 def look(image: Image.Image) -> list[str]:
@@ -428,10 +473,16 @@ def look(image: Image.Image) -> list[str]:
     return notes
 
 
-def to_mode(image: Image.Image, channels: int, value_range: int, notes: list[str]) -> Image.Image:
+def to_mode(
+    image: Image.Image,
+    channels: int,
+    value_range: int,
+    notes: list[str],
+    deep_range: Range | None = None,
+) -> Image.Image:
     """Any mode Pillow knows to RGB, L or I;16, with a note on what is not obvious."""
-    if image.mode.startswith(("I", "F")):
-        return _from_deep(image, channels, value_range, notes)
+    if is_deep(image):
+        return _from_deep(image, channels, value_range, notes, deep_range)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         if image.getchannel("A").getextrema() != (255, 255):
@@ -445,21 +496,30 @@ def to_mode(image: Image.Image, channels: int, value_range: int, notes: list[str
     return image
 
 
+def is_deep(image: Image.Image) -> bool:
+    """Whether an image has more than 8 bits a value."""
+    return image.mode.startswith(("I", "F"))
+
+
 def _from_deep(
-    image: Image.Image, channels: int, value_range: int, notes: list[str]
+    image: Image.Image,
+    channels: int,
+    value_range: int,
+    notes: list[str],
+    deep_range: Range | None,
 ) -> Image.Image:
-    """More than 8 bits a pixel: 0..65535 is mapped to 0..255, unless 16 bits are to stay."""
-    values = np.clip(np.nan_to_num(np.asarray(image, np.float64)), 0, 65535)
-    if value_range == 65535:
-        return Image.fromarray(values.astype(np.uint16))
-    notes.append("16-bit values scaled to 8 bits")
-    return Image.fromarray(np.round(values / 257).astype(np.uint8)).convert(
-        "RGB" if channels == 3 else "L"
-    )
+    values = np.asarray(image)
+    try:
+        levels = measure(values)
+    except NoValues as error:
+        raise BadImage(str(error)) from None
+    notes += remarks(levels, deep_range, value_range)
+    scaled = Image.fromarray(scale(values, deep_range or judge([levels]), value_range))
+    return scaled if value_range == 65535 else scaled.convert("RGB" if channels == 3 else "L")
 
 
 def _reason(error: Exception, source: Path | str | bytes) -> str:
-    """Why a picture cannot be read, without what differs from file to file: equal reasons are
+    """Why an image cannot be read, without what differs from file to file: equal reasons are
     counted together."""
     if isinstance(error, FileNotFoundError):
         return "no such file"
@@ -467,11 +527,9 @@ def _reason(error: Exception, source: Path | str | bytes) -> str:
         return "no permission to read it"
     if isinstance(error, UnidentifiedImageError):
         empty = not (source if isinstance(source, bytes) else Path(source).stat().st_size)
-        return (
-            "empty file" if empty else f"not readable as a picture (none of {', '.join(FORMATS)})"
-        )
+        return "empty file" if empty else f"not readable as an image (none of {', '.join(FORMATS)})"
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     if isinstance(error, Image.DecompressionBombError):
         return f"too large ({text.partition(',')[0]}); scale it down first"
     words = re.split(r" \(|: |\n", text)[0]
-    return f"not readable as a picture ({words})"
+    return f"not readable as an image ({words})"

@@ -1,5 +1,5 @@
-"""Trained weights: from a file, from torchvision or from timm's place on the Hugging Face hub, with
-what they were made for."""
+"""Published weights: from torchvision or from timm's place on the Hugging Face hub, with what they
+were made for."""
 
 from __future__ import annotations
 
@@ -7,44 +7,26 @@ import csv
 import json
 import os
 import re
-import struct
-import zipfile
-import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
 
+from resnets.checkpoints import Say, read_state
 from resnets.downloads import Offline, download, sha256
 from resnets.imagenet import names_by_wnid
 from resnets.models.weights import convert
-from resnets.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from resnets.preprocessing import Preprocessing
 from resnets.settings import nearest
+from resnets.timm_config import read_config
+from resnets.timm_config import timm_preprocessing as _timm_preprocessing
 
-Say = Callable[[str], None]
 TORCHVISION_NAMES = {"vit_base_patch16_224": "vit_b_16"}  # where they differ from ours
-DAMAGED = (  # what the readers raise for files that were cut or altered, found by trying
-    *(safetensors.SafetensorError, OSError, EOFError, RuntimeError, ValueError, struct.error),
-    *(
-        AssertionError,
-        AttributeError,
-        LookupError,
-        MemoryError,
-        OverflowError,
-        TypeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -64,43 +46,6 @@ class Weights:
     preprocessing: Preprocessing | None = None
     classes: tuple[str, ...] | None = None
     network: str | None = None
-
-
-def read_state(path: Path) -> dict[str, Tensor]:
-    """The state dict of a `.safetensors`, `.npz` or `.pt`/`.pth` file; the last is read without
-    executing any of it.
-
-    Raises:
-        ValueError: No such file, or not a state dict.
-    """
-    if not path.is_file():
-        raise ValueError(f"no such weights file: {path}")
-    try:
-        if path.suffix == ".safetensors":
-            state: Any = safetensors.torch.load_file(path)
-        elif path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                state = {name: torch.from_numpy(file[name]) for name in file.files}
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError:
-        raise ValueError(
-            f"{path}: not a state dict, or one with more in it than tensors; running code from a"
-            " file is refused. Save net.state_dict() and nothing else"
-        ) from None
-    except DAMAGED as error:
-        raise ValueError(
-            f"{path}: truncated, or not a state dict"
-            f" ({(str(error).splitlines() or [type(error).__name__])[0]})"
-        ) from None
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]
-    named = isinstance(state, Mapping) and all(
-        isinstance(key, str) and isinstance(state[key], Tensor) for key in state
-    )
-    if not named or not state:
-        raise ValueError(f"{path}: not a state dict (names to tensors)")
-    return {key: value for key, value in state.items() if path.suffix == ".npz" or "/" not in key}
 
 
 def published_weights(choice: str, network: str | None, say: Say = lambda text: None) -> Weights:
@@ -126,7 +71,7 @@ def published_weights(choice: str, network: str | None, say: Say = lambda text: 
 
 @dataclass(frozen=True)
 class Published:
-    """What somebody published for weights: top-1 in percent on ImageNet's validation pictures (or
+    """What somebody published for weights: top-1 in percent on ImageNet's validation images (or
     Kinetics-400's clips).
 
     Args:
@@ -181,7 +126,7 @@ def torchvision_weights(
     with address, size and digest.
 
     Args:
-        network: `resnet18`, ...
+        network: `resnet18`, or `resnet18 drop_path=0.1` for the same ones.
         tag: `IMAGENET1K_V1`, `IMAGENET1K_V2`, or `DEFAULT` for the newest.
         say: Told what is downloaded.
 
@@ -191,7 +136,8 @@ def torchvision_weights(
     """
     import torchvision
 
-    asked, network = network, TORCHVISION_NAMES.get(network, network)
+    asked, name = network, network.partition(" ")[0]  # changes do not change what there is
+    network = TORCHVISION_NAMES.get(name, name)
     if not any(
         network in torchvision.models.list_models(module=one)
         for one in (torchvision.models, torchvision.models.video)
@@ -228,8 +174,22 @@ def torchvision_weights(
         raise Offline(f"{error}; remove it, and it is downloaded again") from None
     source = f"torchvision {network} {entry.name}"
     return Weights(
-        convert(state, asked), source, preprocessing, _class_names(entry.meta["categories"]), asked
+        convert(state, asked), source, preprocessing, _class_names(entry.meta["categories"]), name
     )
+
+
+def timm_default(words: str) -> Preprocessing:
+    """What timm says of the weights that `timm:NAME` or `timm:NAME.TAG` would get by default.
+
+    Raises:
+        ValueError: It knows none of that name, or says what cannot be represented.
+    """
+    import timm
+
+    config = timm.get_pretrained_cfg(words.removeprefix("timm:"))
+    if config is None:
+        raise ValueError(f"timm knows no weights of {words}")
+    return _timm_preprocessing(config.to_dict())
 
 
 def _class_names(names: Sequence[str]) -> tuple[str, ...]:
@@ -292,9 +252,18 @@ def hub_weights(tag: str, network: str | None, say: Say = lambda text: None) -> 
         ) from None
     try:
         config = json.loads(described.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Offline(
             f"{described.resolve()}: not JSON; remove it, and it is downloaded again"
+        ) from None
+    try:
+        names, preprocessing = read_config(config)
+    except ValueError as error:
+        raise ValueError(
+            f"the description of {repository}: {error}. To use its weights all the same, bring"
+            f" https://huggingface.co/{repository}/resolve/main/model.safetensors by hand, name"
+            " that file, and say how images are prepared: --size, --mean, --std, --interpolation,"
+            " --fit, --crop"
         ) from None
     announced = (
         path.readlink().name if path.is_symlink() else ""
@@ -306,31 +275,11 @@ def hub_weights(tag: str, network: str | None, say: Say = lambda text: None) -> 
             " and it is downloaded again"
         )
     say(f"sha256 {digest}")
-    state = read_state(path)
-    count, labels = config.get("num_classes"), config.get("label_names") or ()
-    classes = (
-        _class_names(labels or [""] * count) if count and count in (1000, len(labels)) else None
-    )
-    preprocessing = _timm_preprocessing(config.get("pretrained_cfg", config))
+    state = read_state(path, say)
     return Weights(
-        state if network is None else convert(state, network),
+        state if network is None else convert(state, network, say),
         f"timm {tag}",
         preprocessing,
-        classes,
+        None if names is None else _class_names(names),
         tag.partition(".")[0],
-    )
-
-
-def _timm_preprocessing(config: dict[str, Any]) -> Preprocessing:
-    """What a timm network expects, from the config beside its weights."""
-    size = config.get("test_input_size") or config.get("input_size", [3, 224, 224])
-    crop = config.get("test_crop_pct") or config.get("crop_pct", 0.875)
-    side = size[-1]
-    resize = int(side / crop)
-    return Preprocessing(
-        (side, side),
-        (resize, resize),
-        mean=tuple(config.get("mean", IMAGENET_MEAN)),
-        std=tuple(config.get("std", IMAGENET_STD)),
-        interpolation=config.get("interpolation", "bicubic"),
     )

@@ -1,4 +1,4 @@
-"""The words every room speaks: what a network says of a picture. NumPy only; shapes are checked on
+"""The prediction for an image, as every package passes it on. NumPy only; shapes are checked on
 construction."""
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ from dataclasses import dataclass
 import numpy as np
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)  # arrays do not compare to one truth
 class Prediction:
-    """The answer for one picture, or the reason why there is none.
+    """The prediction for one image, or the reason why there is none.
 
     Args:
-        file: The picture, as it was named.
+        file: The image, as it was named.
         classes: Names of the classes, in the order of the outputs.
         probabilities: (classes,) float32, sums to 1. None for a file that could not be read.
         embedding: (features,) float32, the pooled features; None where the file gives none.
         heat: (classes, h, w) float32, class activation maps: where in the input each class was
             seen.
-        error: Why there is no answer.
-        notes: What was done to read the picture ("turned upright (EXIF)").
+        error: Why there is no prediction.
+        notes: What was done to read the image ("turned upright (EXIF)").
     """
 
     file: str
@@ -46,6 +46,10 @@ class Prediction:
                 " expected"
             )
 
+    def __repr__(self) -> str:
+        said = f"error={self.error!r}" if self.error else f"{self.label!r}, {self.probability:.3f}"
+        return f"Prediction({self.file!r}, {said})"
+
     @property
     def index(self) -> int | None:
         """Position of the most probable class."""
@@ -53,12 +57,12 @@ class Prediction:
 
     @property
     def label(self) -> str:
-        """Name of the most probable class; empty where there is no answer."""
+        """Name of the most probable class; empty where there is no prediction."""
         return "" if self.index is None else self.classes[self.index]
 
     @property
     def probability(self) -> float:
-        """Probability of `label`; not a number where there is no answer."""
+        """Probability of `label`; not a number where there is no prediction."""
         return math.nan if self.probabilities is None else float(self.probabilities.max())
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:

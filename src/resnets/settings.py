@@ -5,23 +5,104 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import reprlib
 import types
 import typing
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 MOST = 40  # names in a hint
+ENDLESS = 1e6  # a bound from here on only guards against nonsense, and is not told
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
+@dataclass(frozen=True)
+class About:
+    """What one setting is. Help, flags, documents, completion and the check of values read it here.
+
+    Args:
+        help: A sentence.
+        group: Where help lists it: Data, Network, Training or Output.
+        unit: Of its number: pixels, minutes.
+        between: The least and the most that is allowed.
+        choices: The values that are allowed, where they are few.
+        open: How the value is decided where the default is None.
+        flags: On the command line, where more than `--name`.
+    """
+
+    help: str
+    group: str
+    unit: str = ""
+    between: tuple[float, float] | None = None
+    choices: tuple[Any, ...] = ()
+    open: str = ""
+    flags: tuple[str, ...] = ()
+
+    def allowed(self) -> str:
+        """The values that it may have: `8 to 4096 pixels`, `crop, pad, stretch`."""
+        if self.between is None:
+            return ", ".join(map(str, self.choices)) or self.unit
+        low, high = (f"{bound:g}" for bound in self.between)
+        span = f"{low} to {high}" if self.between[1] < ENDLESS else f"{low} or more"
+        return f"{span} {self.unit}".strip()
+
+    def refuses(self, value: Any) -> bool:
+        """Whether a value is none of the choices, or out of range; NaN is."""
+        if self.between is not None:
+            is_number = isinstance(value, int | float)
+            return not is_number or not self.between[0] <= value <= self.between[1]
+        return bool(self.choices) and value not in self.choices
+
+
+def setting(help: str, group: str, default: Any = dataclasses.MISSING, **more: Any) -> Any:
+    """A field of a settings dataclass that says what it is; `more` as in `About`."""
+    return field(default=default, metadata={"about": About(help, group, **more)})
+
+
+def about(kind: Any) -> dict[str, About]:
+    """What each field of a settings dataclass is, by name."""
+    return {one.name: one.metadata["about"] for one in fields(kind)}
+
+
+def default_of(kind: Any, name: str) -> str:
+    """The default of a field in plain words: its value, or how it is decided where it is open."""
+    one = next(one for one in fields(kind) if one.name == name)
+    if one.default is dataclasses.MISSING:
+        return "required"
+    return one.metadata["about"].open or word(one.default)
+
+
+def check_values(settings: Any) -> None:
+    """Refuses values that are none of the choices, or out of range; None is a setting left open.
+
+    Raises:
+        ValueError: With what is allowed.
+    """
+    for name, one in about(settings).items():
+        value = getattr(settings, name)
+        if value is not None and one.refuses(value):
+            raise ValueError(f"{name} is {value}; allowed: {one.allowed()}")
+
+
+LONGEST = 80  # characters of a value in a message
+# Of a YAML file: far beyond what settings need, and read in a second
+MOST_BYTES, MOST_DEPTH, MOST_CHARACTERS = 4_000_000, 20, 20_000
+
+
+def nearest(name: object, names: Iterable[str]) -> str:
     """A hint for an unknown name: "did you mean ...?", or what is allowed where nothing is near."""
     names = sorted(names)
-    if close := difflib.get_close_matches(name, names, n=3, cutoff=0.6):
+    if close := difflib.get_close_matches(str(name), names, n=3, cutoff=0.6):
         return f"did you mean {' or '.join(close)}?"
-    more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
-    return f"allowed: {', '.join(names[:MOST])}{more}"
+    return f"allowed: {listed(names)}"
+
+
+def listed(names: Sequence[str], most: int = MOST) -> str:
+    """Names in one line, the first of them where they are many: `a, b, c and 10 more`."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def change(setting: T, changes: Mapping[str, Any]) -> T:
@@ -72,15 +153,22 @@ def convert(key: str, value: Any, kind: Any) -> Any:
         }
         if str(value).lower() in words:
             return words[str(value).lower()]
-    elif kind is not str and isinstance(value, bool):
-        pass
-    else:
+    elif kind is str:
+        if isinstance(value, str | PurePath):
+            return str(value)
+        raise ValueError(f"{key}={_short(value)}: text expected; in YAML, put it in quotes")
+    elif not isinstance(value, bool):
         try:
             if kind is not int or float(value) == int(value):
                 return kind(value)
         except (TypeError, ValueError, OverflowError):
             pass
-    raise ValueError(f"{key}={value!r}: {kind.__name__} expected")
+    raise ValueError(f"{key}={_short(value)}: {kind.__name__} expected")
+
+
+def _short(value: Any) -> str:
+    text = reprlib.repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def words(setting: Any, base: Any) -> str:
@@ -129,19 +217,46 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """The keys and values of a settings file.
 
     Raises:
-        ValueError: Not YAML, or not a mapping.
+        ValueError: Not YAML, not a mapping, or with what plain settings have no need of (aliases,
+            tags, deep nesting) and which may take time or memory without end.
     """
     import yaml  # part of the training install only
 
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise ValueError(f"more than {MOST_BYTES / 1e6:g} MB")
+        text = content.decode("utf-8-sig")
+        _refuse_strange_yaml(text)
+        values = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except OSError as error:
         raise ValueError(f"{path}: not readable ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError: dates and numbers that are none
         raise ValueError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path}: a mapping of settings to values was expected")
     return values
+
+
+def _refuse_strange_yaml(text: str) -> None:
+    """Looks at the events of a YAML text before anything is made of them."""
+    import yaml
+
+    depth = 0
+    event: Any
+    for event in yaml.parse(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        line = event.start_mark.line + 1
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            raise ValueError(f"line {line}: anchors and aliases are not read; write the value out")
+        if getattr(event, "tag", None):
+            raise ValueError(f"line {line}: tags such as {event.tag} are not read")
+        if isinstance(event, yaml.ScalarEvent) and len(event.value) > MOST_CHARACTERS:
+            raise ValueError(f"line {line}: a value of more than {MOST_CHARACTERS:,} characters")
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > MOST_DEPTH:
+            raise ValueError(f"line {line}: nested more than {MOST_DEPTH} deep")
 
 
 def to_yaml(values: Mapping[str, Any]) -> str:

@@ -1,5 +1,5 @@
 """The command line: one file a verb. What a verb needs is imported when it runs, so that `--help`
-answers at once."""
+is printed at once."""
 
 from __future__ import annotations
 
@@ -10,11 +10,21 @@ STARTED = time.monotonic()
 
 
 def main() -> None:
-    """Runs `resnets`. Exit codes: 0 done, 1 a refusal (a proof that failed, a full disk), 2 a
-    mistake of the user's."""
+    """Runs `resnets`. Exit codes: 0 done, 1 a refusal (a verification that failed, a full disk, a
+    closed output), 2 a mistake of the user's."""
     from resnets.cli.app import app, complain
+    from resnets.cli.output import flush_streams, open_streams
 
+    open_streams()
+    code: int | str | None = 0
     try:
         app()  # ends by SystemExit, also for wrong flags (2) and Ctrl-C (130)
+    except SystemExit as end:
+        code = end.code
+    except BrokenPipeError:
+        code = 1
     except Exception as error:  # noqa: BLE001 - the outermost place: what it does not know, it raises again
-        sys.exit(complain(error))
+        code = complain(error)
+    if not flush_streams():
+        code = code or 1
+    sys.exit(code)

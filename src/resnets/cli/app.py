@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import sys
-
 import typer
 
 from resnets.cli import check, demo, export, predict, show, train, val
+from resnets.cli.help import Command, Group
+
+EXAMPLES = """
+resnets demo
+resnets train photos/ --minutes 5
+resnets predict photos.onnx new/ -o new.csv
+resnets COMMAND --help
+"""
 
 app = typer.Typer(
+    cls=Group,
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="A folder of photos in, one proven file out: the residual network, end to end.",
+    help="Train a residual network on a folder of images, and get one verified ONNX file.",
+    epilog=EXAMPLES,
 )
-for verb in (
-    train.train,
-    val.val,
-    predict.predict,
-    check.check,
-    export.export,
-    show.show,
-    demo.demo,
-):
-    app.command()(verb)
+for module in (train, val, predict, check, export, show, demo):
+    verb = module.__name__.rpartition(".")[2]
+    examples = getattr(module, "EXAMPLES", f"resnets {verb} --help")
+    app.command(verb, cls=Command, epilog=examples)(getattr(module, verb))
 
 
 def _print_version(wanted: bool) -> None:
@@ -67,5 +69,7 @@ def complain(error: Exception) -> int:
 
 
 def _say(text: str, code: int) -> int:
-    sys.stderr.write(f"resnets: {text}\n")
+    from resnets.screen import Screen
+
+    Screen().say(f"resnets: {text}")
     return code

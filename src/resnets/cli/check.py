@@ -2,23 +2,61 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Exit, Option
 
+from resnets.cli.options import DATA, Json
 from resnets.cli.output import print_json
+
+if TYPE_CHECKING:
+    from resnets.data.check import Finding
+    from resnets.screen import Screen
+
+CLASSES, FILES = 40, 5  # that are listed
+EXAMPLES = """
+resnets check photos/
+resnets check labels.csv --json
+"""
 
 
 def check(
-    data: Annotated[str, Argument(help="What you would train on.")],
-    json: Annotated[
-        bool, Option("--json", help="One JSON object as the last line of stdout.")
-    ] = False,
+    data: Annotated[
+        str,
+        Argument(
+            metavar="DATA",
+            help="Images to check: what you would train on (see resnets train --help).",
+            rich_help_panel=DATA,
+        ),
+    ],
     workers: Annotated[
-        int | None, Option("--workers", "-j", min=1, help="Threads that decode.")
+        int | None,
+        Option(
+            "--workers",
+            "-j",
+            metavar="INT",
+            min=1,
+            help="Threads that decode images. [1 or more threads]",
+            show_default="one per CPU core",
+            rich_help_panel=DATA,
+        ),
     ] = None,
+    range: Annotated[
+        str,
+        Option(
+            metavar="TEXT",
+            help="Of images with more than 8 bits per channel, the values that become black and"
+            " white: auto (measured), or LOW-HIGH (0-1, 0-4095, -1000:3000).",
+            rich_help_panel=DATA,
+        ),
+    ] = "auto",
+    json: Json = False,
 ) -> None:
-    """Look for broken files, duplicates, leaks between parts, and odd classes."""
+    """Look for unreadable files, duplicates, leaks between splits, and classes that are too small.
+
+    Exits with 2 if the images cannot be trained on.
+    """
     from resnets.data.check import check_pictures
     from resnets.data.sources import find_data
     from resnets.screen import Screen
@@ -26,30 +64,38 @@ def check(
     screen = Screen()
     found = find_data(data)
     with screen.progress("checking", len(found.samples)) as bar:
-        result = check_pictures(found, bar.update, workers)
+        result = check_pictures(found, bar.update, workers, range)
     values = result.to_dict()
     screen.say(
-        f"{data}: {found.layout}, {values['pictures']:,} files, {values['unusable']} unusable"
+        f"{data}: {found.layout}, {values['pictures']:,} files, {values['unusable']:,} unusable"
     )
-    counts = found.counts()
-    classes = sorted({label for counter in counts.values() for label in counter})
-    rows = [(label, *(str(counts[part][label]) for part in counts)) for label in classes]
-    screen.table(("class", *counts), rows[:40], right=range(1, 1 + len(counts)))
-    if len(rows) > 40:
-        screen.say(f"and {len(rows) - 40} more classes (--json has all)")
-    screen.say(
-        "width x height: "
-        + ", ".join(f"{name} {size[0]} x {size[1]}" for name, size in values["size"].items())
-    )
+    _show_classes(found.counts(), screen)
+    sizes = (f"{name} {width} x {height}" for name, (width, height) in values["size"].items())
+    if values["unusable"] < values["pictures"]:
+        screen.say(f"width x height: {', '.join(sizes)}")
     for finding in result.findings:
-        (screen.say if finding.severity == "note" else screen.warn)(
-            f"{finding.severity}: {finding.text}"
-        )
-        for file in finding.files[:5] if " alike" in finding.text else ():
-            screen.say(f"    {file}")
+        _show_finding(finding, screen)
     if not result.findings:
-        screen.say("nothing found that would spoil training")
+        screen.say("no problems found")
     if json:
         print_json(values)
     if any(finding.severity == "error" for finding in result.findings):
         raise Exit(2)
+
+
+def _show_classes(counts: Mapping[str, Mapping[str, int]], screen: Screen) -> None:
+    classes = sorted({label for counter in counts.values() for label in counter})
+    rows = [(label, *(str(counts[part][label]) for part in counts)) for label in classes]
+    screen.table(("class", *counts), rows[:CLASSES], right=range(1, 1 + len(counts)))
+    if len(rows) > CLASSES:
+        screen.say(f"and {len(rows) - CLASSES:,} more classes (--json has all)")
+
+
+def _show_finding(finding: Finding, screen: Screen) -> None:
+    tell = screen.say if finding.severity == "note" else screen.warn
+    tell(f"{finding.severity}: {finding.text}")
+    if " alike" in finding.text:
+        for file in finding.files[:FILES]:
+            screen.say(f"    {file}")
+        if len(finding.files) > FILES:
+            screen.say(f"    and {len(finding.files) - FILES:,} more (--json has all)")

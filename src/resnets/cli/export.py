@@ -7,28 +7,51 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from resnets.cli.inputs import Crop, Fit, Interpolation, Mean, Size, Std, input_changes
+from resnets.cli.options import MODEL, OUTPUT, Classes, Json, Network
 from resnets.cli.output import print_json
+
+EXAMPLES = """
+resnets export runs/train/1
+resnets export runs/train/1/weights/best.safetensors -o photos.onnx
+resnets export torchvision:IMAGENET1K_V2 --model resnet50 -o resnet50.onnx
+"""
 
 
 def export(
     model: Annotated[
         str,
         Argument(
-            help="A run folder, a model file, a state dict, torchvision:TAG or timm:NAME.TAG."
+            metavar="MODEL",
+            help="The folder of a run, a model file, a state dict, or published weights"
+            " (torchvision:TAG, timm:NAME.TAG).",
+            rich_help_panel=MODEL,
         ),
     ],
+    network: Network = None,
+    classes: Classes = None,
+    size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
+    interpolation: Interpolation = None,
+    fit: Fit = None,
+    crop: Crop = None,
     output: Annotated[
-        Path | None, Option("--output", "-o", help="NAME.onnx; by default beside the model.")
+        Path | None,
+        Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="The ONNX file to write.",
+            show_default="NAME.onnx beside the model",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
-    network: Annotated[
-        str | None, Option("--model", "-m", help="The network of a bare state dict, or timm:NAME.")
-    ] = None,
-    classes: Annotated[str | None, Option(help="Its classes: FILE, or imagenet.")] = None,
-    json: Annotated[
-        bool, Option("--json", help="One JSON object as the last line of stdout.")
-    ] = False,
+    json: Json = False,
 ) -> None:
-    """Write NAME.onnx, verified to equal the model; nothing is written otherwise."""
+    """Export a model as one ONNX file, and verify in every installed engine that it gives the same
+    predictions as PyTorch. If it does not, nothing is written.
+    """
     from resnets.data.splits import read_split
     from resnets.export import check_target
     from resnets.run.opening import open_model
@@ -40,7 +63,10 @@ def export(
     target = output or (beside if path.exists() else None)
     if target is not None:  # else it is named after the network, here
         check_target(target)
-    opened = open_model(model, network, classes, screen)
+    changes = input_changes(
+        model, size=size, mean=mean, std=std, interpolation=interpolation, fit=fit, crop=crop
+    )
+    opened = open_model(model, network, classes, screen, changes)
     target = target or Path(f"{opened.network_name.replace(':', '-')}.onnx")
     split = path / "split.csv"
     held_out = (
@@ -52,7 +78,7 @@ def export(
     if not there:
         screen.say(
             "verified on the sample images of this package"
-            + ("; the run's own are gone" if held_out else "")
+            + ("; those of the run are gone" if held_out else "")
         )
     proven = export_outcome(opened, target, there)
     screen.say(str(proven))

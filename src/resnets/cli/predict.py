@@ -2,91 +2,251 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
-from typer import Argument, Option
+from typer import Argument, Exit, Option
+
+from resnets.cli.inputs import Crop, Fit, Interpolation, Mean, Size, Std, input_changes
+from resnets.cli.options import DATA, MODEL, OUTPUT, Classes, Network, Quiet
+
+EXAMPLES = """
+resnets predict photos.onnx new/
+resnets predict photos.onnx new/ -o new.csv
+resnets predict runs/train/1 new/ --heat maps/
+"""
 
 if TYPE_CHECKING:
     from resnets.results import Prediction
     from resnets.runtime import Predictor
+    from resnets.runtime.outputs import Output
     from resnets.screen import Screen
+
+LARGE = 2_000_000  # bytes of a table; more takes a second or longer to read
+
+
+EXAMPLES = """
+resnets predict photos.onnx photo.jpg
+resnets predict photos.onnx new/ -o new.csv
+resnets predict runs/train/1 new/ -o new.parquet --probs --heat maps/
+resnets predict timm:resnet50.a1_in1k new/ > new.csv
+"""
 
 
 def predict(
     model: Annotated[
         str,
-        Argument(help="NAME.onnx (needs no torch), a run folder, a model file, or timm:NAME.TAG."),
+        Argument(
+            metavar="MODEL",
+            help="NAME.onnx (needs no PyTorch), the folder of a run, a model file, a state dict, or"
+            " published weights (torchvision:TAG, timm:NAME.TAG).",
+            rich_help_panel=MODEL,
+        ),
     ],
-    inputs: Annotated[list[Path], Argument(help="Pictures and folders.")],
+    inputs: Annotated[
+        list[Path],
+        Argument(
+            metavar="INPUT...",
+            help="Images, and folders for all images in them and below.",
+            rich_help_panel=DATA,
+        ),
+    ],
+    engine: Annotated[
+        str | None,
+        Option(
+            metavar="onnxruntime|openvino",
+            help="Engine that runs NAME.onnx.",
+            show_default="onnxruntime",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        Option(
+            metavar="INT",
+            min=0,
+            help="Threads that run NAME.onnx; 0 for one per CPU core. [0 or more threads]",
+            show_default="0",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    network: Network = None,
+    classes: Classes = None,
+    size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
+    interpolation: Interpolation = None,
+    fit: Fit = None,
+    crop: Crop = None,
     output: Annotated[
         Path | None,
-        Option("--output", "-o", help="FILE.csv, .jsonl or .parquet; goes on where it stopped."),
+        Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Table to write: FILE.csv, FILE.jsonl or FILE.parquet. One that exists is"
+            " continued: only new, changed and failed images are predicted.",
+            show_default="a table in a terminal, CSV in a pipe",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
-    probabilities: Annotated[bool, Option("--probs", help="A column for every class.")] = False,
+    probabilities: Annotated[
+        bool,
+        Option(
+            "--probs",
+            help="Write the probability of every class, one column per class.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
     heat: Annotated[
-        Path | None, Option(help="Folder for class activation maps as pictures.")
+        Path | None,
+        Option(
+            metavar="FOLDER",
+            help="Folder for class activation maps, drawn over the images.",
+            show_default="none",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
-    engine: Annotated[str, Option(help="onnxruntime | openvino")] = "onnxruntime",
-    threads: Annotated[int, Option(help="0: all cores.")] = 0,
-    network: Annotated[
-        str | None, Option("--model", "-m", help="The network of a bare state dict, or timm:NAME.")
-    ] = None,
-    classes: Annotated[str | None, Option(help="Its classes: FILE, or imagenet.")] = None,
-    quiet: Annotated[bool, Option("--quiet", "-q")] = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Answer for pictures and folders, with one row for each file."""
-    from resnets.runtime.folders import count_pictures
-    from resnets.runtime.writers import done, write_predictions
+    """Predict the classes of images, with one row for each file."""
+    from resnets.listing import Listing, about_left_out, images_left_out
+    from resnets.loading import check_arguments, load
+    from resnets.runtime.outputs import open_output
     from resnets.screen import Screen
 
+    changes = input_changes(
+        model, size=size, mean=mean, std=std, interpolation=interpolation, fit=fit, crop=crop
+    )
     screen = Screen(quiet)
-    predictor = _open(model, engine, threads, network, classes, screen)
-    finished = done(output) if output else set()
-    if finished:
-        screen.say(f"{output}: {len(finished):,} files are answered already")
-    total = max(0, count_pictures(inputs) - len(finished))
-    with screen.progress("predicting", total) as bar:
-        predictions = predictor.predict(inputs, heat=heat is not None, skip=finished)
-        if heat:
-            predictions = _with_maps(predictions, heat)
-        counted = _counted(predictions, bar.update)
-        written = write_predictions(counted, output, probabilities)
-    if output:
-        screen.say(f"{written:,} rows written to {output}")
+    check_arguments(model, engine, threads, network, classes)
+    _check(output, probabilities, heat)
+    files = Listing(map(str, inputs))
+    if files.left_out:
+        tell = screen.warn if images_left_out(files.left_out) else screen.say
+        tell(about_left_out(files.left_out))
+    predictor = load(
+        model, engine, threads, model=network, classes=classes, changes=changes, screen=screen
+    )
+    tally = _Tally(predictor, heat, screen)
+    columns = predictor.classes if probabilities else ()
+    if output is None:
+        _print(tally, files, columns)
+    else:
+        source = {"model": model, "sha256": predictor.sha256}
+        _announce(output, screen)
+        with open_output(output, files, source, columns) as opened:
+            _write(tally, opened, screen)
+    tally.judge()
 
 
-def _open(
-    model: str, engine: str, threads: int, network: str | None, classes: str | None, screen: Screen
-) -> Predictor:
-    from resnets.runtime import Predictor, load
+def _check(output: Path | None, probabilities: bool, heat: Path | None) -> None:
+    """Refuses what cannot be written, before any work."""
+    from resnets.runtime.writers import check_output
 
-    path = Path(model)
-    if path.suffix == ".onnx":
-        return load(path, engine, threads)
+    if output is not None:
+        check_output(output)
+    elif getattr(sys.stdout, "name", "") == os.devnull:  # put there by `cli.output.open_streams`
+        raise ValueError("the standard output is closed; name an output: -o FILE.csv")
+    elif probabilities and sys.stdout.isatty():
+        raise ValueError("--probs is for tables in files: add -o FILE.csv, or leave it out")
+    if heat is not None and heat.exists() and not heat.is_dir():
+        raise ValueError(f"--heat {heat}: a file, not a folder; name another")
+
+
+def _announce(output: Path, screen: Screen) -> None:
+    """Says that a large table is read, which takes seconds."""
+    from resnets.screen import printable
+
+    if output.exists() and output.stat().st_size > LARGE:
+        screen.say(f"reading {printable(str(output))}, to continue it")
+
+
+def _print(tally: _Tally, files: Iterable[str], columns: tuple[str, ...]) -> None:
+    from resnets.cli.terminal import show_best, show_predictions
+    from resnets.runtime.ledger import Ledger
+    from resnets.runtime.writers import print_predictions
+    from resnets.screen import Screen
+
+    ledger = Ledger()
+    total = ledger.plan(files)
+    if not sys.stdout.isatty():
+        # What reads from a pipe may write to the terminal that the bar would be drawn in.
+        screen = tally.screen if _is_file(sys.stdout) else Screen(quiet=True)
+        with screen.progress("predicting", total) as bar:
+            print_predictions(tally.predict(ledger.planned(), bar.update), columns)
+        return
+    predictions = tally.predict(ledger.planned())
+    if total == 1:
+        show_best(next(predictions))
+    else:
+        show_predictions(predictions, ledger.planned(), tally.predictor.classes)
+
+
+def _is_file(stream: TextIO) -> bool:
     try:
-        import torch  # noqa: F401
-    except ModuleNotFoundError:
-        return load(path, engine, threads)  # which refuses it, with the cure
-    from resnets.run.opening import open_model
-
-    opened = open_model(model, network, classes, screen)
-    return Predictor(opened, opened.classes, opened.preprocessing, opened.metadata)
+        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except OSError:  # a stream that is no file of the system, as in a notebook
+        return False
 
 
-def _counted(predictions: Iterator[Prediction], update: object) -> Iterator[Prediction]:
-    for number, prediction in enumerate(predictions, 1):
-        yield prediction
-        update(number)  # type: ignore[operator]
+def _write(tally: _Tally, output: Output, screen: Screen) -> None:
+    from resnets.screen import printable
+
+    name, ledger = printable(str(output.table.path)), output.ledger
+    tally.finished = ledger.finished
+    if ledger.finished:
+        screen.say(f"{name}: {ledger.finished:,} files are predicted already")
+    if ledger.outdated:
+        screen.say(f"{name}: {ledger.outdated:,} failed or changed files are predicted again")
+    with screen.progress("predicting", output.total) as bar:
+        written = output.write(tally.predict(output.files(), bar.update))
+    screen.say(f"{written:,} rows written to {name}")
 
 
-def _with_maps(predictions: Iterator[Prediction], folder: Path) -> Iterator[Prediction]:
-    """Writes the map of the predicted class of each picture as FILE.heat.jpg."""
-    from resnets.evaluation.maps import draw_map
+class _Tally:
+    """Predicts, and counts what came of it."""
 
-    folder.mkdir(parents=True, exist_ok=True)
-    for prediction in predictions:
-        if prediction.heat is not None and prediction.index is not None:
+    def __init__(self, predictor: Predictor, heat: Path | None, screen: Screen) -> None:
+        self.predictor, self.heat, self.screen = predictor, heat, screen
+        self.good = self.failed = self.finished = 0
+
+    def predict(
+        self, files: Iterator[str], update: Callable[[int], None] = lambda done: None
+    ) -> Iterator[Prediction]:
+        """Predictions for files; draws their maps."""
+        for prediction in self.predictor.predict(files, heat=self.heat is not None):
+            self.failed += prediction.error is not None
+            self.good += prediction.error is None
+            if self.heat is not None and prediction.error is None:
+                self._draw(prediction, self.heat)
+            yield prediction
+            update(self.good + self.failed)
+
+    def judge(self) -> None:
+        """Says how many failed; exit code 1 where none is good."""
+        if self.failed:
+            total = self.good + self.failed
+            self.screen.warn(f"{self.failed:,} of {total:,} images could not be predicted")
+            if not self.good and not self.finished:
+                raise Exit(1)
+
+    def _draw(self, prediction: Prediction, folder: Path) -> None:
+        """Writes the map of the predicted class as FILE.heat.jpg."""
+        from resnets.evaluation.maps import draw_map
+        from resnets.preprocessing import BadImage
+        from resnets.screen import printable
+
+        if prediction.heat is None or prediction.index is None:
+            raise ValueError(
+                f"{self.predictor.name} gives no class activation maps; leave out --heat"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
             draw_map(Path(prediction.file), prediction.heat[prediction.index], folder)
-        yield prediction
+        except BadImage as error:  # it was removed or changed a moment ago
+            self.screen.warn(f"{printable(prediction.file)}: no map ({error})")

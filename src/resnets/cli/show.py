@@ -7,7 +7,15 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from resnets.cli.options import NETWORK, OUTPUT, Json
 from resnets.cli.output import print_json
+
+EXAMPLES = """
+resnets show
+resnets show 'se*' --sort top1
+resnets show "resnet50 attention=eca" --svg eca.svg
+resnets show resnet50 resnet50d
+"""
 
 
 def show(
@@ -15,29 +23,65 @@ def show(
         list[str] | None,
         Argument(
             metavar="[NETWORK]...",
-            help="'se*' lists; resnet50 attention=eca shows one; two are compared.",
+            help="A pattern ('se*') lists the networks that match, one network is shown with its"
+            " layers, and two are compared. Changes may follow a name: resnet50 attention=eca.",
+            show_default="all networks are listed",
+            rich_help_panel=NETWORK,
         ),
     ] = None,
     size: Annotated[
         int | None,
-        Option("--size", min=1, help="Side of the input in pixels; by default the network's own."),
-    ] = None,
-    sort: Annotated[
-        str | None,
-        Option(help="Of a list: name | parameters | macs | top1; by default as the rows stand."),
+        Option(
+            "--size",
+            metavar="INT",
+            min=1,
+            help="Side of the square input. [1 or more pixels]",
+            show_default="the network's own",
+            rich_help_panel=NETWORK,
+        ),
     ] = None,
     batch: Annotated[
-        int, Option("--batch", "-b", min=1, help="Pictures in a training step, for its memory.")
+        int,
+        Option(
+            "--batch",
+            "-b",
+            metavar="INT",
+            min=1,
+            help="Images per training step, to estimate its memory. [1 or more images]",
+            rich_help_panel=NETWORK,
+        ),
     ] = 32,
+    sort: Annotated[
+        str | None,
+        Option(
+            metavar="name|parameters|macs|top1",
+            help="Order of a list.",
+            show_default="from older to newer families",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     layers: Annotated[
-        bool, Option("--layers", help="Every single layer instead of the stages.")
+        bool,
+        Option(
+            "--layers",
+            help="Show every layer of one network instead of its stages.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = False,
-    svg: Annotated[Path | None, Option(help="Draw the network into this file.")] = None,
-    json: Annotated[
-        bool, Option("--json", help="One JSON object as the last line of stdout.")
-    ] = False,
+    svg: Annotated[
+        Path | None,
+        Option(
+            metavar="FILE",
+            help="Draw one network as a diagram into this SVG file.",
+            show_default="none",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    json: Json = False,
 ) -> None:
-    """List networks, show one as table 1 of the paper does, or say what two differ in."""
+    """List networks with their parameters, multiply-adds and published accuracies; show one network
+    as Table 1 of the ResNet paper does; or compare two.
+    """
     from resnets.models import Network
     from resnets.screen import Screen
     from resnets.summary import catalogue

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
+from resnets.cli.inputs import Crop, Fit, Interpolation, Mean, Size, Std, input_changes
+from resnets.cli.options import DATA, MODEL, OUTPUT, Classes, Engine, Json, Network
 from resnets.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -14,36 +16,77 @@ if TYPE_CHECKING:
     from resnets.screen import Screen
 
 
+SPLITS = ("train", "val", "test")
+MOST = 30  # classes in the table
+EXAMPLES = """
+resnets val runs/train/1
+resnets val photos.onnx
+resnets val photos.onnx photos/ --json
+resnets val weights.pth photos/ --model resnet18 --classes names.txt
+"""
+
+
 def val(
     model: Annotated[
         str,
         Argument(
-            help=(
-                "NAME.onnx (needs no torch), a run folder, a model file, a state dict,"
-                " timm:NAME.TAG."
-            )
+            metavar="MODEL",
+            help="NAME.onnx (needs no PyTorch), the folder of a run, a model file, a state dict, or"
+            " published weights (torchvision:TAG, timm:NAME.TAG).",
+            rich_help_panel=MODEL,
         ),
     ],
     data: Annotated[
         str | None,
-        Argument(help="What to measure on; a run knows its own, NAME.onnx proves itself without."),
+        Argument(
+            metavar="DATA",
+            help="Labelled images to evaluate on, laid out as for training.",
+            show_default="the images that the run held out; for NAME.onnx, none",
+            rich_help_panel=DATA,
+        ),
     ] = None,
     split: Annotated[
-        str | None, Option(help="train | val | test; by default test, else val.")
+        str | None,
+        Option(
+            metavar="|".join(SPLITS),
+            help="Split to evaluate on, if the data have splits.",
+            show_default="test, or val if there is no test split",
+            rich_help_panel=DATA,
+        ),
     ] = None,
-    report: Annotated[Path | None, Option(help="Write report.html there.")] = None,
-    engine: Annotated[str, Option(help="For NAME.onnx: onnxruntime | openvino")] = "onnxruntime",
-    network: Annotated[
-        str | None, Option("--model", "-m", help="The network of a bare state dict, or timm:NAME.")
+    report: Annotated[
+        Path | None,
+        Option(
+            metavar="FILE",
+            help="Write a report of the evaluation to this HTML file.",
+            show_default="none",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
-    classes: Annotated[str | None, Option(help="Its classes: FILE, or imagenet.")] = None,
-    json: Annotated[
-        bool, Option("--json", help="One JSON object as the last line of stdout.")
-    ] = False,
+    engine: Engine = "onnxruntime",
+    network: Network = None,
+    classes: Classes = None,
+    size: Size = None,
+    mean: Mean = None,
+    std: Std = None,
+    interpolation: Interpolation = None,
+    fit: Fit = None,
+    crop: Crop = None,
+    json: Json = False,
 ) -> None:
-    """Measure a model with error bars; NAME.onnx is verified first, on the images inside it."""
-    from resnets.screen import Screen
+    """Evaluate a model: accuracy, balanced accuracy and macro F1 with 95 % confidence intervals,
+    and precision and recall of each class.
 
+    For NAME.onnx, verify first that it gives the stored predictions on the images inside it.
+    """
+    from resnets.screen import Screen
+    from resnets.settings import nearest
+
+    if split is not None and split not in SPLITS:
+        raise ValueError(f"--split {split}: {nearest(split, SPLITS)}")
+    changes = input_changes(
+        model, size=size, mean=mean, std=std, interpolation=interpolation, fit=fit, crop=crop
+    )
     screen = Screen()
     path = Path(model)
     values: dict[str, Any] = {"model": model}
@@ -59,7 +102,7 @@ def val(
         from resnets.run.opening import open_model
 
         metrics = measure_and_report(
-            open_model(model, network, classes, screen), path, data, split, report, screen
+            open_model(model, network, classes, screen, changes), path, data, split, report, screen
         )
     if metrics is not None:
         _show(metrics, screen)
@@ -90,8 +133,13 @@ def _show(metrics: Metrics, screen: Screen) -> None:
     ]
     rows += [(f"top-{k}", str(estimate)) for k, estimate in metrics.top_k.items()]
     screen.table((), rows)
-    if len(metrics.classes) <= 30:
-        screen.table(
-            ("class", "recall", "precision"),
-            [(c.name, str(c.recall or "-"), str(c.precision or "-")) for c in metrics.per_class],
-        )
+    screen.say("")
+    screen.table(
+        ("class", "recall", "precision"),
+        [
+            (one.name, str(one.recall or "-"), str(one.precision or "-"))
+            for one in metrics.per_class[:MOST]
+        ],
+    )
+    if len(metrics.per_class) > MOST:
+        screen.say(f"and {len(metrics.per_class) - MOST:,} more classes (--json has all)")

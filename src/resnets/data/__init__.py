@@ -1,2 +1,2 @@
-"""Pictures and labels: where they come from, what is wrong with them, how they are split, read and
+"""Images and labels: where they come from, what is wrong with them, how they are split, read and
 varied."""

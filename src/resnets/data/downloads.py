@@ -68,7 +68,7 @@ def torchvision_folder(name: str) -> Path:
         HTTPException,
     ) as error:  # URLError is an OSError; RuntimeError: a wrong checksum
         raise ValueError(
-            f"{name} could not be downloaded ({error}); put its pictures as PART/CLASS/*.png into"
+            f"{name} could not be downloaded ({error}); put its images as PART/CLASS/*.png into"
             f" {folder}"
         ) from None
     finally:

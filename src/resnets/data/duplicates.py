@@ -1,6 +1,6 @@
-"""Pictures that are the same, or nearly: found without comparing every pair.
+"""Images that are the same, or nearly: found without comparing every pair.
 
-A picture is reduced to 9 x 8 grey levels; whether each is brighter than its left neighbour gives 64
+An image is reduced to 9 x 8 grey levels; whether each is brighter than its left neighbour gives 64
 bits (a difference hash). Re-encoding, scaling and small edits flip few of them. The hashes are
 sorted eight times, each time from another byte on, and only neighbours in an order are compared:
 two hashes that differ in at most 3 bits share two bytes in a row, so they meet in one of the orders
@@ -19,14 +19,14 @@ THUMBNAIL = (18, 16)  # width, height: 2 x 2 of these make one of the 9 x 8 leve
 MAX_BITS = 8
 MAX_LEVELS = 6.0  # mean difference of the thumbnails, grey levels; JPEG at quality 50 stays below 4
 MIN_CONTRAST = (
-    8.0  # standard deviation below which a picture is too flat to be told from another by its shape
+    8.0  # standard deviation below which an image is too flat to be told from another by its shape
 )
 WINDOW = 16  # neighbours looked at in each of the eight orders
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two pictures, by their places in the list given, and how they are alike: `exact`, `near` or
+    """Two images, by their places in the list given, and how they are alike: `exact`, `near` or
     `mirrored`."""
 
     first: int
@@ -36,20 +36,18 @@ class Pair:
 
 def thumbnail(image: Image.Image) -> np.ndarray:
     """(16, 18) uint8 grey levels: what `find_pairs` compares."""
-    grey = image if image.mode == "L" else image.convert("F" if image.mode.startswith("I") else "L")
-    small = np.asarray(grey.resize(THUMBNAIL, Image.Resampling.BOX), np.float32)
-    return (small / 257 if image.mode.startswith("I") else small).astype(np.uint8)
+    return np.asarray(image.convert("L").resize(THUMBNAIL, Image.Resampling.BOX))
 
 
 def find_pairs(digests: Sequence[bytes], thumbnails: np.ndarray) -> list[Pair]:
-    """All pairs of equal files, and those of pictures that look the same, also in a mirror.
+    """All pairs of equal files, and those of images that look the same, also in a mirror.
 
     Args:
         digests: A hash of each file's content.
         thumbnails: (N, 16, 18) uint8 of `thumbnail`.
 
     Returns:
-        Pairs sorted by place. A picture that equals several others is paired with the first of them
+        Pairs sorted by place. An image that equals several others is paired with the first of them
         only.
     """
     pairs: dict[tuple[int, int], str] = {}
@@ -64,7 +62,7 @@ def find_pairs(digests: Sequence[bytes], thumbnails: np.ndarray) -> list[Pair]:
     for a, b in _similar(both):
         if a < len(unique) and a != b - len(
             unique
-        ):  # not two mirror images, and not a picture with its own
+        ):  # not two mirror images, and not an image with its own
             first, second = sorted((int(unique[a]), int(unique[b % len(unique)])))
             kind = "near" if b < len(unique) else "mirrored"
             if pairs.get((first, second)) != "near":
@@ -91,7 +89,7 @@ def _similar(thumbnails: np.ndarray) -> Iterator[tuple[int, int]]:
             levels = thumbnails[a[near]].astype(np.float32) - thumbnails[b[near]]
             levels -= levels.mean(
                 (1, 2), keepdims=True
-            )  # brighter or darker as a whole is still the same picture
+            )  # brighter or darker as a whole is still the same image
             near = near[np.abs(levels).mean((1, 2)) <= MAX_LEVELS]
             yield from zip(
                 np.minimum(a, b)[near].tolist(), np.maximum(a, b)[near].tolist(), strict=True

@@ -1,6 +1,6 @@
-"""Pictures in memory, and batches in steps.
+"""Images in memory, and batches in steps.
 
-Training pictures are decoded once and kept as uint8, up to a budget; those beyond it are decoded
+Training images are decoded once and kept as uint8, up to a budget; those beyond it are decoded
 again, at reduced scale, by threads that work ahead of the network. Decoding releases Python's lock,
 so threads do what processes would, without copying.
 """
@@ -19,18 +19,18 @@ from torch import Tensor
 
 from resnets.data.sources import Sample
 from resnets.data.transforms import Augmentation, augment, normalise, uniform
-from resnets.preprocessing import RESAMPLING, Preprocessing
+from resnets.preprocessing import RESAMPLING, BadImage, Preprocessing
 
 AHEAD = 2  # batches prepared ahead of the network
 
 
 class Pictures:
-    """Decoded pictures of some samples, in memory as far as the budget goes.
+    """Decoded images of some samples, in memory as far as the budget goes.
 
     Args:
         samples: Where they lie.
         preprocessing: Of the network.
-        short_side: What is kept: the whole picture, scaled down to this shorter side; None: the
+        short_side: What is kept: the whole image, scaled down to this shorter side; None: the
             prepared input.
         budget: Bytes that may be kept.
         workers: Threads that decode; by default one a core.
@@ -61,7 +61,7 @@ class Pictures:
         return len(self._kept)
 
     def reduce(self, image: Image.Image) -> np.ndarray:
-        """What is kept of a picture: (h, w, C)."""
+        """What is kept of an image: (h, w, C)."""
         if self.short_side is None:
             return self.preprocessing.pixels(image)
         short = min(image.size)
@@ -73,20 +73,25 @@ class Pictures:
         return np.asarray(small).reshape(small.height, small.width, self.preprocessing.channels)
 
     def read(self, place: int) -> np.ndarray:
-        """One picture, from memory or its file.
+        """One image, from memory or its file.
 
         Raises:
             BadImage: The file has become unreadable since it was checked.
         """
         kept = self._kept.get(place)
-        return (
-            self.reduce(self.preprocessing.open(self.samples[place].path, self.short_side))
-            if kept is None
-            else kept
-        )
+        if kept is not None:
+            return kept
+        sample = self.samples[place]
+        try:
+            return self.reduce(self.preprocessing.open(sample.path, self.short_side))
+        except BadImage as error:
+            raise BadImage(
+                f"{sample.path}: {error}; it was readable when it was checked: put it back as it"
+                " was, or train anew"
+            ) from None
 
     def fill(self) -> Iterator[int]:
-        """Reads pictures into memory until the budget is used; yields the number read so far."""
+        """Reads images into memory until the budget is used; yields the number read so far."""
         for place, future in enumerate(self.prefetch(iter(range(len(self))))):
             picture = future.result()
             if self.bytes + picture.nbytes > self.budget:
@@ -96,7 +101,7 @@ class Pictures:
             yield place + 1
 
     def prefetch(self, places: Iterator[int], ahead: int = 64) -> Iterator[Future[np.ndarray]]:
-        """Futures in order, with `ahead` pictures being read."""
+        """Futures in order, with `ahead` images being read."""
         waiting: list[Future[np.ndarray]] = []
         for place in places:
             waiting.append(self._pool.submit(self.read, place))
@@ -106,7 +111,7 @@ class Pictures:
 
     def batches(self, size: int = 64) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Everything in order, prepared: places (n,) and pixels (n, height, width, C)."""
-        assert self.short_side is None, "whole pictures are not prepared input"
+        assert self.short_side is None, "whole images are not prepared input"
         futures = self.prefetch(iter(range(len(self))), ahead=2 * size)
         for start in range(0, len(self), size):
             places = np.arange(start, min(start + size, len(self)))
@@ -122,12 +127,12 @@ class Batch:
 
 
 class TrainingBatches:
-    """An endless course through the training pictures, addressed by step.
+    """An endless course through the training images, addressed by step.
 
     Args:
-        pictures: The training pictures.
+        pictures: The training images.
         labels: (N,) class of each.
-        batch_size: Pictures a step; what does not fill a batch at the end of an epoch waits for
+        batch_size: Images a step; what does not fill a batch at the end of an epoch waits for
             another epoch.
         augmentation: How they are varied.
         seed: Fixes order and draws.
@@ -151,7 +156,7 @@ class TrainingBatches:
         self.steps_per_epoch = len(pictures) // self.batch_size
 
     def places(self, step: int) -> np.ndarray:
-        """Which pictures a step takes: a part of the epoch's own order."""
+        """Which images a step takes: a part of the epoch's own order."""
         epoch, position = divmod(step, self.steps_per_epoch)
         order = np.random.default_rng((self.seed, epoch)).permutation(len(self.pictures))
         return order[position * self.batch_size : (position + 1) * self.batch_size]

@@ -1,4 +1,4 @@
-"""Where pictures and labels come from: folders, tables, torchvision's data sets. Nothing is copied
+"""Where images and labels come from: folders, tables, torchvision's data sets. Nothing is copied
 or moved.
 
 To add a layout: one function from a place to `Found`, and one line in `find_data`.
@@ -6,17 +6,25 @@ To add a layout: one function from a place to `Found`, and one line in `find_dat
 
 from __future__ import annotations
 
-import csv
 import os
+import unicodedata
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 
 from resnets.data.downloads import TORCHVISION_SETS, torchvision_folder
+from resnets.data.tables import Names, Row, is_label_table, read_rows
 from resnets.imagenet import class_name
-from resnets.preprocessing import IMAGE_SUFFIXES
+from resnets.listing import (
+    NO_SUFFIX,
+    about_left_out,
+    counted,
+    is_image,
+    suffix_of,
+    walk,
+)
 from resnets.settings import nearest
 
 SPLIT_NAMES = {
@@ -25,20 +33,20 @@ SPLIT_NAMES = {
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
 }
 TABLES = ("labels.csv", "labels.tsv", "metadata.csv", "metadata.tsv")
-FILE_COLUMNS = ("file_name", "filename", "file", "path", "image")
-LABEL_COLUMNS = ("label", "class")
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+BESIDE = 0.1  # images beside a folder `train`, as a part of those in it, that are no trifle
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture: where it lies, what it shows, and to which part it belongs.
+    """One image: where it lies, what it shows, and to which part it belongs.
 
     Args:
         path: The file.
         name: The file relative to the data, with forward slashes: how people and tables call it.
         label: Name of its class.
         split: `train`, `val` or `test`; empty until it is decided.
-        group: Pictures of one group (a patient, a microscope image) stay on one side of a split;
+        group: Images of one group (a patient, a microscope image) stay on one side of a split;
             empty: a group of its own.
     """
 
@@ -51,11 +59,19 @@ class Sample:
 
 @dataclass(frozen=True)
 class Found:
-    """What lies at a place: how it is laid out, in words, and all its samples, sorted by name."""
+    """What lies at a place.
+
+    Args:
+        layout: How it is laid out, in words.
+        samples: All of them, sorted by name.
+        notes: What is to be said of how they were found.
+        left_out: Files that are not read as images, by suffix.
+    """
 
     layout: str
     samples: tuple[Sample, ...]
     notes: tuple[str, ...] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -66,7 +82,7 @@ class Found:
         return tuple(sorted({sample.label for sample in training}))
 
     def counts(self) -> dict[str, Counter[str]]:
-        """Pictures of each class in each part."""
+        """Images of each class in each part."""
         counts: dict[str, Counter[str]] = {}
         for sample in self.samples:
             counts.setdefault(sample.split or "all", Counter())[sample.label] += 1
@@ -85,17 +101,17 @@ def find_data(source: str | Path) -> Found:
     Raises:
         ValueError: Nothing usable is there; the message says what was looked for.
     """
+    if not str(source).strip():
+        raise ValueError("data is empty; name a folder of class folders, or a table")
     path = Path(source)
     if path.is_dir():
-        for table in TABLES:
-            if (path / table).is_file():
-                return _read_table(path / table)
-        return _read_folder(path)
+        return _read_place(path)
     if path.is_file():
         if path.suffix.lower() in (".csv", ".tsv"):
             return _read_table(path)
+        unpack = "unpack it first; " if path.suffix.lower() in ARCHIVES else ""
         raise ValueError(
-            f"{path} is a file; data are a folder of class folders, or a .csv or .tsv with"
+            f"{path} is a file; {unpack}data are a folder of class folders, or a .csv or .tsv with"
             " file_name and label"
         )
     if str(source).lower() in TORCHVISION_SETS:
@@ -113,143 +129,167 @@ def sample_folder() -> Path:
     return Path(str(files("resnets"))) / "sample"
 
 
-def walk(root: Path) -> Iterator[Path]:
-    """All files below a folder, sorted, hidden ones left out; links are followed, but no folder is
-    entered twice on one way."""
-    pending: list[tuple[Path, frozenset[str]]] = [(root, frozenset((os.path.realpath(root),)))]
-    while pending:
-        here, above = pending.pop()
-        entries = sorted(
-            (entry for entry in os.scandir(here) if not entry.name.startswith(".")),
-            key=lambda entry: entry.name,
-        )
-        folders = [entry.path for entry in entries if _is_folder(entry)]
-        yield from (Path(entry.path) for entry in entries if not _is_folder(entry))
-        for folder in reversed(folders):
-            real = os.path.realpath(folder)
-            if real not in above:
-                pending.append((Path(folder), above | {real}))
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def _read_place(folder: Path) -> Found:
+    """A folder: its table of labels where it has one, else its class folders."""
+    others = []
+    for table in TABLES:
+        if (folder / table).is_file():
+            if is_label_table(folder / table):
+                return _read_table(folder / table)
+            others.append(table)
     try:
-        return entry.is_dir()
-    except OSError:  # a link that leads to itself
-        return False
+        found = _read_folder(folder)
+    except ValueError:
+        if others:  # then the table was meant, and what it lacks is the reason
+            return _read_table(folder / others[0])
+        raise
+    notes = [f"{table} is not used: it has no columns file_name and label" for table in others]
+    return replace(found, notes=(*found.notes, *notes))
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(
-        Path(entry.path)
-        for entry in os.scandir(folder)
-        if _is_folder(entry) and not entry.name.startswith(".")
-    )
-
-
-def _label(class_folder: Path) -> str:
+def _label(name: str, where: Path) -> str:
+    """The class that a name stands for: ImageNet's ids by their names, letters in one form of
+    Unicode."""
     try:
-        class_folder.name.encode()
+        name.encode()
     except UnicodeEncodeError:
         raise ValueError(
-            f"{class_folder}: this name is not UTF-8, and classes are written by name into files;"
-            " rename it"
+            f"{where}: this name is not UTF-8, and classes are written by name into files; rename"
+            " it"
         ) from None
-    return class_name(class_folder.name)
+    return unicodedata.normalize("NFC", class_name(name))
+
+
+def _labels(names: Iterable[str], where: Path) -> tuple[dict[str, str], list[str]]:
+    """The class of each name, and a note where several names are one class."""
+    labels = {name: _label(name, where / name) for name in sorted(set(names))}
+    spellings = Counter(labels.values())
+    joined = [label for label, count in spellings.items() if count > 1]
+    notes = [f"read as one class, though its name is written in several ways: {_some(joined)}"]
+    return labels, notes if joined else []
+
+
+def _parts(images: Sequence[list[str]], root: Path) -> dict[str, str]:
+    """The folders that are parts of the data, and which; none where folders are classes.
+
+    A class may be called `train` as well. A part holds its images in class folders, a class mostly
+    by itself.
+
+    Raises:
+        ValueError: It may be either.
+    """
+    direct = Counter(parts[0] for parts in images if len(parts) == 2)
+    nested = Counter(parts[0] for parts in images if len(parts) > 2)
+    folders = sorted({*direct, *nested})
+    named = {
+        folder: SPLIT_NAMES[folder.lower()] for folder in folders if folder.lower() in SPLIT_NAMES
+    }
+    others = [folder for folder in folders if folder not in named]
+    real = {part: folder for folder, part in named.items() if nested[folder] > direct[folder]}
+    if not others or len(real) > 1:
+        return named
+    if "train" not in real:
+        return {}
+    train = real["train"]
+    if sum(direct[other] + nested[other] for other in others) > BESIDE * nested[train]:
+        raise ValueError(
+            f"{root}: {train} holds folders with images, and so do {_some(others)} beside it. If"
+            f" {train} is a part of the data, move the others elsewhere; if it is a class, give"
+            f" its folder another name ({train}_class)"
+        )
+    return named
 
 
 def _read_folder(root: Path) -> Found:
-    folders = _subfolders(root)
-    parts = {
-        folder: SPLIT_NAMES[folder.name.lower()]
-        for folder in folders
-        if folder.name.lower() in SPLIT_NAMES
-    }
-    if "train" in parts.values() or len(parts) == len(folders) > 0:
-        split_folders = list(parts.items())
-        layout = f"{' | '.join(folder.name for folder in parts)} / CLASS / pictures"
-        left = [folder.name for folder in folders if folder not in parts]
-        notes = [f"left out, no part of the data: {', '.join(left)}"] if left else []
-    else:
-        split_folders, layout, notes = [(root, "")], "CLASS / pictures", []
-    samples: list[Sample] = []
-    for folder, split in split_folders:
-        loose = sum(
-            path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() for path in folder.iterdir()
-        )
-        if loose:
-            notes.append(f"left out, in no class folder: {loose} of the files in {folder.name}")
-        for class_folder in _subfolders(folder):
-            label = _label(class_folder)
-            found = [
-                Sample(path, path.relative_to(root).as_posix(), label, split)
-                for path in walk(class_folder)
-                if path.suffix.lower()
-                in IMAGE_SUFFIXES
-                | {".gif"}  # a GIF is listed as unusable by the check, not passed over
-            ]
-            if not found:
-                notes.append(f"no pictures in {class_folder.relative_to(root).as_posix()}")
-            samples += found
-    if not samples:
-        raise ValueError(
-            f"no class folder with pictures in {root}: looked for CLASS/*.jpg (or png, webp, bmp,"
-            " tif) and train|val|test/CLASS/*; put the pictures of each class into a folder of"
-            " its own"
-        )
-    return Found(layout, tuple(sorted(samples, key=lambda sample: sample.name)), tuple(notes))
+    begin, folders = len(str(root / "_")) - 1, list[str]()
+    images: list[list[str]] = []
+    others: list[list[str]] = []
+    for file in walk(str(root), folders):
+        (images if is_image(file) else others).append(Path(file).as_posix()[begin:].split("/"))
+    parts = _parts(images, root)
+    depth = 2 if parts else 1  # folders above an image, the last one its class
+    inside = [one for one in images if len(one) > depth and (not parts or one[0] in parts)]
+    if not inside:
+        raise ValueError(_no_classes(root, images, others))
+    labels, notes = _labels((one[depth - 1] for one in inside), root)
+    samples = [
+        Sample(root / "/".join(one), "/".join(one), labels[one[depth - 1]], parts.get(one[0], ""))
+        for one in inside
+    ]
+    beside = sorted({one[0] for one in images if parts and len(one) > 1 and one[0] not in parts})
+    loose = Counter(one[0] if len(one) == 2 else "" for one in images if len(one) <= depth)
+    notes += [f"left out, not part of the data: {_some(beside)}"] if beside else []
+    notes += [
+        f"left out, in no class folder: {counted(count, 'image')} in {folder or root.name}"
+        for folder, count in sorted(loose.items())
+        if folder not in beside
+    ]
+    full = {tuple(one[:depth]) for one in inside}
+    entered = (tuple(Path(folder).as_posix()[begin:].split("/")) for folder in folders[1:])
+    notes += [
+        f"no images in {'/'.join(folder)}"
+        for folder in sorted(entered)
+        if len(folder) == depth and folder not in full and (not parts or folder[0] in parts)
+    ]
+    left_out = Counter(
+        suffix_of(one[-1]) or NO_SUFFIX
+        for one in others
+        if one[0] not in beside and one[0] not in TABLES
+    )
+    layout = f"{' | '.join(parts)} / CLASS / images" if parts else "CLASS / images"
+    ordered = tuple(sorted(samples, key=lambda sample: sample.name))
+    return Found(layout, ordered, tuple(notes), left_out)
+
+
+def _no_classes(root: Path, images: Sequence[list[str]], others: Sequence[list[str]]) -> str:
+    there = about_left_out(Counter(suffix_of(one[-1]) or NO_SUFFIX for one in others))
+    if images:
+        there = f"{counted(len(images), 'image')} in no class folder"
+    return (
+        f"no class folder with images in {root}; {there}; looked for CLASS/*.jpg (or png, webp,"
+        " avif, bmp, tif) and train|val|test/CLASS/*: put the images of each class into a folder"
+        " of its own"
+    )
 
 
 def _read_table(path: Path) -> Found:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-            columns = [column.strip().lower() for column in next(reader, [])]
-            rows = [
-                (reader.line_num, dict(zip(columns, cells, strict=False)))
-                for cells in reader
-                if cells
-            ]
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: not UTF-8 text; save the table as UTF-8") from None
-    except csv.Error as error:
-        raise ValueError(
-            f"{path}: not a table with {'tabs' if path.suffix.lower() == '.tsv' else 'commas'}"
-            f" ({error})"
-        ) from None
-    file_column = next((column for column in FILE_COLUMNS if column in columns), None)
-    label_column = next((column for column in LABEL_COLUMNS if column in columns), None)
-    if file_column is None or label_column is None:
-        raise ValueError(
-            f"{path}: columns are {', '.join(columns) or 'missing'}; file_name and label are needed"
-            " (split, group may follow)"
-        )
+    rows, notes = read_rows(path)
+    labels, joined = _labels((row.label for row in rows), path)
+    names, seen, repeated = Names(path.parent), dict[str, Row](), 0
     samples = []
-    for number, row in rows:
-        name, label, split, group = (
-            row.get(column, "").strip() for column in (file_column, label_column, "split", "group")
-        )
-        if not name or not label:
+    for row in rows:
+        if row.split and row.split.lower() not in SPLIT_NAMES:
             raise ValueError(
-                f"{path}, line {number}: a file name and a label are needed in every line"
+                f"{path}, line {row.line}: split {row.split!r};"
+                f" {nearest(row.split.lower(), SPLIT_NAMES)}"
             )
-        if split and split.lower() not in SPLIT_NAMES:
-            raise ValueError(
-                f"{path}, line {number}: split {split!r}; {nearest(split.lower(), SPLIT_NAMES)}"
-            )
-        samples.append(
-            Sample(
-                path.parent / name,
-                name,
-                class_name(label),
-                SPLIT_NAMES.get(split.lower(), ""),
-                group,
-            )
-        )
-    if not samples:
-        raise ValueError(f"{path}: the table has no lines below its header")
+        name = names.find(row.file)
+        first = seen.setdefault(os.path.normpath(name), row)
+        if first is not row:
+            if first[2:] != row[2:]:
+                raise ValueError(
+                    f"{path}, line {row.line}: {row.file} is {', '.join(filter(None, row[2:]))},"
+                    f" and in line {first.line} it is {', '.join(filter(None, first[2:]))}; a file"
+                    " has one label and one split"
+                )
+            repeated += 1
+            continue
+        split = SPLIT_NAMES.get(row.split.lower(), "")
+        samples.append(Sample(path.parent / name, name, labels[row.label], split, row.group))
     if 0 < sum(not sample.split for sample in samples) < len(samples):
         raise ValueError(
             f"{path}: some lines have a split and some have none; give it in all of them, or drop"
             " the column"
         )
-    return Found(f"table {path.name}", tuple(sorted(samples, key=lambda sample: sample.name)))
+    notes += [
+        *joined,
+        *(f"{counted(count, 'name')} {remark}" for remark, count in names.remarks.items()),
+    ]
+    notes += [f"left out: {counted(repeated, 'line')} repeating another"] if repeated else []
+    ordered = tuple(sorted(samples, key=lambda sample: sample.name))
+    return Found(f"table {path.name}", ordered, tuple(notes))
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more

@@ -1,21 +1,25 @@
-"""Which pictures are held out. Virtual: nothing on the disk moves; the split used is written to
+"""Which images are held out. Virtual: nothing on the disk moves; the split used is written to
 `split.csv`."""
 
 from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from resnets.data.sources import Found, Sample, find_data
+from resnets.files import content_digest
 from resnets.imagenet import class_name
 
-ENOUGH = 5000  # held-out pictures: then the 95 % interval of an accuracy of 90 % is +- 0.8 %
+DIGEST = "digest"  # a column of split.csv
+NAMES = 5  # files named in a message
+ENOUGH = 5000  # held-out images: then the 95 % interval of an accuracy of 90 % is +- 0.8 %
 
 
 def hold_out(
@@ -29,7 +33,7 @@ def hold_out(
 
     Args:
         samples: All of one part.
-        fraction: Of each class, what is held out; at least one picture of a class that has two
+        fraction: Of each class, what is held out; at least one image of a class that has two
             groups.
         seed: Fixes the choice.
         part: The new part's name.
@@ -77,8 +81,8 @@ def hold_out(
 def complete_splits(
     samples: Sequence[Sample], fraction: float, seed: int
 ) -> tuple[list[Sample], str]:
-    """Every sample gets a part, where the data do not say: validation pictures are held out of the
-    training pictures.
+    """Every sample gets a part, where the data do not say: validation images are held out of the
+    training images.
 
     Returns:
         The samples, and in words how they were split.
@@ -104,7 +108,10 @@ def class_indices(samples: Sequence[Sample], classes: Sequence[str]) -> np.ndarr
     Raises:
         ValueError: A class that the model does not know.
     """
-    place = {class_name(name): number for number, name in enumerate(classes)}
+    place = {  # letters in one form of Unicode, as `find_data` gives labels
+        unicodedata.normalize("NFC", class_name(name)): number
+        for number, name in enumerate(classes)
+    }
     unknown = sorted({sample.label for sample in samples} - set(place))
     if unknown:
         raise ValueError(
@@ -127,30 +134,98 @@ def samples_to_measure(source: str | Path, split: str | None) -> tuple[Found, li
         split = next((part for part in ("test", "val", "") if part in parts), "train")
     if split not in parts:
         there = (
-            ", ".join(sorted(parts - {""})) or "no parts; leave out --split to measure on all of it"
+            ", ".join(sorted(parts - {""}))
+            or "no splits; leave out --split to evaluate on all of it"
         )
-        raise ValueError(f"{source} has no part {split!r}; it has {there}")
+        raise ValueError(f"{source} has no split {split!r}; it has {there}")
     return found, [sample for sample in found.samples if sample.split == split], split or "all"
 
 
-def split_csv(samples: Sequence[Sample]) -> str:
-    """The table of a split: file_name, label, split, group."""
+COLUMNS = ("file_name", "label", "split", "group", "path")
+
+
+def split_csv(samples: Sequence[Sample], digests: Mapping[Path, str] | None = None) -> str:
+    """The table of a split: file_name, label, split, group, path, and what the content of each file
+    was (`content_digest`, in hexadecimal)."""
     text = io.StringIO()
     table = csv.writer(
         text, lineterminator="\n", quoting=csv.QUOTE_ALL
     )  # else a carriage return in a name goes unquoted
-    table.writerow(("file_name", "label", "split", "group", "path"))
-    table.writerows(
-        (sample.name, sample.label, sample.split, sample.group, sample.path.absolute())
-        for sample in samples
-    )
+    table.writerow((*COLUMNS, DIGEST))
+    for sample in samples:
+        own = (sample.name, sample.label, sample.split, sample.group, sample.path.absolute())
+        table.writerow((*own, (digests or {}).get(sample.path, "")))
     return text.getvalue()
 
 
 def read_split(path: Path) -> list[Sample]:
-    """The samples of a `split.csv` again, in its order."""
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        return [
-            Sample(Path(row["path"]), row["file_name"], row["label"], row["split"], row["group"])
-            for row in csv.DictReader(file)
-        ]
+    """The samples of a `split.csv` again, in its order.
+
+    Raises:
+        ValueError: Not such a table.
+    """
+    return [_sample(row) for row in _rows(path)]
+
+
+def check_split(path: Path, progress: Callable[[int], None] = lambda done: None) -> None:
+    """Compares the files that a `split.csv` names with what they were when it was written, as far
+    as it says.
+
+    Raises:
+        ValueError: Some are missing or have changed; the message has their names.
+    """
+    missing, changed = [], []
+    for done, row in enumerate(_rows(path), 1):
+        digest = _digest(Path(row["path"]))
+        if digest is None:
+            missing.append(row["path"])
+        elif row.get(DIGEST) not in (None, "", digest):  # older tables have no such column
+            changed.append(row["path"])
+        progress(done)
+    told = [
+        f"{len(files):,} {words}: {', '.join(files[:NAMES])}"
+        + (f" and {len(files) - NAMES:,} more" if len(files) > NAMES else "")
+        for words, files in (("missing or unreadable", missing), ("changed", changed))
+        if files
+    ]
+    if told:
+        raise ValueError(
+            f"{path}: the run began with other images. {'; '.join(told)}. Put them back as they"
+            " were, or train anew into another folder"
+        )
+
+
+def _digest(path: Path) -> str | None:
+    try:
+        return content_digest(path).hex() if path.is_file() else None  # a pipe would never end
+    except OSError:
+        return None
+
+
+def _sample(row: dict[str, str]) -> Sample:
+    return Sample(Path(row["path"]), row["file_name"], row["label"], row["split"], row["group"])
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    cure = "restore the file as the run wrote it, or train anew"
+    try:
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            table = csv.DictReader(file, strict=True)
+            if lacking := [name for name in COLUMNS if name not in (table.fieldnames or ())]:
+                raise ValueError(f"{path}: no column {', '.join(lacking)}; {cure}")
+            rows = []
+            for row in table:
+                known = row["split"] in ("", "train", "val", "test")
+                if None in row or None in row.values() or not known or not row["path"]:
+                    raise ValueError(
+                        f"{path}, line {table.line_num}: not a row of {', '.join(COLUMNS)} with"
+                        f" train, val or test as its split; {cure}"
+                    )
+                rows.append(row)
+    except csv.Error as error:
+        raise ValueError(f"{path}: not readable as a table ({error}); {cure}") from None
+    except OSError as error:
+        raise ValueError(f"{path}: not readable ({error.strerror}); {cure}") from None
+    if not rows:
+        raise ValueError(f"{path}: names no images; {cure}")
+    return rows

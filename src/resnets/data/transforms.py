@@ -1,4 +1,4 @@
-"""Augmentation of whole batches, drawn for each picture by itself.
+"""Augmentation of whole batches, drawn for each image by itself.
 
 Every draw comes from (seed, epoch, sample), not from what was drawn before: the same crop whichever
 worker, rank or resumed run asks for it.
@@ -22,7 +22,7 @@ CROPS = ("resized", "shift", "none")
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How training pictures are varied.
+    """How training images are varied.
 
     Args:
         crop: `resized`: a part of random area and shape, scaled to the input (Szegedy et al. 2015,
@@ -46,11 +46,11 @@ class Augmentation:
             )
 
     def short_side(self, preprocessing: Preprocessing) -> int | None:
-        """The shorter side at which pictures are kept; None: the prepared input is kept instead."""
+        """The shorter side at which images are kept; None: the prepared input is kept instead."""
         return -(-max(preprocessing.size) * 115 // 100) if self.crop == "resized" else None
 
     def boxes(self, draws: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-        """What is shown of each kept picture: (N, 6) draws and (N, 2) heights, widths to (N, 4)
+        """What is shown of each kept image: (N, 6) draws and (N, 2) heights, widths to (N, 4)
         top, left, bottom, right."""
         height, width = sizes[:, 0].astype(np.float64), sizes[:, 1].astype(np.float64)
         if self.crop == "resized":
@@ -110,11 +110,11 @@ def augment(
     preprocessing: Preprocessing,
     draws: np.ndarray,
 ) -> Tensor:
-    """A batch: pictures (h, w, C) of any sizes to (N, C, height, width) float32 in grey levels,
+    """A batch: images (h, w, C) of any sizes to (N, C, height, width) float32 in grey levels,
     channels_last.
 
-    All pictures go into one canvas; one bilinear sampling then cuts, scales and flips each by its
-    own draws (N, 6). Outside a picture is the pad colour.
+    All images go into one canvas; one bilinear sampling then cuts, scales and flips each by its
+    own draws (N, 6). Outside an image is the pad colour.
     """
     sizes = np.array([picture.shape[:2] for picture in pictures])
     canvas_h, canvas_w = sizes.max(0)
@@ -148,7 +148,7 @@ def augment(
     )
     if (
         augmentation.crop == "resized"
-    ):  # a part of the picture ends at its outermost pixels, it does not fade into the pad colour
+    ):  # a part of the image ends at its outermost pixels, it does not fade into the pad colour
         width_height = torch.from_numpy(sizes[:, ::-1].copy()).view(-1, 1, 1, 2)
         canvas_size = torch.tensor([canvas_w, canvas_h])
         grid = grid.clamp(1 / canvas_size - 1, (2 * width_height - 1) / canvas_size - 1)

@@ -1,4 +1,4 @@
-"""The course of a training: as results.png, and as the same lines for the report."""
+"""The curves of a training run: as results.png, and as the same lines for the report."""
 
 from __future__ import annotations
 

@@ -1,8 +1,10 @@
-"""Class activation maps as pictures: where in a photo the network saw a class."""
+"""Class activation maps as images: where in a photo the network saw a class."""
 
 from __future__ import annotations
 
 import io
+import itertools
+import os
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +30,9 @@ INFERNO = np.array(
 
 
 def overlay(pixels: np.ndarray, heat: np.ndarray) -> Image.Image:
-    """Lays a map of evidence over its picture.
+    """Lays a map of evidence over its image.
 
-    The picture turns gray and darker, so that all colour and light in the result mean evidence.
+    The image turns gray and darker, so that all colour and light in the result mean evidence.
 
     Args:
         pixels: (H, W, C) of `Preprocessing.pixels`, C = 1 or 3.
@@ -79,21 +81,26 @@ def _image(pixels: np.ndarray) -> Image.Image:
 
 
 def draw_map(file: Path, heat: np.ndarray, folder: Path, side: int = 512) -> Path:
-    """Writes the map of one picture file as FOLDER/NAME.heat.jpg, scaled to at most `side` pixels;
+    """Writes the map of one image file as FOLDER/NAME.heat.jpg, scaled to at most `side` pixels;
     nothing is overwritten.
 
     Args:
-        file: The picture.
-        heat: (h, w), the evidence over the input; shown over the whole picture, so its place is
+        file: The image.
+        heat: (h, w), the evidence over the input; shown over the whole image, so its place is
             rough where the borders were cut.
         folder: Where to.
     """
     picture = open_image(file, short_side=side)[0]
     picture.thumbnail((side, side))
-    target = folder / f"{file.name}.heat.jpg"
-    number = 2
-    while target.exists():
-        target = folder / f"{file.name}.heat.{number}.jpg"
-        number += 1
-    overlay(np.asarray(picture), heat).save(target, "JPEG", quality=90)
+    content = io.BytesIO()
+    overlay(np.asarray(picture), heat).save(content, "JPEG", quality=90)
+    name = os.fsdecode(os.fsencode(file.name)[:200])  # file systems end at 255 bytes
+    for number in itertools.count(1):
+        target = folder / f"{name}.heat{'' if number == 1 else f'.{number}'}.jpg"
+        try:
+            with target.open("xb") as written:
+                written.write(content.getvalue())
+            break
+        except FileExistsError:
+            continue
     return target

@@ -1,8 +1,8 @@
 """Numbers of a classifier, each with its n and a 95 % interval.
 
-Proportions of independent pictures (accuracy, top-k, recall, precision) get Wilson's interval;
+Proportions of independent images (accuracy, top-k, recall, precision) get Wilson's interval;
 means over classes (balanced accuracy, macro-F1) get the percentile interval of a bootstrap.
-Pictures of one group (one patient, one video) resemble one another: where groups are given, whole
+Images of one group (one patient, one video) resemble one another: where groups are given, whole
 groups are resampled, and the intervals of accuracy and top-k come from there too.
 """
 
@@ -22,7 +22,7 @@ TOP = 5
 
 @dataclass(frozen=True)
 class Estimate:
-    """A measured fraction, 0 to 1, with its interval and the number of pictures it rests on."""
+    """A measured fraction, 0 to 1, with its interval and the number of images it rests on."""
 
     value: float
     low: float
@@ -38,14 +38,14 @@ class Estimate:
 
 @dataclass(frozen=True)
 class ClassMetrics:
-    """How one class fares. Its intervals take pictures as independent, with groups or without.
+    """How one class fares. Its intervals take images as independent, with groups or without.
 
     Args:
         name: The class.
-        n: Pictures that show it.
-        precision: Of the pictures that were called so, the part that are. None where none was
+        n: Images that show it.
+        precision: Of the images that were called so, the part that are. None where none was
             called so.
-        recall: Of the pictures that show it, the part that were called so. None where none shows
+        recall: Of the images that show it, the part that were called so. None where none shows
             it.
         f1: Harmonic mean of both; 0 where nothing was found.
     """
@@ -63,11 +63,11 @@ class Metrics:
 
     Args:
         classes: Names of the k classes.
-        confusion: (k, k) int64, pictures by true class (rows) and predicted class (columns).
-        accuracy: Part of the pictures that were named rightly.
+        confusion: (k, k) int64, images by true class (rows) and predicted class (columns).
+        accuracy: Part of the images that were named rightly.
         balanced_accuracy: Mean recall of the classes that occur among the labels.
         macro_f1: Mean F1 of the classes that occur among labels or predictions.
-        top_k: By k, the part of the pictures whose class is among the k most probable. Empty for
+        top_k: By k, the part of the images whose class is among the k most probable. Empty for
             five classes or fewer.
         loss: Mean negative log likelihood (natural logarithm).
         per_class: In the order of `classes`.
@@ -84,7 +84,7 @@ class Metrics:
 
     @property
     def n(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         return self.accuracy.n
 
     def to_dict(self) -> dict[str, Any]:
@@ -139,10 +139,10 @@ def measure(
     """Compares what a network said with what is true.
 
     Args:
-        probabilities: (n, k), a row for each picture that sums to 1.
+        probabilities: (n, k), a row for each image that sums to 1.
         labels: (n,) integers, positions in `classes`.
         classes: Names of the k classes.
-        groups: (n,) of any sortable type; pictures of equal value belong together.
+        groups: (n,) of any sortable type; images of equal value belong together.
         seed: Of the bootstrap.
     """
     probabilities, labels = _checked(np.asarray(probabilities), np.asarray(labels), classes, groups)
@@ -195,7 +195,7 @@ def _checked(
     n, k = probabilities.shape
     if n == 0 or k == 0:
         raise ValueError(
-            "measure: no pictures (or no classes) to measure on; is the folder or the split empty?"
+            "measure: no images (or no classes) to evaluate on; is the folder or the split empty?"
         )
     if labels.shape != (n,) or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(
@@ -264,14 +264,14 @@ def _bootstrap(
     k: int,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Draws pictures, or whole groups, with replacement.
+    """Draws images, or whole groups, with replacement.
 
-    Pictures of equal label, prediction and rank are interchangeable. So what is drawn is counted by
+    Images of equal label, prediction and rank are interchangeable. So what is drawn is counted by
     such kinds, few beside the k x k cells of a confusion matrix, and each resample becomes counts
     by class in three passes over the kinds.
 
     Returns:
-        Per resample: rightly named, shown and predicted pictures by class, (RESAMPLES, k) each, and
+        Per resample: rightly named, shown and predicted images by class, (RESAMPLES, k) each, and
         (RESAMPLES,) in the top.
     """
     kind = (labels * k + predicted) * 2 + in_top
@@ -284,7 +284,7 @@ def _bootstrap(
         of_picture = np.unique(groups, return_inverse=True)[1]
         pool = np.arange(
             of_picture.max() + 1
-        )  # here a group, which brings some pictures of some kinds
+        )  # here a group, which brings some images of some kinds
         pairs, count = np.unique(of_picture * (2 * k * k) + kind, return_counts=True)
         unit, kinds = np.divmod(pairs, 2 * k * k)
     true, said, top = kinds // 2 // k, kinds // 2 % k, kinds % 2

@@ -12,14 +12,14 @@ for (const root of [document, document.querySelector("#others").content]) {
   }
 }
 
-// A confusion cell opens its pictures. The dialog keeps the focus inside and gives it back, and Escape closes it.
+// A confusion cell opens its images. The dialog keeps the focus inside and gives it back, and Escape closes it.
 function open(button) {
   const count = Number(button.dataset.count);
   if (count === 0) return;
   const figures = byCell.get(button.dataset.open) ?? [];
-  const all = count === 1 ? "1 picture" : `${count} pictures`;
-  const part = figures.length < count ? `${figures.length} of ${all} kept in this page` : all;
-  const order = figures.length < 2 ? "" : button.classList.contains("right") ? ", the least certain first" : ", the worst first";
+  const all = count === 1 ? "1 image" : `${count} images`;
+  const part = figures.length < count ? `${figures.length} of ${all} shown on this page` : all;
+  const order = figures.length < 2 ? "" : button.classList.contains("right") ? ", the lowest probability first" : ", the worst first";
   dialog.querySelector("#pictures-title").textContent = button.dataset.title;
   dialog.querySelector("#pictures-count").textContent = part + order;
   dialog.querySelector("#pictures-cases").replaceChildren(...figures.map((figure) => figure.cloneNode(true)));

@@ -22,12 +22,12 @@ LARGEST_MATRIX = (
 MOST_PAIRS = 60
 WORST = 60  # mistakes shown in the page itself
 WORST_OPEN = 12  # of them at once, the others on demand
-BAND = 6  # pictures a cell gets before the next cell has its turn
+BAND = 6  # images a cell gets before the next cell has its turn
 
 
 @dataclass(frozen=True)
 class Case:
-    """One picture as the report shows it.
+    """One image as the report shows it.
 
     Args:
         file: Its name.
@@ -35,7 +35,7 @@ class Case:
         predicted: The most probable class.
         probability: Of the predicted class.
         label_probability: Of the true class.
-        thumbnail: The picture, JPEG.
+        thumbnail: The image, JPEG.
         heat: Where the predicted class was seen (`maps.overlay`), JPEG.
     """
 
@@ -56,9 +56,9 @@ class Report:
         title: Its heading.
         command: What repeats the run, as typed.
         facts: What was trained on what: (name, value) pairs.
-        metrics: Of the pictures the network did not see in training.
+        metrics: Of the images the network did not see in training.
         rows: Of results.csv; may be empty.
-        cases: Pictures worth a look, those of `choose_cases`.
+        cases: Images worth a look, those of `choose_cases`.
         findings: What the check of the data found: (`error`, `warning` or `note`; text).
         notes: What else a reader must know.
         diagram: The network as SVG.
@@ -95,18 +95,18 @@ def choose_cases(
     worst: int = 60,
     most: int = 1200,
 ) -> np.ndarray:
-    """Positions of the pictures worth keeping in the page.
+    """Positions of the images worth keeping in the page.
 
     First the mistakes with the highest loss. Then every cell of the confusion matrix gets its
-    pictures, highest loss first, a few at a time, so that no cell starves when there are many:
-    mistakes before right answers, the fullest cells first.
+    images, highest loss first, a few at a time, so that no cell starves when there are many:
+    mistakes before right predictions, the fullest cells first.
 
     Args:
         probabilities: (n, k).
         labels: (n,) integers.
-        per_cell: Pictures of one cell, at the most (more where the worst mistakes share a cell).
+        per_cell: Images of one cell, at the most (more where the worst mistakes share a cell).
         worst: Mistakes taken first.
-        most: Pictures in all.
+        most: Images in all.
     """
     k = probabilities.shape[1]
     predicted = probabilities.argmax(1)
@@ -116,9 +116,7 @@ def choose_cases(
     grouped = np.argsort(cell, kind="stable")
     _, start, size = np.unique(cell[grouped], return_index=True, return_counts=True)
     place, fill = np.empty((2, len(cell)), np.int64)
-    place[grouped] = np.arange(len(cell)) - np.repeat(
-        start, size
-    )  # of each picture within its cell
+    place[grouped] = np.arange(len(cell)) - np.repeat(start, size)  # of each image within its cell
     fill[grouped] = np.repeat(size, size)
     first = np.flatnonzero(~right)[:worst]
     turn = np.lexsort((place, cell, -fill, right, place // BAND))
@@ -163,7 +161,7 @@ def _render(report: Report) -> str:
 
 
 def _arranged(report: Report) -> dict[str, Any]:
-    """What the template needs beyond the report itself: cells, pairs, curves and pictures in their
+    """What the template needs beyond the report itself: cells, pairs, curves and images in their
     order."""
     metrics = report.metrics
     index = {name: i for i, name in enumerate(metrics.classes)}
@@ -225,7 +223,7 @@ def _between(estimate: Estimate) -> str:
 
 
 def _svg(text: str) -> str:
-    """As a picture of its own, so that its style stays inside."""
+    """As an image of its own, so that its style stays inside."""
     return f"data:image/svg+xml;base64,{base64.b64encode(text.encode()).decode()}"
 
 

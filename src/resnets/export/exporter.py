@@ -30,7 +30,7 @@ from resnets.preprocessing import Preprocessing
 from resnets.runtime.engines import ENGINES, Answer, Engine, available_engines, make_engine
 from resnets.runtime.onnxfile import FORMAT, LIMITS, seal, whole, write_onnx
 
-GOLDEN = 3  # pictures kept inside the file
+GOLDEN = 3  # images kept inside the file
 # How far the prepared input may be off, in grey levels of 255: ten times what `python
 # benchmarks/proof_limits.py` finds on average, and one level more than it finds at most
 INPUT_MEAN, INPUT_MOST = 0.25, 3.0
@@ -39,7 +39,7 @@ SIZES = (
     (97, 224),
     (480, 640),
     (1500, 1000),
-)  # heights and widths at which one picture is tried besides
+)  # heights and widths at which one image is tried besides
 
 
 class ProofFailed(Exception):
@@ -100,23 +100,23 @@ def check_target(path: Path) -> None:
         raise ValueError(f"{path}: no permission to write into {path.absolute().parent}")
 
 
-def export_model(model: Model, path: Path, pictures: Iterable[Image.Image]) -> Proven:
+def export_model(model: Model, path: Path, images: Iterable[Image.Image]) -> Proven:
     """Writes a model as one ONNX file, once it is verified to equal the model.
 
     Args:
         model: The trained model.
         path: `NAME.onnx`.
-        pictures: Whole pictures to compare with, at least one, in the mode of the model's
+        images: Whole images to compare with, at least one, in the mode of the model's
             preprocessing (`Preprocessing.open`).
 
     Raises:
-        ValueError: No pictures, or the file could not be written there.
+        ValueError: No images, or the file could not be written there.
         ProofFailed: It differs in some engine; no file is written, an old one stays.
         OSError: It cannot be written.
     """
     check_target(path)
     model.answering.cpu()
-    arrays = [whole(picture) for picture in pictures]
+    arrays = [whole(image) for image in images]
     if not arrays:
         raise ValueError(
             f"{path} was not written: it is verified on images, and none were given; one is enough"
@@ -272,7 +272,7 @@ def compare_answers(
 
 
 def _batches(pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Every picture alone and whole; the first one at several sizes; a batch of 2."""
+    """Every image alone and whole; the first one at several sizes; a batch of 2."""
     alone = [picture[None] for picture in pictures]
     resized = [_resized(pictures[0], size)[None] for size in SIZES]
     together = [_resized(pictures[place % len(pictures)], (216, 300)) for place in range(2)]

@@ -1,5 +1,5 @@
-"""The exported graph: a picture of any size in, the answer out. The arithmetic of `Preprocessing`
-as ONNX nodes.
+"""The exported graph: an image of any size in, the prediction out. The arithmetic of
+`Preprocessing` as ONNX nodes.
 
 Resizing is two matrix products, one for each side, whose weights are computed in the graph from the
 input's shape: ONNX's own antialiased Resize differs between engines. Sums are rounded after each
@@ -28,7 +28,7 @@ OPSET = 18
 
 
 def build_graph(answering: Answering, preprocessing: Preprocessing) -> ir.Model:
-    """The network with its preprocessing in front and its answer behind: uint8 (N, H, W, C) to
+    """The network with its preprocessing in front and its outputs behind: uint8 (N, H, W, C) to
     probabilities, embedding, heat."""
     model = _trace(answering, preprocessing)
     (network_input,) = model.graph.inputs
@@ -77,7 +77,7 @@ class Nodes:
 
 
 class Front:
-    """Nodes from the picture to the normalised input; each method mirrors one of
+    """Nodes from the image to the normalised input; each method mirrors one of
     `Preprocessing`."""
 
     def __init__(self, preprocessing: Preprocessing) -> None:
@@ -122,7 +122,7 @@ class Front:
         return op.Squeeze(op.Shape(image, start=axis, end=axis + 1))
 
     def _resized(self, height: ir.Value, width: ir.Value) -> tuple[ir.Value, ir.Value]:
-        """Both sides of the scaled picture in whole numbers: `Preprocessing.axes`."""
+        """Both sides of the scaled image in whole numbers: `Preprocessing.axes`."""
         op, value = self.nodes, self.preprocessing
         box = value.resize if value.fit == "crop" else value.size
         box_h, box_w = (self.constant(side, np.int64) for side in box)
@@ -138,7 +138,7 @@ class Front:
 
     def _weights(self, length: ir.Value, resized: ir.Value, size: int) -> tuple[ir.Value, ir.Value]:
         """One `Axis` as a matrix (size, length) of antialiased weights, and which of its rows show
-        the picture (size, 1)."""
+        the image (size, 1)."""
         op = self.nodes
         as_float = ir.DataType.FLOAT.value
         length_f, resized_f = op.Cast(length, to=as_float), op.Cast(resized, to=as_float)

@@ -2,7 +2,7 @@
 
 Huang et al., Densely Connected Convolutional Networks, 2017 (arXiv:1608.06993), the BC form;
 parameters are named as in torchvision. DenseNet-121 is `DenseNet(32, [6, 12, 24, 16])`; the shapes
-are its own, for one 224 x 224 picture.
+are its own, for one 224 x 224 image.
 """
 
 from __future__ import annotations
@@ -69,13 +69,13 @@ class Transition(nn.Module):
 
 
 class DenseNet(nn.Module):
-    """A densely connected network for pictures.
+    """A densely connected network for images.
 
     Args:
         growth: Channels that each layer adds.
         layers: Dense layers in each block.
         num_classes: Outputs; 0 gives the pooled features instead.
-        in_channels: Channels of the pictures.
+        in_channels: Channels of the images.
         stem: Makes the modules before the first block.
     """
 
@@ -157,7 +157,7 @@ class DenseNet(nn.Module):
         return self.forward_stages(x)[-1]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pictures, normalised (N, C, H, W), to logits (N, num_classes)."""
+        """Images, normalised (N, C, H, W), to logits (N, num_classes)."""
         return self.classifier(self.avgpool(self.forward_features(x)).flatten(1))
 
     def get_classifier(self) -> nn.Module:

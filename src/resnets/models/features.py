@@ -44,7 +44,7 @@ class Features(nn.Module):
         self.strides = [SIDE // maps[index][-1] for index in self.out_indices]
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Normalised pictures (N, C, H, W) to maps (N, channels[i], H / strides[i], W /
+        """Normalised images (N, C, H, W) to maps (N, channels[i], H / strides[i], W /
         strides[i])."""
         maps = self.net.forward_stages(x)
         return [maps[index] for index in self.out_indices]

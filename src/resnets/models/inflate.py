@@ -1,8 +1,8 @@
 """Networks for clips: a finished 2-D network becomes 3-D, and with its weights it answers on a
-still clip as it did on the picture.
+still clip as it did on the image.
 
-`full`: every convolution also looks one picture back and forward (R3D). `spatial`: none does (the
-later stages of MC3). `2plus1`: a convolution over the picture, then one over time (R(2+1)D). Tran
+`full`: every convolution also looks one image back and forward (R3D). `spatial`: none does (the
+later stages of MC3). `2plus1`: a convolution over the image, then one over time (R(2+1)D). Tran
 et al. 2018, arXiv:1711.11248, section 3.
 """
 
@@ -23,9 +23,9 @@ FLAT = (BlurPool, StandardisedConv2d, ZeroPad, nn.LayerNorm)  # layers that know
 
 
 def inflate(net: Any, kinds: str | Sequence[str] = "full", published: bool = False) -> nn.Module:
-    """Rewrites a network for pictures into one for clips (N, C, T, H, W), in place.
+    """Rewrites a network for images into one for clips (N, C, T, H, W), in place.
 
-    In the stages of a ResNet what halves the size also halves the number of pictures, but for
+    In the stages of a ResNet what halves the size also halves the number of images, but for
     `spatial`.
 
     Args:
@@ -98,7 +98,7 @@ def _conv(conv: nn.Conv2d, kind: str, strides: bool, width: int | None) -> nn.Mo
     )
     with (
         torch.no_grad()
-    ):  # all weight on the middle picture: the border of zeros in time then does not matter
+    ):  # all weight on the middle image: the border of zeros in time then does not matter
         new.weight.zero_()
         new.weight[:, :, reach] = conv.weight
     new.bias = conv.bias
@@ -106,7 +106,7 @@ def _conv(conv: nn.Conv2d, kind: str, strides: bool, width: int | None) -> nn.Mo
 
 
 def _two_plus_one(conv: nn.Conv2d, time_stride: int, width: int) -> nn.Sequential:
-    """Over the picture, norm, ReLU, over time. A 2-D convolution fits in where each of its outputs
+    """Over the image, norm, ReLU, over time. A 2-D convolution fits in where each of its outputs
     has one channel for its positive and one for its negative part."""
     count, device = conv.out_channels, conv.weight.device
     over_picture = nn.Conv3d(

@@ -10,7 +10,7 @@ from resnets.models.resnet import Shortcut, conv1x1, conv3x3, projection
 
 
 def cifar_stem(in_channels: int, width: int) -> dict[str, nn.Module]:
-    """One 3x3 convolution at full size, for pictures of about 32 px (He et al. 2015, section
+    """One 3x3 convolution at full size, for images of about 32 px (He et al. 2015, section
     4.2)."""
     return _stem(conv3x3(in_channels, width), width, nn.Identity())
 
@@ -26,7 +26,7 @@ def deep_stem(in_channels: int, width: int, first: float = 0.5) -> dict[str, nn.
     half the width, half, all.
 
     Args:
-        in_channels: Of the pictures.
+        in_channels: Of the images.
         width: Of what comes out.
         first: The part of it that the first convolution has; 3/8 in the tiered stem of timm's `t`
             networks.

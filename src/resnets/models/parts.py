@@ -49,7 +49,7 @@ def check_input(net: nn.Module, x: Tensor) -> None:
     if x.ndim != weight.ndim or x.shape[1] != weight.shape[1] or min(x.shape[-2:]) < smallest:
         sides = "N, C, T, H, W" if weight.ndim == 5 else "N, C, H, W"
         raise ValueError(
-            f"pictures of shape {tuple(x.shape)}; ({sides}) with C = {weight.shape[1]} and sides of"
+            f"images of shape {tuple(x.shape)}; ({sides}) with C = {weight.shape[1]} and sides of"
             f" at least {smallest} px expected"
         )
 

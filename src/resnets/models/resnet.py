@@ -3,7 +3,7 @@ them.
 
 He et al., Deep Residual Learning for Image Recognition, 2015 (arXiv:1512.03385). Parameters are
 named as in torchvision. ResNet-50 is `ResNet(Bottleneck, [3, 4, 6, 3])`; the shapes beside the code
-are its own, for one 224 x 224 picture.
+are its own, for one 224 x 224 image.
 
 Each block has three places that stay empty in ResNet-50: `pool` behind its 3x3 convolution, `se`
 and `drop_path` at the end of its branch. What the rest of the family puts there is in `attention`,
@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from resnets.models.parts import check_input, initialise, make_head, zero_branches
 
-Shortcut = Callable[
-    [int, int, int], nn.Module | None
-]  # (in_channels, out_channels, stride) -> module; None is the identity
-Stem = Callable[[int, int], dict[str, Any]]  # (in_channels, width) -> conv1, bn1, relu and maxpool
+# (in_channels, out_channels, stride) -> module; None is the identity
+Shortcut = Callable[[int, int, int], nn.Module | None]
+# (in_channels, width) -> conv1, bn1, relu and maxpool
+Stem = Callable[[int, int], dict[str, Any]]
 
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
@@ -38,7 +38,7 @@ def conv1x1(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions beside a shortcut (section 3.3): the block of ResNet-18 and 34."""
 
-    expansion = 1  # out_channels / mid_channels
+    expansion = 1  # the block gives out_channels * expansion channels
     spatial = "conv1"  # the convolution that strides
     branch_end = "bn2"  # what `zero_init` sets to zero, so that the block starts as the identity
 
@@ -80,11 +80,8 @@ class Bottleneck(nn.Module):
     branch_end = "bn3"
     # v1.5, as in torchvision; "1x1" strides in the first convolution, as the paper does
     stride_in = "3x3"
-    groups, group_width, reduce_first = (
-        1,
-        64,
-        1,
-    )  # group_width counts for out_channels = 256 and grows with them
+    groups, reduce_first = 1, 1
+    group_width = 64  # channels of a group where out_channels is 64; it grows with them
 
     def __init__(
         self,
@@ -94,15 +91,15 @@ class Bottleneck(nn.Module):
         downsample: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        mid_channels = out_channels // self.expansion * self.group_width // 64 * self.groups
+        mid_channels = out_channels * self.group_width // 64 * self.groups
         first_channels = mid_channels // self.reduce_first
         stride1, stride2 = (stride, 1) if self.stride_in == "1x1" else (1, stride)
         self.conv1 = conv1x1(in_channels, first_channels, stride1)
         self.bn1 = nn.BatchNorm2d(first_channels)
         self.conv2 = conv3x3(first_channels, mid_channels, stride2, self.groups)
         self.bn2 = nn.BatchNorm2d(mid_channels)
-        self.conv3 = conv1x1(mid_channels, out_channels)
-        self.bn3 = nn.BatchNorm2d(out_channels)
+        self.conv3 = conv1x1(mid_channels, out_channels * self.expansion)
+        self.bn3 = nn.BatchNorm2d(out_channels * self.expansion)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = downsample
         self.pool, self.se, self.drop_path = nn.Identity(), nn.Identity(), nn.Identity()
@@ -137,22 +134,26 @@ def projection(in_channels: int, out_channels: int, stride: int) -> nn.Module | 
 
 
 class ResNet(nn.Module):
-    """A residual network for pictures.
+    """A residual network for images.
 
     Args:
         block: A class `block(in_channels, out_channels, stride=1, downsample=None)` with a class
-            attribute `expansion`, ours or your own. `downsample` is the shortcut to apply, None for
-            the identity. One with `preactivated = True` leaves norm and activation to the next, so
-            the network ends with its own.
+            attribute `expansion`, ours, torchvision's or your own. `out_channels` is the stage's
+            width; the block gives `out_channels * expansion` channels. `downsample` is the
+            shortcut to apply, None for the identity. A block with `preactivated = True` leaves
+            norm and activation to the next, so the network ends with its own.
         layers: Blocks in each stage.
         num_classes: Outputs; 0 gives the pooled features instead.
-        in_channels: Channels of the pictures.
+        in_channels: Channels of the images.
         widths: Channels of each stage, before the block's expansion; by default 64, doubled from
             stage to stage.
         stem: Makes the modules before the first stage.
         shortcut: Makes the shortcut of a block.
         zero_init: Start every block as the identity by zeroing the end of its branch (Goyal et al.
             2017, section 5.1).
+
+    Raises:
+        ValueError: The block has no `expansion`, or a stage has no width or no block.
     """
 
     def __init__(
@@ -168,6 +169,11 @@ class ResNet(nn.Module):
         zero_init: bool = False,
     ) -> None:
         super().__init__()
+        if not isinstance(expansion := getattr(block, "expansion", None), int):
+            raise ValueError(
+                f"block {getattr(block, '__name__', block)!r} has no class attribute `expansion`: "
+                "set it to the block's output channels divided by the stage's width (1 or 4)"
+            )
         widths = [64 * 2**stage for stage in range(len(layers))] if widths is None else widths
         if len(widths) != len(layers) or min(layers, default=0) < 1:
             raise ValueError(
@@ -178,24 +184,19 @@ class ResNet(nn.Module):
 
         parts = stem(in_channels, widths[0])  # (N, 3, 224, 224) -> (N, 64, 56, 56)
         channels = parts["bn1"].num_features
-        self.conv1, self.bn1, self.relu, self.maxpool = (
-            parts["conv1"],
-            parts["bn1"],
-            parts["relu"],
-            parts["maxpool"],
-        )
+        self.conv1, self.bn1 = parts["conv1"], parts["bn1"]
+        self.relu, self.maxpool = parts["relu"], parts["maxpool"]
         if preactivated:
             self.bn1, self.relu = nn.Identity(), nn.Identity()
 
         self.stage_names = [f"layer{number}" for number in range(1, len(layers) + 1)]
         for name, width, depth in zip(self.stage_names, widths, layers, strict=True):
-            blocks, out_channels = [], width * block.expansion
+            blocks = []
             for index in range(depth):
                 stride = 2 if name != "layer1" and index == 0 else 1
-                blocks.append(
-                    block(channels, out_channels, stride, shortcut(channels, out_channels, stride))
-                )
-                channels = out_channels
+                downsample = shortcut(channels, width * expansion, stride)
+                blocks.append(block(channels, width, stride, downsample))
+                channels = width * expansion
             self.add_module(name, nn.Sequential(*blocks))  # (N, 256, 56, 56) .. (N, 2048, 7, 7)
 
         self.norm = nn.BatchNorm2d(channels) if preactivated else nn.Identity()
@@ -223,7 +224,7 @@ class ResNet(nn.Module):
         return self.forward_stages(x)[-1]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pictures, normalised (N, C, H, W), to logits (N, num_classes)."""
+        """Images, normalised (N, C, H, W), to logits (N, num_classes)."""
         return self.fc(self.avgpool(self.forward_features(x)).flatten(1))
 
     def get_classifier(self) -> nn.Module:

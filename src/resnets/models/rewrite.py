@@ -94,7 +94,7 @@ def standardise(net: nn.Module) -> None:
 
 
 class BlurPool(nn.Module):
-    """A binomial 3x3 blur, then every stride-th pixel: shifts of a picture move the maps evenly
+    """A binomial 3x3 blur, then every stride-th pixel: shifts of an image move the maps evenly
     (Zhang 2019, arXiv:1904.11486)."""
 
     kernel_size = 3
@@ -210,9 +210,9 @@ def drop_paths(net: nn.Module, rate: float) -> None:
 
 
 def save_memory(net: nn.Module) -> None:
-    """What is inside of each block is computed again on the way back, instead of being kept (Chen
-    et al. 2016, arXiv:1604.06174); of a dense layer the half that costs the memory (Pleiss et al.
-    2017, arXiv:1707.06990). BatchNorm's statistics are updated once, not again in the second
+    """What is inside of each block is computed again in the backward pass instead of being kept
+    (Chen et al. 2016, arXiv:1604.06174); of a dense layer the half that costs the memory (Pleiss et
+    al. 2017, arXiv:1707.06990). BatchNorm's statistics are updated once, not again in the second
     pass."""
     for module in net.modules():
         name = (

@@ -137,7 +137,7 @@ resnetv2_152x2_bit      236335208  45814382592 224  resnetv2_50x1_bit depths=3-8
 resnetv2_152x4_bit      936533224 839254016000 480  resnetv2_152x2_bit widths=256-512-1024-2048
 """
 
-# Kinetics-400, clips of 16 pictures
+# Kinetics-400, clips of 16 images
 CLIPS = """
 r3d_18                   33371472  40696553472 112  time=full
 mc3_18                   11695440  43342635008 112  time=full-spatial-spatial-spatial
@@ -200,7 +200,7 @@ class Row:
     Args:
         setting: How it is built.
         parameters: As published.
-        macs: Multiply-adds for one picture (or clip) of `size`.
+        macs: Multiply-adds for one image (or clip) of `size`.
         size: Side of the input.
         classes: Of the data it was made for.
     """

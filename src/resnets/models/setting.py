@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 from resnets.settings import nearest, word
 
@@ -57,7 +57,7 @@ class ResNetSetting:
         output_stride: Input over output size of the last stage; 16 and 8 dilate instead of
             striding.
         time: For clips: `full`, `spatial` or `2plus1`, for all stages or one for each; `none` for
-            pictures.
+            images.
     """
 
     kind: ClassVar[str] = "residual network"
@@ -68,8 +68,8 @@ class ResNetSetting:
         ("order=pre", "spatial antialias", "it was made for blocks that end in a ReLU; use order=post"),
         ("antialias", "stride_in spatial", "it smooths the plain 3x3 that strides"),
         ("antialias", "stem=cifar stem_pool=zero", "it needs a stem that pools: not cifar, and stem_pool=max or conv"),
-        ("stem=cifar", "stem_pool output_stride", "the stem for small pictures does not shrink them; the network ends at 4"),
-        ("stride_in", "spatial", "that part strides by itself"),
+        ("stem=cifar", "stem_pool output_stride", "the stem for small images does not shrink them; the network ends at 4"),
+        ("stride_in", "spatial", "that part has a stride of its own"),
         ("reduce_first", "spatial=res2", "its pieces need equal channels in and out"),
         ("conv=standardised", "norm=batch", "before BatchNorm standardised weights change nothing; use norm=group"),
         ("time", "antialias conv shortcut=zero_pad stem_pool=zero", "it has no form in three dimensions"),
@@ -132,7 +132,7 @@ class DenseNetSetting:
         (
             "stem=cifar",
             "antialias output_stride",
-            "the stem for small pictures does not shrink them",
+            "the stem for small images does not shrink them",
         ),
     )
 
@@ -156,7 +156,7 @@ class TransformerSetting:
         depth: Blocks.
         heads: Of each attention.
         patch: Side of a patch in pixels.
-        size: Side of the pictures whose places are learned; others are interpolated from them.
+        size: Side of the images whose places are learned; others are interpolated from them.
         order: `pre`, `post`, or `none` for no residual connection at all.
         drop_path: Stochastic depth: the last block's rate.
     """
@@ -186,6 +186,39 @@ class TransformerSetting:
 
 Setting = ResNetSetting | DenseNetSetting | TransformerSetting
 
+
+class Changes(TypedDict, total=False):
+    """The fields of all three settings, for editors that complete keywords."""
+
+    block: str
+    depths: Sequence[int] | str
+    widths: Sequence[int] | str
+    order: str
+    stem: str
+    stem_width: int | None
+    stem_pool: str
+    shortcut: str
+    stride_in: str
+    groups: int
+    group_width: int
+    reduce_first: int
+    spatial: Sequence[str] | str
+    attention: Sequence[str] | str
+    antialias: str
+    norm: str
+    conv: str
+    drop_path: float
+    zero_init: bool
+    output_stride: int
+    time: Sequence[str] | str
+    growth: int
+    width: int
+    depth: int
+    heads: int
+    patch: int
+    size: int
+
+
 # Why another kind of network does not have a word
 REASONS = {
     DenseNetSetting: (
@@ -204,7 +237,7 @@ def check_words(kind: type[Setting], name: str, given: Sequence[str]) -> None:
     for key in given:
         if key not in own and any(key == one.name for other in REASONS for one in fields(other)):
             raise ValueError(
-                f"{key}: {name} is a {kind.kind}, {REASONS[kind]}; its words:"
+                f"{key}: {name} is a {kind.kind}, {REASONS[kind]}; its options:"
                 f" {', '.join(sorted(own))}"
             )
         if key not in own:

@@ -1,8 +1,8 @@
-"""A residual Transformer for pictures: the shortcut of 2015 lives on in it, and here it can be
+"""A residual Transformer for images: the shortcut of 2015 lives on in it, and here it can be
 moved or taken away.
 
 Dosovitskiy et al., An Image is Worth 16x16 Words, 2021 (arXiv:2010.11929); parameters are named as
-in timm. The shapes are those of ViT-S/16 for one 224 x 224 picture.
+in timm. The shapes are those of ViT-S/16 for one 224 x 224 image.
 """
 
 from __future__ import annotations
@@ -84,12 +84,12 @@ class Block(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """A Transformer on the patches of a picture.
+    """A Transformer on the patches of an image.
 
     Args:
         setting: Its width, depth, heads and patches, and where its shortcuts are.
         num_classes: Outputs; 0 gives the features instead.
-        in_channels: Channels of the pictures.
+        in_channels: Channels of the images.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class VisionTransformer(nn.Module):
         ]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pictures, normalised (N, C, H, W), to logits (N, num_classes)."""
+        """Images, normalised (N, C, H, W), to logits (N, num_classes)."""
         return self.head(self.forward_tokens(x)[-1][:, 0])
 
     def get_classifier(self) -> nn.Module:

@@ -8,7 +8,7 @@ follows from the network.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any
@@ -22,10 +22,10 @@ from resnets.models.zoo import Network
 
 Rule = tuple[str, str | Callable[[re.Match[str]], str]]
 
-# What stands before the keys of a network that is part of another: torch.compile,
-# DistributedDataParallel, Lightning, torchvision's detection and segmentation. All without it
-# belongs to that other.
-PREFIXES = ("_orig_mod.", "module.", "model.", "net.", "backbone.body.", "backbone.")
+Say = Callable[[str], None]
+DEEPEST = 6  # names that may stand before those of a network: module._orig_mod.model.
+FEWEST = 16  # one key in so many must have a prefix for it to hold the network
+AVERAGED = ("ema", "averaged", "teacher")  # parts of a prefix that tell averaged weights
 # May change neither names nor shapes of weights
 UNSEEN = (
     "stride_in",
@@ -42,44 +42,90 @@ IDLE = ("drop_path", "zero_init")  # nor what a trained network answers
 FOLDED_VARIANCE = 1 - 1e-5  # with BatchNorm's eps of 1e-5 it divides by exactly one
 
 
-def convert(state: Mapping[str, Any], model: str) -> dict[str, Tensor]:
+def convert(
+    state: Mapping[str, Any], model: str, say: Say = lambda text: None
+) -> dict[str, Tensor]:
     """A state dict in the scheme of another library, with our keys; one that has them already stays
     as it is.
 
     Read are timm's resnetv2, sknet and res2net, BiT's npz files, the old keys of DenseNet,
     torchvision's video networks and Vision Transformers, and the backbones inside its detection and
-    segmentation models. A head of 1x1 convolution becomes linear.
+    segmentation models, or anything else that stands before the names (`unwrap`). A head of 1x1
+    convolution becomes linear.
 
     Args:
         state: Names to tensors (or arrays, from an npz file).
         model: The network in words, `"resnetv2_50x1_bit"`.
+        say: Told which of several networks in the file is taken.
 
     Raises:
         ValueError: The network is unknown.
     """
     setting = Network.parse(model).setting
-    for prefix in PREFIXES:
-        if any(key.startswith(prefix) for key in state):
-            state = {
-                key.removeprefix(prefix): value
-                for key, value in state.items()
-                if key.startswith(prefix)
-            }
-    rules = schemes(setting, state)
+    state = unwrap(state, _shapes(setting), lambda keys: _our_names(keys, setting), say)
     result: dict[str, Tensor] = {}
-    for key, value in state.items():
+    for (key, value), name in zip(state.items(), _our_names(state, setting), strict=True):
         tensor = torch.as_tensor(value)
         if key.endswith("/kernel") and tensor.ndim == 4:  # TensorFlow's: (height, width, in, out)
             tensor = tensor.permute(3, 2, 0, 1).contiguous()
-        for pattern, new in rules:
-            key = re.sub(pattern, new, key)
-        result[key] = tensor.flatten(1) if key == "fc.weight" else tensor
+        result[name] = tensor.flatten(1) if name == "fc.weight" else tensor
     return result
 
 
-def schemes(setting: Setting, state: Mapping[str, Any]) -> list[Rule]:
-    """The replacements for a network; what a state dict looks like decides where one network has
-    several schemes."""
+def _our_names(keys: Collection[str], setting: Setting) -> list[str]:
+    rules, names = schemes(setting, keys), []
+    for name in keys:
+        for pattern, new in rules:
+            name = re.sub(pattern, new, name)
+        names.append(name)
+    return names
+
+
+def unwrap(
+    state: Mapping[str, Any],
+    known: Collection[str],
+    rename: Callable[[Collection[str]], Collection[str]] = lambda keys: keys,
+    say: Say = lambda text: None,
+) -> dict[str, Any]:
+    """What a state dict holds of a network that is part of another, under that network's own names.
+
+    Other names stand before its own: those of torch.compile, DistributedDataParallel, Lightning, a
+    detector, a model with a student and a teacher. Taken is the part that has most of the names
+    that are known; of equal ones the averaged weights, then the first with the fewest names before
+    it. All else belongs to the rest of that other network.
+
+    Args:
+        state: Names to tensors.
+        known: Names that the network has.
+        rename: Makes them of others.
+        say: Told where another part would fit as well.
+    """
+    parts: dict[str, list[str]] = {"": list(state)}
+    for key in state:
+        pieces = key.split(".")[:-1]
+        for count in range(1, min(len(pieces), DEEPEST) + 1):
+            prefix = ".".join(pieces[:count]) + "."
+            parts.setdefault(prefix, []).append(key.removeprefix(prefix))
+    found = {
+        prefix: sum(name in known for name in rename(keys))
+        for prefix, keys in parts.items()
+        if len(keys) * FEWEST >= len(state)
+    }
+    most = max(found.values(), default=0)
+    alike = [prefix for prefix, count in found.items() if count == most]
+    averaged = [prefix for prefix in alike if not {*AVERAGED}.isdisjoint(re.split("[._]", prefix))]
+    best = min(averaged or alike, key=lambda prefix: prefix.count("."), default="")
+    others = [
+        prefix for prefix in alike if not prefix.startswith(best) and not best.startswith(prefix)
+    ]
+    if most and (others := [prefix for prefix in others if prefix]):
+        say(f"the weights under {best} are taken; these fit as well: {', '.join(others)}")
+    return {key.removeprefix(best): value for key, value in state.items() if key.startswith(best)}
+
+
+def schemes(setting: Setting, state: Collection[str]) -> list[Rule]:
+    """The replacements for a network; what the names of a state dict look like decides where one
+    network has several schemes."""
     if isinstance(setting, DenseNetSetting):
         return [(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.", r"\1\2.")]
     if isinstance(setting, TransformerSetting):
@@ -206,16 +252,17 @@ def load_weights(net: nn.Module, state: Mapping[str, Tensor]) -> Loaded:
     """Loads a state dict; the head is left new where the classes differ, the first convolution
     adapted to the channels.
 
-    RGB filters are summed for one channel: a grey picture then answers as its RGB copy did.
+    RGB filters are summed for one channel: a grey image then gives the logits that its RGB copy did.
 
     Args:
         net: Changed in place.
-        state: Our keys; `convert` makes them of others.
+        state: Our keys; `convert` makes them of others. What stands before them is taken off.
 
     Raises:
         ValueError: Weights of another network; the message names keys that differ.
     """
     own = net.state_dict()
+    state = unwrap(state, own)
     result = {
         key: value
         for key, value in state.items()
@@ -228,17 +275,7 @@ def load_weights(net: nn.Module, state: Mapping[str, Tensor]) -> Loaded:
         elif key not in result or result[key].shape != own[key].shape:
             result[key] = own[key]
             left.append(key)
-    first = (
-        next(
-            (
-                name
-                for name, module in net.named_modules()
-                if isinstance(module, nn.Conv2d | nn.Conv3d)
-            ),
-            "",
-        )
-        + ".weight"
-    )
+    first = first_convolution(net)
     if (
         first in result
         and first in own
@@ -247,25 +284,8 @@ def load_weights(net: nn.Module, state: Mapping[str, Tensor]) -> Loaded:
     ):
         result[first] = result[first].float().sum(1, keepdim=True)
         adapted.append(f"{first} (3 channels to 1)")
-    both = [key for key in own if key in result]
-    different = {
-        "missing": [
-            key for key in own if key not in result and not key.endswith("num_batches_tracked")
-        ],
-        "unknown": [key for key in result if key not in own],
-        "of another shape": [
-            f"{key} {tuple(result[key].shape)} for {tuple(own[key].shape)}"
-            for key in both
-            if result[key].shape != own[key].shape
-        ],
-    }
-    if any(different.values()):
-        told = [
-            f"{words} {', '.join(keys[:4])}{f' and {len(keys) - 4} more' * (len(keys) > 4)}"
-            for words, keys in different.items()
-            if keys
-        ]
-        raise ValueError(f"weights of another network: {'; '.join(told)}")
+    if different := differences(own, result):
+        raise ValueError(f"weights of another network: {different}")
     net.load_state_dict({**own, **result})
     changed = {*left, first} if adapted else {*left}
     return Loaded(
@@ -274,6 +294,35 @@ def load_weights(net: nn.Module, state: Mapping[str, Tensor]) -> Loaded:
         tuple(left),
         is_folded(state),
     )
+
+
+def differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
+    """In words, in which names and shapes a state dict differs from that of a network; empty where
+    it can be loaded."""
+    different = {
+        "missing": [
+            key for key in own if key not in given and not key.endswith("num_batches_tracked")
+        ],
+        "unknown": [key for key in given if key not in own],
+        "of another shape": [
+            f"{key} {tuple(given[key].shape)} for {tuple(own[key].shape)}"
+            for key in own
+            if key in given and given[key].shape != own[key].shape
+        ],
+    }
+    return "; ".join(
+        f"{words} {', '.join(keys[:4])}{f' and {len(keys) - 4} more' * (len(keys) > 4)}"
+        for words, keys in different.items()
+        if keys
+    )
+
+
+def first_convolution(net: nn.Module) -> str:
+    """The name of the weight that meets the image first."""
+    convolutions = (
+        name for name, module in net.named_modules() if isinstance(module, nn.Conv2d | nn.Conv3d)
+    )
+    return f"{next(convolutions, '')}.weight"
 
 
 def head_name(net: Any) -> str:

@@ -10,7 +10,8 @@ import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from numbers import Integral
+from typing import Any, Unpack
 
 from torch import nn
 
@@ -39,6 +40,7 @@ from resnets.models.rewrite import (
 )
 from resnets.models.rows import ROWS
 from resnets.models.setting import (
+    Changes,
     DenseNetSetting,
     ResNetSetting,
     Setting,
@@ -214,7 +216,9 @@ class Network:
     in_channels: int = 3
 
     def __post_init__(self) -> None:
-        if self.num_classes < 0 or self.in_channels < 1:
+        counts = (self.num_classes, self.in_channels)
+        whole = all(isinstance(one, Integral) and one is not True for one in counts)
+        if not whole or self.num_classes < 0 or self.in_channels < 1:
             raise ValueError(
                 f"{self.name}: {self.num_classes} classes and {self.in_channels} channels; "
                 "at least 0 (none, for the pooled features) and 1"
@@ -231,6 +235,8 @@ class Network:
             ValueError: An unknown name, key or value, with the nearest that is known, or what makes
                 no sense together.
         """
+        if not isinstance(text, str):
+            raise ValueError(f"a network by its name expected, got {type(text).__name__}")
         name, written = parse_words(text)
         if name not in ROWS:
             raise ValueError(f"unknown network {name!r}: {_why_not(name)}")
@@ -248,7 +254,7 @@ class Network:
 
     @property
     def is_clip(self) -> bool:
-        """Whether it takes clips instead of pictures."""
+        """Whether it takes clips instead of images."""
         return getattr(self.setting, "time", ("none",)) != ("none",)
 
     def build(self) -> nn.Module:
@@ -264,7 +270,7 @@ def create_model(
     features_only: bool = False,
     out_indices: Sequence[int] | None = None,
     checkpointing: bool = False,
-    **changes: Any,
+    **changes: Unpack[Changes],
 ) -> nn.Module:
     """A network of the family by its name, with changes: `create_model("resnet50", num_classes=10,
     shortcut="none")`.
@@ -273,7 +279,7 @@ def create_model(
         name: A name of `list_models()`; changes may follow it as words, `"resnet50 shortcut=none"`.
         num_classes: Outputs; by default the row's own (1000, or 10 for CIFAR networks); 0 gives the
             pooled features.
-        in_channels: Channels of the pictures.
+        in_channels: Channels of the images.
         features_only: The maps of its stages instead of classes, see `Features`.
         out_indices: Of which stages.
         checkpointing: Save memory in training by computing twice, see `save_memory`.

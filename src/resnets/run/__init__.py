@@ -1,14 +1,14 @@
-"""A run, from a folder of pictures to a proven file: the only place where data, network and
+"""A run, from a folder of images to a verified file: the only place where data, network and
 training meet.
 
-Reading order is running order: `prepare` looks and decides, `work` reads the pictures, fixes the
-number of steps and trains, `finish` measures, reports and exports. `resume` enters at `work` with
-what an earlier run wrote down.
+Reading order is running order: `prepare` looks and decides, `rehearsal` tries the network, `work`
+reads the images and fixes the number of steps, `steps` trains, `finish` measures, reports and
+exports. `resume` enters at `work` with what an earlier run wrote down.
 """
 
 from __future__ import annotations
 
-import json
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,21 +16,27 @@ from typing import Any
 
 from torch import nn
 
-from resnets.data.splits import read_split, split_csv
+from resnets.data.splits import check_split, read_split, split_csv
 from resnets.files import write_file
 from resnets.modelfile import build_network, read_model
 from resnets.run.finish import Run, finish
-from resnets.run.folder import RunFolder, choose_folder, claimed
+from resnets.run.folder import RunFolder, claim, held
+from resnets.run.keywords import TrainCall, takes
 from resnets.run.prepare import prepare
+from resnets.run.rehearsal import check_module
 from resnets.run.spec import Spec
-from resnets.run.work import Callback, carry_out, plan, read_pictures
+from resnets.run.steps import carry_out
+from resnets.run.unfold import restore_statistics
+from resnets.run.work import Callback, Job, plan, read_pictures
 from resnets.screen import Screen
 from resnets.settings import change
+from resnets.training.loop import Diverged, TrainingState
 from resnets.training.recipe import TrainSettings
 
 __all__ = ["Run", "resume", "train"]
 
 
+@takes(TrainCall)
 def train(
     data: str | Path,
     model: str | nn.Module | None = None,
@@ -43,40 +49,44 @@ def train(
     started: float | None = None,
     **settings: Any,
 ) -> Run:
-    """Trains a classifier on a folder of pictures, measures it, and exports it with a proof.
+    """Trains a classifier on a folder of images, evaluates it, and exports it as a verified file.
 
     Args:
         data: A folder, a table or the name of a torchvision data set
             (`resnets.data.sources.find_data`).
-        model: The words for a network (`"resnet50 shortcut=none"`), or any module (N, C, H, W) ->
+        model: A network (`"resnet50 shortcut=none"`), or any module (N, C, H, W) ->
             (N, classes).
         output: The run's folder; by default `runs/train/NAME`.
         name: NAME; by default the next free number.
         exist_ok: Write into a folder that is not empty.
-        callbacks: Called with each row of results.csv; a true answer ends training early.
+        callbacks: Called with each row of results.csv; a true result ends training early.
         quiet: Say nothing but warnings.
         started: `time.monotonic()` at which `minutes` began to run.
-        **settings: Fields of `TrainSettings`.
+        **settings: Fields of `TrainSettings`; docs/settings.md has a sentence about each.
 
     Raises:
         ValueError: The data, the network or a setting cannot be used; the message says what to do.
-        ProofFailed: The exported file answers differently from the model.
+        Diverged: Training ended in numbers that are none; the last good weights, where there are
+            some, are measured and exported first, as at the end of every run.
+        ProofFailed: The exported file gives other predictions than the model.
         OSError: A file could not be written (disk full); what was saved before stays.
     """
     started = time.monotonic() if started is None else started
     screen = Screen(quiet)
+    _check_types(data, model, output, name)
     named = model if isinstance(model, str) else None
     given = None if model is None or isinstance(model, str) else model
     wanted = change(TrainSettings(str(data)), {**({"model": named} if named else {}), **settings})
-    with claimed(choose_folder(Path(output) if output else None, name, exist_ok)) as folder:
+    with claim(Path(output) if output else None, name, exist_ok) as folder:
         prepared = prepare(wanted, given, screen)
         job = read_pictures(
             prepared.spec, folder, prepared.net, prepared.samples, screen, callbacks, started
         )
+        restore_statistics(job)
         job.spec = plan(job)
-        write_file(folder.split, split_csv(job.samples))
+        write_file(folder.split, split_csv(job.samples, prepared.digests))
         write_file(folder.args, job.spec.to_yaml())
-        return finish(job, carry_out(job))
+        return _end(job, carry_out(job))
 
 
 def resume(
@@ -95,26 +105,67 @@ def resume(
         quiet: Say nothing but warnings.
 
     Raises:
-        ValueError: Not the folder of a run, or it is finished.
+        ValueError: Not the folder of a run, or it is finished, at work, or its images have changed.
     """
     started = time.monotonic()
     screen = Screen(quiet)
+    if model is not None and not isinstance(model, str):
+        check_module(model)
     files = RunFolder(Path(folder))
+    _check_resumable(files)
+    with held(files, "wait for it"):
+        _check_resumable(files)
+        spec, samples = Spec.read(files.args), read_split(files.split)
+        if not {"train", "val"} <= {sample.split for sample in samples}:
+            raise ValueError(f"{files.split}: images to train and to validate on expected")
+        with screen.progress("comparing files", len(samples)) as bar:
+            check_split(files.split, bar.update)
+        tensors, metadata = read_model(files.last)
+        net = build_network(spec.network, model)
+        job = read_pictures(spec, files, net, samples, screen, callbacks, started)
+        return _end(job, carry_out(job, tensors, metadata.get("checkpoint")))
+
+
+def _end(job: Job, state: TrainingState) -> Run:
+    """What was reached is written in any case; a run that diverged fails all the same."""
+    run = finish(job, state)
+    if job.diverged:
+        raise Diverged(
+            f"{job.diverged}. The last good weights, of step {state.best['step']:,}, were kept,"
+            f" measured and exported: {run.proven.path}, {job.folder.report}"
+        )
+    return run
+
+
+def _check_resumable(files: RunFolder) -> None:
     for needed in (files.args, files.split, files.last):
         if not needed.is_file():
             raise ValueError(
-                f"{folder} cannot be resumed: it has no {needed.relative_to(files.path)}"
+                f"{files.path} cannot be resumed: it has no {needed.relative_to(files.path)}"
             )
-    if (
-        files.summary.is_file()
-        and not json.loads(files.summary.read_text(encoding="utf-8"))["stopped"]
-    ):
+    summary = files.read_summary()
+    if summary.get("diverged"):
         raise ValueError(
-            f"{folder} is finished; its report is {files.report}. To train longer, start from it:"
-            f" --weights {files.best}"
+            f"{files.path} diverged and would do so again: {summary['diverged']}; train anew, or"
+            f" start from its last good weights: --weights {files.best}"
         )
-    spec = Spec.read(files.args)
-    tensors, metadata = read_model(files.last)
-    net = build_network(spec.network, model)
-    job = read_pictures(spec, files, net, read_split(files.split), screen, callbacks, started)
-    return finish(job, carry_out(job, tensors, metadata["checkpoint"]))
+    if summary and not summary["stopped"]:
+        raise ValueError(
+            f"{files.path} is finished; its report is {files.report}. To train longer, start from"
+            f" it: --weights {files.best}"
+        )
+
+
+def _check_types(data: object, model: object, output: object, name: object) -> None:
+    """Refuses what is of another type, before a folder is made for it."""
+    if not isinstance(data, str | os.PathLike):
+        raise ValueError(
+            f"data is a {type(data).__name__}; allowed: a folder with one folder of images for"
+            " each class, a table, or the name of a torchvision data set. The images of a Dataset"
+            " or DataLoader can be saved in that way"
+        )
+    if model is not None and not isinstance(model, str):
+        check_module(model)
+    for key, value in (("output", output), ("name", name)):
+        if value is not None and not isinstance(value, str | os.PathLike):
+            raise ValueError(f"{key} is {value!r}; a text is needed, in YAML in quotes")

@@ -11,13 +11,14 @@ from typing import Any
 
 import torch
 
-from resnets.data.splits import read_split
+from resnets.data.splits import class_indices, read_split
 from resnets.evaluation.curves import plot_curves
 from resnets.evaluation.metrics import Metrics
 from resnets.export import Proven
 from resnets.files import write_file
 from resnets.modelfile import Model, load_model, read_model, write_model
 from resnets.run import outcome
+from resnets.run.doubts import doubts_about
 from resnets.run.folder import RunFolder
 from resnets.run.work import Job
 from resnets.training.loop import TrainingState
@@ -30,7 +31,7 @@ class Run:
     Args:
         folder: Where everything lies.
         model: The best weights, ready to use.
-        metrics: On pictures it was not trained on.
+        metrics: On images it was not trained on.
         proven: The exported file.
         seconds: From start to end.
     """
@@ -45,10 +46,10 @@ class Run:
         return f"accuracy {self.metrics.accuracy}, {self.seconds:.0f} s, {self.folder}"
 
     def export(self, path: str | Path) -> Proven:
-        """Writes the model as one ONNX file, proven on whole pictures of the run's data.
+        """Writes the model as one ONNX file, proven on whole images of the run's data.
 
         Raises:
-            ProofFailed: It answers differently from the model; nothing is written.
+            ProofFailed: Its predictions differ from those of the model; nothing is written.
         """
         samples = [
             sample for sample in read_split(RunFolder(self.folder).split) if sample.split != "train"
@@ -66,6 +67,7 @@ class Run:
             "network": self.model.network_name,
             "metrics": self.metrics.to_dict(),
             "classes": list(self.model.classes),
+            "unmeasured": _unmeasured(self.metrics),
             "seconds": round(self.seconds, 2),
         }
 
@@ -83,35 +85,44 @@ def finish(job: Job, state: TrainingState) -> Run:
     write_model(folder.best, tensors, {**metadata, "metrics": model.metadata["metrics"]})
     write_file(folder.predictions, answers.to_csv())
     folder.write_results(state.rows)
-    plot_curves(state.rows, folder.path / "results.png")
     name = _data_name(spec.settings.data)
     facts = _facts(job, state)
-    notes = (
-        ["the best weights were chosen on these same pictures"]
-        if job.measured is job.held_out
-        else []
-    )
-    notes += [f"stopped at step {state.step:,} of {spec.steps:,}"] if job.stopped else []
-    outcome.write_outcome_report(
-        folder.report,
-        model,
-        answers,
-        job.measured,
-        title=f"{model.network_name} on {name}",
-        command=spec.command,
-        facts=facts,
-        rows=state.rows,
-        findings=spec.findings,
-        notes=notes,
-    )
-    proven = outcome.export_outcome(model, folder.path / f"{name}.onnx", job.measured.samples)
+    if missing := _unmeasured(answers.metrics):
+        facts.append(("not measured", f"no held-out image of: {', '.join(missing)}"))
+    labels = class_indices(job.held_out.samples, spec.classes)
+    doubts = doubts_about(state.rows, labels, spec.classes)
+    title = f"{model.network_name} on {name}"
+    with screen.progress("writing the report", 1):
+        plot_curves(state.rows, folder.path / "results.png")
+        outcome.write_outcome_report(
+            folder.report,
+            model,
+            answers,
+            job.measured,
+            title=title,
+            command=spec.command,
+            facts=facts,
+            rows=state.rows,
+            findings=spec.findings,
+            notes=[*_notes(job, state), *doubts],
+        )
+    with screen.progress("exporting and verifying", 1):
+        proven = outcome.export_outcome(model, folder.path / f"{name}.onnx", job.measured.samples)
     outcome.write_card(
-        folder.card, f"{model.network_name} on {name}", facts, answers.metrics, proven
+        folder.card,
+        title,
+        [*facts, *(("caution", doubt) for doubt in doubts)],
+        answers.metrics,
+        proven,
     )
     run = Run(folder.path, model, answers.metrics, proven, time.monotonic() - job.started)
     write_file(
         folder.summary,
-        json.dumps({**run.to_dict(), "stopped": job.stopped}, ensure_ascii=False, indent=1),
+        json.dumps(
+            {**run.to_dict(), "stopped": job.stopped, "diverged": job.diverged},
+            ensure_ascii=False,
+            indent=1,
+        ),
     )
     screen.say("")
     screen.pairs(
@@ -122,7 +133,23 @@ def finish(job: Job, state: TrainingState) -> Run:
             ("file", str(proven), ""),
         ]
     )
+    for doubt in doubts:
+        screen.warn(f"  warning: {doubt}")
     return run
+
+
+def _notes(job: Job, state: TrainingState) -> list[str]:
+    notes = []
+    if job.measured is job.held_out:
+        notes.append("the best weights were chosen on these same images")
+    if job.stopped:
+        notes.append(f"stopped at step {state.step:,} of {job.spec.steps:,}")
+    if job.diverged:
+        notes.append(
+            f"the training diverged: {job.diverged}. These are the last good weights, of step"
+            f" {state.best['step']:,}"
+        )
+    return notes
 
 
 def _facts(job: Job, state: TrainingState) -> list[tuple[str, str]]:
@@ -135,7 +162,7 @@ def _facts(job: Job, state: TrainingState) -> list[tuple[str, str]]:
     return [
         ("data", f"{settings.data} ({spec.layout})"),
         (
-            "pictures",
+            "images",
             ", ".join(f"{count:,} {split}" for split, count in counts.items() if count)
             + f"; {spec.split}",
         ),
@@ -165,6 +192,11 @@ def _facts(job: Job, state: TrainingState) -> list[tuple[str, str]]:
             else ("best weights", "last")
         ),
     ]
+
+
+def _unmeasured(metrics: Metrics) -> list[str]:
+    """Classes of which no image was held out: no number says anything of them."""
+    return [one.name for one in metrics.per_class if not one.n]
 
 
 def _data_name(data: str) -> str:

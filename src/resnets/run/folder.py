@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from resnets.files import write_file
+from resnets.files import locked, write_file
 
 COLUMNS = (
     *(
@@ -34,6 +36,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.lock = path / ".lock"
         self.args = path / "args.yaml"
         self.best = path / "weights" / "best.safetensors"
         self.last = path / "weights" / "last.safetensors"
@@ -44,10 +47,34 @@ class RunFolder:
         self.card = path / "model_card.md"
         self.summary = path / "summary.json"
 
+    def read_summary(self) -> dict[str, Any]:
+        """What summary.json says; nothing where there is none.
+
+        Raises:
+            ValueError: It is not what `finish` writes.
+        """
+        cure = "restore the file as the run wrote it; without it the run counts as unfinished"
+        if not self.summary.is_file():
+            return {}
+        try:
+            values = json.loads(self.summary.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{self.summary}: not readable as JSON ({error}); {cure}") from None
+        if not isinstance(values, dict) or not isinstance(values.get("stopped"), bool):
+            raise ValueError(
+                f"{self.summary}: an object with stopped, true or false, expected; {cure}"
+            )
+        return values
+
+    def discard(self) -> None:
+        """Removes what a run writes before its first validation."""
+        for file in (self.args, self.split, self.last, self.results):
+            file.unlink(missing_ok=True)
+
     def write_results(self, rows: Sequence[dict[str, float | None]]) -> None:
         """results.csv, whole: one line a row, empty where nothing was measured."""
         text = io.StringIO()
-        table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        table = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
         table.writeheader()
         table.writerows(rows)
         write_file(self.results, text.getvalue())
@@ -64,47 +91,119 @@ def choose_folder(
     if output is None:
         parent = Path("runs") / kind
         numbers = (
-            [int(entry.name) for entry in parent.iterdir() if entry.name.isdigit()]
+            [int(entry.name) for entry in parent.iterdir() if entry.name.isdecimal()]
             if parent.is_dir()
             else []
         )
         output = parent / (name or str(max(numbers, default=0) + 1))
     if output.exists() and not output.is_dir():
         raise ValueError(f"{output} is a file; name a folder for the run")
-    if output.is_dir() and any(not entry.is_dir() for entry in output.rglob("*")) and not exist_ok:
-        raise ValueError(
-            f"{output} is not empty, and nothing is overwritten: name another folder, or add"
-            " --exist-ok"
-        )
+    if not exist_ok:
+        _refuse_full(output)
     return output
 
 
+def _refuse_full(path: Path) -> None:
+    lock = RunFolder(path).lock
+    if path.is_dir() and any(
+        not entry.is_dir() and entry != lock for entry in path.rglob("*")
+    ):  # a lock alone is what a killed run leaves
+        raise ValueError(
+            f"{path} is not empty, and nothing is overwritten: name another folder, or add"
+            " --exist-ok"
+        )
+
+
 @contextmanager
-def claimed(path: Path) -> Iterator[RunFolder]:
-    """A new run's folder, there from the start so that a missing permission is found before the
-    work; gone again after an error as long as nothing was written into it.
+def claim(
+    output: Path | None, name: str | None, exist_ok: bool, kind: str = "train"
+) -> Iterator[RunFolder]:
+    """The folder of a new run, and of no other one until it ends; of two that want the next number
+    at once, one gets the number after it.
 
     Raises:
-        ValueError: It cannot be made or written to.
+        ValueError: As of `choose_folder` and `claimed`.
     """
-    made = []
+    with ExitStack() as stack:
+        while True:
+            path = choose_folder(output, name, exist_ok, kind)
+            with suppress(FileExistsError):  # another run took the number in between
+                anew = output is None and name is None
+                folder = stack.enter_context(claimed(path, exist_ok, anew))
+                break
+        yield folder
+
+
+@contextmanager
+def claimed(path: Path, exist_ok: bool = False, anew: bool = False) -> Iterator[RunFolder]:
+    """A new run's folder, there and locked from the start, so that a missing permission or another
+    run is found before the work; gone again after an error as long as nothing was written into it.
+
+    Args:
+        path: The folder.
+        exist_ok: Whether it may hold something.
+        anew: Whether it must not be there yet.
+
+    Raises:
+        ValueError: It cannot be made or written to, another run is at work in it, or it has been
+            filled meanwhile.
+        FileExistsError: It is there, and `anew` was asked for.
+    """
+    files, made = RunFolder(path), []
     try:
-        for folder in [*reversed(path.parents), path, path / "weights"]:
+        made = _make_folders(path, anew)
+        with held(files, "wait for it, or name another folder with --output"):
+            if not exist_ok:
+                _refuse_full(path)
+            made += _make_folders(files.best.parent)
+            yield files
+    except BaseException:
+        _remove(made)
+        raise
+
+
+@contextmanager
+def held(files: RunFolder, cure: str) -> Iterator[None]:
+    """Keeps other runs out of a folder that is there.
+
+    Raises:
+        ValueError: Another one is in it already (`Locked`), or it cannot be written to.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(files.lock, cure))
+        except OSError as error:
+            raise _unwritable(files.path, error) from None
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # Windows removes no file that is open
+                files.lock.unlink()
+
+
+def _make_folders(path: Path, anew: bool = False) -> list[Path]:
+    """Makes a folder with its parents; gives those that were not there."""
+    made: list[Path] = []
+    try:
+        for folder in [*reversed(path.parents), path]:
             if not folder.exists():
-                folder.mkdir()
-                made.append(folder)
+                with suppress(FileExistsError):  # made by another in between
+                    folder.mkdir()
+                    made.append(folder)
         if not os.access(path, os.W_OK):
             raise PermissionError(13, "Permission denied", str(path))
     except OSError as error:
         _remove(made)
-        raise ValueError(
-            f"{path} cannot be written to ({error.strerror}); name another folder with --output"
-        ) from None
-    try:
-        yield RunFolder(path)
-    except BaseException:
-        _remove(made)
-        raise
+        raise _unwritable(path, error) from None
+    if anew and path not in made:
+        raise FileExistsError(17, "File exists", str(path))
+    return made
+
+
+def _unwritable(path: Path, error: OSError) -> ValueError:
+    return ValueError(
+        f"{path} cannot be written to ({error.strerror}); name another folder with --output"
+    )
 
 
 def _remove(folders: Sequence[Path]) -> None:

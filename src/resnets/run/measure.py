@@ -1,4 +1,4 @@
-"""A model or an exported file, measured on pictures: what `val` does."""
+"""A model or an exported file, measured on images: what `val` does."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from resnets.training.recipe import memory_for_pictures
 
 
 def measure_file(path: Path, engine: str, data: str, split: str | None, screen: Screen) -> Metrics:
-    """NAME.onnx on whole pictures, as anybody would use it.
+    """NAME.onnx on whole images, as anybody would use it.
 
     Raises:
-        ValueError: No usable picture, or no such part of the data.
+        ValueError: No usable image, or no such part of the data.
     """
     predictor = load(path, engine)
     _, samples, part = samples_to_measure(data, split)
@@ -38,8 +38,8 @@ def measure_file(path: Path, engine: str, data: str, split: str | None, screen: 
                 kept.append(place)
             bar.update(place + 1)
     if not rows:
-        raise ValueError(f"{data}: no usable picture")
-    screen.say(f"{path} on {part} of {data}, {len(rows):,} pictures")
+        raise ValueError(f"{data}: no usable image")
+    screen.say(f"{path} on {part} of {data}, {len(rows):,} images")
     return measure(np.stack(rows), labels[kept], predictor.classes)
 
 
@@ -62,12 +62,15 @@ def measure_and_report(
         screen: Told of what is skipped.
 
     Raises:
-        ValueError: No data, no usable picture, or no such part.
+        ValueError: No data, no usable image, or no such part.
     """
     own = RunFolder(path).split
     if data is None and own.is_file():
         samples = read_split(own)
         part = split or ("test" if any(sample.split == "test" for sample in samples) else "val")
+        there = sorted({sample.split for sample in samples})
+        if part not in there:
+            raise ValueError(f"{own} has no split {part!r}; it has {', '.join(there)}")
         samples, data = [sample for sample in samples if sample.split == part], str(own)
     elif data is None:
         raise ValueError(f"{path} does not know its data; name them: resnets val {path} DATA")
@@ -79,11 +82,11 @@ def measure_and_report(
             screen.warn(f"  {finding.text}")
     usable = [sample for sample, fact in zip(samples, result.facts, strict=True) if not fact.error]
     if not usable:
-        raise ValueError(f"{data}: no usable picture in {part}")
+        raise ValueError(f"{data}: no usable image in {part}")
     pictures = Pictures(usable, model.preprocessing, None, memory_for_pictures(None))
     with screen.progress("measuring", len(usable)) as bar:
         answers = measure_model(model, pictures, bar.update)
-    screen.say(f"{model.network_name} ({path}) on {part} of {data}, {len(usable):,} pictures")
+    screen.say(f"{model.network_name} ({path}) on {part} of {data}, {len(usable):,} images")
     if report:
         facts = [("model", str(path)), ("data", f"{part} of {data}")]
         title, command = f"{model.network_name} on {Path(data).name}", f"resnets val {path} {data}"

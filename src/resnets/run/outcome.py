@@ -1,4 +1,4 @@
-"""What comes of a trained model: measured on pictures it has not seen, shown with its mistakes,
+"""What comes of a trained model: measured on images it has not seen, shown with its mistakes,
 exported and proven."""
 
 from __future__ import annotations
@@ -6,6 +6,8 @@ from __future__ import annotations
 import csv
 import io
 import platform
+import re
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +28,11 @@ from resnets.modelfile import Model
 from resnets.models import Network
 from resnets.preprocessing import Preprocessing
 from resnets.runtime.engines import Answer
+from resnets.screen import printable
+from resnets.settings import listed
 from resnets.summary.diagram import draw
 
-PROOF_PICTURES = 16  # whole pictures of the data that an export is compared on
+PROOF_PICTURES = 16  # whole images of the data that an export is compared on
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class Answers:
     metrics: Metrics
 
     def to_csv(self) -> str:
-        """predictions.csv: what was said of each picture."""
+        """predictions.csv: what was said of each image."""
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
         table.writerow(("file", "label", "predicted", "probability", "label_probability"))
@@ -68,17 +72,29 @@ class Answers:
         return text.getvalue()
 
 
+class NotFinite(ValueError):
+    """A network says NaN, which is no prediction: as a number it would count for class 0."""
+
+
 def answer_all(
     answer: Callable[[np.ndarray], Answer],
     pictures: Pictures,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Answer:
-    """Probabilities (n, classes) of all pictures, and the map of each one's predicted class as heat
-    (n, h, w)."""
+    """Probabilities (n, classes) of all images, and the map of each one's predicted class as heat
+    (n, h, w).
+
+    Raises:
+        NotFinite: Some of them are NaN.
+    """
     size = 64 if max(pictures.preprocessing.size) >= 96 else 256
     probabilities, heat = [], []
     for places, pixels in pictures.batches(size):
         said = answer(pixels)
+        good = np.isfinite(said.probabilities).all(1)
+        if not good.all():
+            name = pictures.samples[places[good.argmin()]].name
+            raise NotFinite(f"the probabilities of {name} are not finite numbers")
         probabilities.append(said.probabilities)
         if said.heat is not None:
             heat.append(
@@ -102,7 +118,7 @@ def measure_model(
 
 
 def show_cases(answers: Answers, pictures: Pictures) -> tuple[Case, ...]:
-    """The pictures worth a look, with their maps."""
+    """The images worth a look, with their maps."""
     classes = answers.metrics.classes
     cases = []
     for place in choose_cases(answers.probabilities, answers.labels):
@@ -138,7 +154,7 @@ def write_outcome_report(
     findings: Iterable[tuple[str, str]] = (),
     notes: Iterable[str] = (),
 ) -> None:
-    """report.html of some answers."""
+    """report.html of an evaluation."""
     cases = show_cases(answers, pictures)
     diagram = ""
     if model.network["kind"] == "family":
@@ -163,7 +179,7 @@ def write_outcome_report(
 def proof_pictures(
     preprocessing: Preprocessing, samples: Sequence[Sample] = ()
 ) -> list[Image.Image]:
-    """Whole pictures to prove an export on: of the data, spread over them, or of the sample that
+    """Whole images to prove an export on: of the data, spread over them, or of the sample that
     ships with the package."""
     if not samples:
         samples = find_data(sample_folder()).samples
@@ -172,7 +188,7 @@ def proof_pictures(
 
 
 def export_outcome(model: Model, path: Path, samples: Sequence[Sample] = ()) -> Proven:
-    """Exports a model, proven on whole pictures of its data where they are at hand."""
+    """Exports a model, proven on whole images of its data where they are at hand."""
     return export_model(model, path, proof_pictures(model.preprocessing, samples))
 
 
@@ -180,18 +196,17 @@ def write_card(
     path: Path, name: str, facts: Iterable[tuple[str, str]], metrics: Metrics, proven: Proven
 ) -> None:
     """model_card.md: what the model is, for whoever finds the file later."""
+    classes = [markdown(one) for one in metrics.classes]
     lines = [
-        f"# {name}",
+        f"# {markdown(name)}",
         "",
-        (
-            "Image classifier:"
-            f" {', '.join(metrics.classes[:20])}{' ...' if len(metrics.classes) > 20 else ''}."
-        ),
+        f"Image classifier with {len(classes):,} classes: {listed(classes, 20)}.",
         "",
-    ]
-    lines += ["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in facts), ""]
-    lines += [
-        "## Measured on pictures it was not trained on",
+        "| | |",
+        "|---|---|",
+        *(f"| {markdown(key)} | {markdown(value)} |" for key, value in facts),
+        "",
+        "## Measured on images it was not trained on",
         "",
         "| | value [95 % interval] |",
         "|---|---|",
@@ -201,17 +216,21 @@ def write_card(
         "",
         "## Use",
         "",
-        f"    resnets predict {proven.path.name} PICTURES -o predictions.csv",
+        f"    resnets predict {printable(shlex.quote(proven.path.name))} IMAGES/ -o new.csv",
         "",
-        (
-            "The file takes whole pictures (uint8, any size); resizing, normalisation and softmax"
-            " are inside. It says nothing about"
-        ),
-        "pictures unlike those it was trained on, and it always names one of its classes.",
+        "The file takes whole images (uint8, any size); resizing, normalisation and softmax are",
+        "part of it. It always predicts one of its classes, also for an image of something else,",
+        "and the numbers above hold for images like those it was trained on.",
         "",
-        f"Made with {platform.system()}, Python {platform.python_version()}; {proven}",
+        markdown(f"Made with {platform.system()}, Python {platform.python_version()}; {proven}"),
     ]
     write_file(path, "\n".join(lines) + "\n")
+
+
+def markdown(text: str) -> str:
+    """A text as Markdown that shows it as it is: names of classes and files may hold marks. An
+    underscore within a word is none."""
+    return re.sub(r"[\\`*\[\]<>|~&]|(?<!\w)_|_(?!\w)", r"\\\g<0>", printable(text))
 
 
 def _clustered(groups: np.ndarray) -> bool:

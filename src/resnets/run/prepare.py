@@ -14,29 +14,38 @@ import torch
 from torch import nn
 
 from resnets.data.check import Check, check_pictures
+from resnets.data.findings import Finding
 from resnets.data.sources import Sample, find_data
 from resnets.data.splits import class_indices, complete_splits
-from resnets.export import rehearse
-from resnets.foreign import build_foreign, is_foreign
-from resnets.modelfile import Model, describe_network
+from resnets.foreign import build_foreign, check_foreign, is_foreign
+from resnets.modelfile import describe_network
 from resnets.models import Network
-from resnets.models.weights import is_folded, load_weights
+from resnets.models.weights import load_weights
+from resnets.ranges import word
+from resnets.run.rehearsal import check_module, try_network
 from resnets.run.spec import Spec
-from resnets.run.start import first_weights, make_preprocessing
+from resnets.run.start import check_weights, first_weights, make_preprocessing
 from resnets.screen import Screen
-from resnets.training.recipe import Circumstances, TrainSettings, choose_model, decide
+from resnets.training.recipe import (
+    Circumstances,
+    TrainSettings,
+    choose_device,
+    choose_model,
+    decide,
+)
 
-LONG = 1.6  # long side over short one, from which on a picture counts as elongated
+LONG = 1.6  # long side over short one, from which on an image counts as elongated
 
 
 @dataclass(frozen=True)
 class Prepared:
     """A run that is decided but for its length: the spec, the network with its first weights, and
-    the samples with their parts."""
+    the samples with their parts and what their files were (`content_digest`)."""
 
     spec: Spec
     net: nn.Module
     samples: list[Sample]
+    digests: dict[Path, str]
 
 
 def prepare(settings: TrainSettings, given: nn.Module | None, screen: Screen) -> Prepared:
@@ -50,8 +59,11 @@ def prepare(settings: TrainSettings, given: nn.Module | None, screen: Screen) ->
     Raises:
         ValueError: The data, the network or a setting cannot be used.
     """
+    refuse_early(settings, given)
     check = _check(settings, screen)
     samples, split = complete_splits(check.usable(), settings.val_fraction, settings.seed)
+    findings = check.findings_after(samples)
+    _tell([finding for finding in findings if finding not in check.findings], screen)
     training = [sample for sample in samples if sample.split == "train"]
     classes = _classes(settings, samples)
     sizes = _sizes(check, training)
@@ -72,10 +84,10 @@ def prepare(settings: TrainSettings, given: nn.Module | None, screen: Screen) ->
     else:
         assert name is not None
         net = build_foreign(name, len(classes), settings.channels)
+        check_module(net)
     weights, words = first_weights(settings, network, screen)
     seen = Circumstances(
         pretrained=weights is not None or settings.weights == "given",
-        folded=weights is not None and is_folded(weights.state),
         size=(
             weights.preprocessing.size[0]
             if weights and weights.preprocessing
@@ -88,6 +100,8 @@ def prepare(settings: TrainSettings, given: nn.Module | None, screen: Screen) ->
         count=len(training),
     )
     decided, reasons = decide(replace(settings, model=str(network) if network else name), seen)
+    if check.deep_range:
+        decided = replace(decided, range=word(check.deep_range))
     if weights is not None:
         words = f"{weights.source}: {load_weights(net, weights.state)}"
     show = {"model": str(network or name or type(net).__name__), "weights": words}
@@ -106,11 +120,40 @@ def prepare(settings: TrainSettings, given: nn.Module | None, screen: Screen) ->
         weights=words,
         layout=check.found.layout,
         split=split,
-        findings=tuple((finding.severity, finding.text) for finding in check.findings),
+        findings=tuple((finding.severity, finding.text) for finding in findings),
         command=_command(),
     )
-    _try_network(net, spec, screen)
-    return Prepared(spec, net, samples)
+    with screen.progress("trying the network", 1):
+        try_network(net, spec, len(training), screen)
+    digests = {
+        sample.path: fact.digest.hex()
+        for sample, fact in zip(check.found.samples, check.facts, strict=True)
+    }
+    return Prepared(spec, net, samples, digests)
+
+
+def refuse_early(settings: TrainSettings, given: object) -> None:
+    """What is wrong whatever the data are is said before they are read.
+
+    Raises:
+        ValueError: No such network, weights or device, or no network that can be trained.
+    """
+    choose_device(settings.device)
+    check_weights(settings.weights)
+    if given is not None:
+        check_module(given)
+        return
+    if settings.weights == "given":
+        raise ValueError(
+            "weights=given: the network has none yet; pass a module to resnets.train, or choose"
+            " auto, none or a file"
+        )
+    if settings.model is None:
+        return
+    if is_foreign(settings.model):
+        check_foreign(settings.model)
+    else:
+        Network.parse(settings.model, in_channels=settings.channels)
 
 
 def _check(settings: TrainSettings, screen: Screen) -> Check:
@@ -120,26 +163,31 @@ def _check(settings: TrainSettings, screen: Screen) -> Check:
         " classes"
     )
     with screen.progress("checking", len(found.samples)) as bar:
-        check = check_pictures(found, bar.update, settings.workers or None)
-    for finding in check.findings:
-        (screen.say if finding.severity == "note" else screen.warn)(
-            f"  {finding.severity}: {finding.text}"
-        )
+        check = check_pictures(found, bar.update, settings.workers or None, settings.range)
+    _tell(check.findings, screen)
     errors = [finding.text for finding in check.findings if finding.severity == "error"]
     if errors:
         raise ValueError(f"{settings.data}: {'; '.join(errors)}")
     return check
 
 
+def _tell(findings: Sequence[Finding], screen: Screen) -> None:
+    for finding in findings:
+        (screen.say if finding.severity == "note" else screen.warn)(
+            f"  {finding.severity}: {finding.text}"
+        )
+
+
 def _classes(settings: TrainSettings, samples: Sequence[Sample]) -> tuple[str, ...]:
-    """Names of the classes, from the training pictures alone."""
+    """Names of the classes, from the training images alone."""
     training = [sample for sample in samples if sample.split == "train"]
     held_out = [sample for sample in samples if sample.split != "train"]
     classes = tuple(sorted({sample.label for sample in training}))
     if len(classes) < 2 or not held_out:
         raise ValueError(
-            f"{settings.data}: {len(training)} usable pictures of {len(classes)} classes to train"
-            f" on and {len(held_out)} held out are too few"
+            f"{settings.data}: {len(training)} usable images of {len(classes)} classes to train"
+            f" on and {len(held_out)} held out are too few; every class needs two images at least"
+            " that are not alike"
         )
     class_indices(held_out, classes)
     return classes
@@ -152,33 +200,6 @@ def _sizes(check: Check, samples: Sequence[Sample]) -> np.ndarray:
         for sample, fact in zip(check.found.samples, check.facts, strict=True)
     }
     return np.array([sizes[sample.name] for sample in samples])
-
-
-def _try_network(net: nn.Module, spec: Spec, screen: Screen) -> None:
-    """One forward pass, and of a foreign network a rehearsal of the export: what cannot work is
-    said before time is spent."""
-    shape = (2, spec.preprocessing.channels, *spec.preprocessing.size)
-    try:
-        with torch.no_grad():
-            out = net.eval()(torch.zeros(shape))
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"the network cannot take input of shape {shape}: {str(error).splitlines()[0]}"
-        ) from error
-    if not isinstance(out, torch.Tensor) or out.shape != (2, len(spec.classes)):
-        got = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
-        raise ValueError(
-            f"the network answers {got} for {len(spec.classes)} classes; (N, {len(spec.classes)})"
-            " is needed"
-        )
-    model = Model(net, spec.classes, spec.preprocessing, spec.network)
-    if not model.answering.has_maps:
-        screen.say(
-            "no class activation maps: the network does not end in global average pooling and a"
-            " linear layer by name"
-        )
-    if spec.network["kind"] != "family":  # of ours, tests know that they can be exported
-        rehearse(model)
 
 
 def _command() -> str:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from resnets.preprocessing import Preprocessing
-from resnets.settings import change, read_yaml, to_dict, to_yaml
+from resnets.settings import change, nearest, read_yaml, to_dict, to_yaml
 from resnets.training.recipe import TrainSettings
+
+MOST_STEPS = 10**9
 
 
 @dataclass(frozen=True)
@@ -65,20 +67,28 @@ class Spec:
 
     @classmethod
     def read(cls, path: Path) -> Spec:
-        """From args.yaml."""
+        """From args.yaml.
+
+        Raises:
+            ValueError: It is not what `to_yaml` writes.
+        """
         values = read_yaml(path)
-        given = values.pop("settings")
-        settings = change(TrainSettings(given.pop("data")), given)
-        preprocessing = Preprocessing.from_dict(values.pop("preprocessing"))
-        classes, findings = (
-            tuple(values.pop("classes")),
-            tuple(tuple(finding) for finding in values.pop("findings")),
-        )
+        try:
+            _check_shape(values)
+            given = values.pop("settings")
+            settings = change(TrainSettings(given.pop("data")), given)
+            _check_decided(settings)
+            preprocessing = Preprocessing.from_dict(values.pop("preprocessing"))
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(
+                f"{path}: {error}; restore the file as the run wrote it, or train anew"
+            ) from None
+        classes, findings = values.pop("classes"), values.pop("findings")
         return cls(
             settings=settings,
             preprocessing=preprocessing,
-            classes=classes,
-            findings=findings,
+            classes=tuple(classes),
+            findings=tuple(tuple(finding) for finding in findings),
             **values,
         )
 
@@ -92,3 +102,57 @@ class Spec:
             "source": self.weights,
             "versions": {"torch": torch.__version__, "python": sys.version.split()[0]},
         }
+
+
+KINDS: dict[str, type] = {  # of what args.yaml holds
+    "settings": dict,
+    "preprocessing": dict,
+    "network": dict,
+    "classes": list,
+    "steps": int,
+    "weights": str,
+    "layout": str,
+    "split": str,
+    "findings": list,
+    "command": str,
+}
+NETWORK: dict[str, type] = {"kind": str, "name": str, "classes": int, "channels": int}
+
+
+def _check_shape(values: dict[str, Any]) -> None:
+    _check_kinds(values, KINDS, "")
+    _check_kinds(values["network"], NETWORK, "network: ")
+    if not isinstance(values["settings"].get("data"), str):
+        raise ValueError("settings: data, a text, is missing")
+    classes, findings = values["classes"], values["findings"]
+    if len(classes) < 2 or not all(isinstance(name, str) for name in classes):
+        raise ValueError("classes: at least two names expected")
+    if len(set(classes)) < len(classes) or len(classes) != values["network"]["classes"]:
+        raise ValueError("classes: a different name for each output of the network expected")
+    if not all(
+        isinstance(one, list) and len(one) == 2 and all(isinstance(text, str) for text in one)
+        for one in findings
+    ):
+        raise ValueError("findings: pairs of severity and text expected")
+    if not 1 <= values["steps"] <= MOST_STEPS:
+        raise ValueError(f"steps is {values['steps']}; allowed: 1 to {MOST_STEPS:,}")
+
+
+def _check_kinds(values: dict[str, Any], kinds: dict[str, type], where: str) -> None:
+    for key, kind in kinds.items():
+        if key not in values:
+            raise ValueError(f"{where}{key} is missing")
+        if not isinstance(values[key], kind) or isinstance(values[key], bool):
+            raise ValueError(
+                f"{where}{key} is of type {type(values[key]).__name__}; {kind.__name__} expected"
+            )
+    if unknown := [key for key in values if key not in kinds]:
+        raise ValueError(f"{where}unknown key {unknown[0]!r}: {nearest(unknown[0], kinds)}")
+
+
+def _check_decided(settings: TrainSettings) -> None:
+    """Of a run that began, only these may be open."""
+    free = ("model", "epochs", "minutes", "cache_gb")
+    for field in fields(settings):
+        if field.name not in free and getattr(settings, field.name) is None:
+            raise ValueError(f"settings: {field.name} is open; a value expected")

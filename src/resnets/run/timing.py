@@ -78,8 +78,8 @@ def measure_costs(
         batches: Of the run.
         task: Of the run.
         model: The network as it will be measured and exported.
-        held_out: Pictures of a validation.
-        measured: Pictures of the final measurement.
+        held_out: Images of a validation.
+        measured: Images of the final measurement.
         seconds: What is left of the time.
     """
     start = time.monotonic()

@@ -1,4 +1,4 @@
-"""From `NAME.onnx` and a folder of pictures to predictions. NumPy, Pillow and ONNX Runtime; PyTorch
+"""From `NAME.onnx` and a folder of images to predictions. NumPy, Pillow and ONNX Runtime; PyTorch
 is never imported.
 
 for prediction in load("photos.onnx").predict("new/"):

@@ -16,7 +16,15 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from resnets.preprocessing import MAX_PIXELS, BadImage, Preprocessing, look, reading, to_mode
+from resnets.preprocessing import (
+    MAX_PIXELS,
+    BadImage,
+    Preprocessing,
+    is_deep,
+    look,
+    reading,
+    to_mode,
+)
 
 TOGETHER = 110_000_000  # bytes decoded at once: two photos of 12 megapixels
 TRIM = 20_000_000  # bytes of an image after which memory is given back to the system
@@ -25,6 +33,7 @@ LARGEST = 740_000_000  # bytes of one image, which then is decoded alone
 # the format keeps beside them.
 BYTES = {"PNG": 4, "BMP": 4, "PPM": 4, "JPEG": 4, "TIFF": 8, "AVIF": 10, "WEBP": 16, "JPEG2000": 25}
 OTHER_FORMATS = 16
+DEEP_16, DEEP = 10, 16  # images of 16 and of 32 bits a value, which are scaled to 8 bits as a whole
 PROGRESSIVE = 12  # a JPEG file of several scans: all coefficients are kept until the last one
 
 
@@ -97,8 +106,10 @@ class Upright:
     def __init__(self, image: Image.Image, preprocessing: Preprocessing) -> None:
         image.load()
         self.notes: list[str] = []
-        self._image, self._preprocessing = image, preprocessing
+        self._preprocessing = preprocessing
         self._turn = TURNS.get(image.getexif().get(0x0112, 1))
+        self._ready = is_deep(image)  # its values are judged together, not band by band
+        self._image = self._converted(image, self.notes) if self._ready else image
         swap = self._turn is not None and self._turn.swap
         self.width, self.height = image.size[::-1] if swap else image.size
 
@@ -108,10 +119,16 @@ class Upright:
         part = self._image.crop(self._in_the_file(*box))
         if self._turn:
             part = part.transpose(self._turn.method)
+        if self._ready:
+            return part
         notes: list[str] = []
-        part = to_mode(part, self._preprocessing.channels, self._preprocessing.value_range, notes)
+        part = self._converted(part, notes)
         self.notes += [note for note in notes if note not in self.notes]
         return part
+
+    def _converted(self, image: Image.Image, notes: list[str]) -> Image.Image:
+        wanted = self._preprocessing
+        return to_mode(image, wanted.channels, wanted.value_range, notes, wanted.deep_range)
 
     def _in_the_file(
         self, left: int, top: int, right: int, bottom: int
@@ -140,7 +157,7 @@ def read_input(
             raise BadImage(
                 f"{image.width} x {image.height} pixels of {image.format} take"
                 f" {needed / 1e6:,.0f} MB to decode; allowed: {LARGEST / 1e6:,.0f} MB; scale it"
-                " down first, or save it as PNG"
+                " down first, or save it as an 8-bit PNG"
             )
         with DECODING.take(needed):
             notes = look(image)  # here: to find the EXIF of a PNG file, Pillow decodes all of it
@@ -166,15 +183,11 @@ def image_input(image: Image.Image, preprocessing: Preprocessing) -> tuple[np.nd
     return preprocessing.framed(preprocessing.pixels(upright)), upright.notes
 
 
-def array_input(array: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
-    """The same of an array (height, width, channels) in the network's own type."""
-    image = Image.fromarray(array if array.shape[2] == 3 else array[:, :, 0])
-    return preprocessing.framed(preprocessing.pixels(image))
-
-
 def decoded_bytes(image: Image.Image) -> int:
     """Memory that decoding an image takes at its peak; nothing but its header is looked at."""
     each = BYTES.get(image.format or "", OTHER_FORMATS)
     if image.format == "JPEG" and image.info.get("progressive"):
         each = PROGRESSIVE
+    if is_deep(image):
+        each = max(each, DEEP_16 if image.mode.startswith("I;16") else DEEP)
     return image.width * image.height * each

@@ -1,4 +1,4 @@
-"""What runs the graph: an engine is a callable from pictures to an `Answer`, with a name and a
+"""What runs the graph: an engine is a callable from images to an `Answer`, with a name and a
 version. `ENGINES` lists them."""
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class EngineError(RuntimeError):
 
 @dataclass(frozen=True)
 class Answer:
-    """What a graph says of N pictures.
+    """What a graph says of N images.
 
     Args:
         probabilities: (N, classes) float32, each row sums to 1.
@@ -43,13 +43,13 @@ OUTPUTS = tuple(field.name for field in fields(Answer))
 
 
 class Engine(Protocol):
-    """Whatever answers for pictures; safe to call from several threads."""
+    """Whatever predicts for images; safe to call from several threads."""
 
     name: str
     version: str
 
     def __call__(self, image: np.ndarray) -> Answer:
-        """The answer for (N, height, width, channels) pictures in their own type; raises
+        """The answer for (N, height, width, channels) images in their own type; raises
         `EngineError`."""
 
 
@@ -107,8 +107,9 @@ class _FromFile:
         """What every file of ours has; sets `num_classes`, as far as the file says it."""
         shape = outputs.get("probabilities")
         if list(inputs) != ["image"] or shape is None:
+            file = "this" if isinstance(self._source, bytes) else self._source
             raise ValueError(
-                "the graph does not go from `image` to `probabilities`: not a file of"
+                f"{file}: the graph does not go from `image` to `probabilities`: not a file of"
                 " `resnets export`; make it with: resnets export RUN"
             )
         known = len(shape) == 2 and isinstance(shape[1], int)
@@ -132,29 +133,32 @@ class OnnxRuntimeEngine(_FromFile):
         from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
         self.version = str(onnxruntime.__version__)
-        self._errors = tuple(  # they have no base of their own
+        self._errors: tuple[type[Exception], ...] = tuple(  # they have no base of their own
             kind
             for kind in vars(errors).values()
             if isinstance(kind, type) and issubclass(kind, Exception)
         )
+        # the last for names that are not UTF-8
+        refusals: tuple[type[Exception], ...] = (*self._errors, UnicodeDecodeError)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what matters arrives as an exception
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        # Kept memory is for inputs of one size. With pictures of many sizes it only grows: after
+        # Kept memory is for inputs of one size. With images of many sizes it only grows: after
         # one of 24 megapixels 750 MB stay in use instead of 350 MB, and no prediction is faster.
         options.enable_cpu_mem_arena = False
         options.enable_mem_pattern = False
-        # Waiting threads would spin, on the cores that decode the next pictures.
+        # Waiting threads would spin, on the cores that decode the next images.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(
-                source, options, providers=["CPUExecutionProvider"]
-            )
-        except self._errors as error:
-            raise ValueError(_cannot_run(self, error)) from None
-        outputs = {output.name: output.shape for output in self._session.get_outputs()}
-        self._check([entry.name for entry in self._session.get_inputs()], outputs)
+                source, options, providers=["CPUExecutionProvider"], enable_fallback=0
+            )  # it would print, and try the same again
+            outputs = {output.name: output.shape for output in self._session.get_outputs()}
+            inputs = [entry.name for entry in self._session.get_inputs()]
+        except refusals as error:
+            raise ValueError(_cannot_run(self, source, error)) from None
+        self._check(inputs, outputs)
         self._outputs = [name for name in outputs if name in OUTPUTS]
 
     def _run(self, image: np.ndarray) -> Answer:
@@ -191,7 +195,7 @@ class OpenVinoEngine(_FromFile):
             core = openvino.Core()
             model = core.compile_model(core.read_model(source), "CPU", options)
         except RuntimeError as error:
-            raise ValueError(_cannot_run(self, error)) from None
+            raise ValueError(_cannot_run(self, source, error)) from None
         self._check(
             [name for entry in model.inputs for name in entry.names & {"image"} or {"?"}],
             {
@@ -261,7 +265,7 @@ def make_engine(name: str, source: Path | bytes, threads: int = 0) -> Engine:
         raise ValueError(
             f"threads is {threads!r}; allowed: 0 (all cores) or a whole number up to {MOST_THREADS}"
         )
-    if name not in ENGINES:
+    if name not in tuple(ENGINES):  # whatever its type
         raise ValueError(f"no engine is called {name!r}; allowed: {', '.join(ENGINES)}")
     return ENGINES[name](source, threads)
 
@@ -286,9 +290,10 @@ def usable_cores() -> int:
     return cores
 
 
-def _cannot_run(engine: Engine, error: Exception) -> str:
+def _cannot_run(engine: Engine, source: Path | bytes, error: Exception) -> str:
+    file = "this file" if isinstance(source, bytes) else source
     return (
-        f"{engine.name} {engine.version} cannot run this file ({_reason(error)}); upgrade"
+        f"{engine.name} {engine.version} cannot run {file} ({_reason(error)}); upgrade"
         f" {engine.name}, or take another engine"
     )
 

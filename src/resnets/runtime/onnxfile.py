@@ -25,10 +25,11 @@ import numpy as np
 from PIL import Image
 
 from resnets.files import write_file
-from resnets.preprocessing import UNREADABLE, Preprocessing
+from resnets.preprocessing import UNREADABLE, Preprocessing, open_image, upgrade
+from resnets.ranges import FULL
 from resnets.runtime.protobuf import METADATA_PROPS, has_external_data, properties
 
-FORMAT = 1
+FORMAT = 2
 PROPERTY = "resnets"
 REQUIRED = ("format", "model", "classes", "preprocessing", "golden", "limit")
 MOST_METADATA = (
@@ -83,13 +84,20 @@ class OnnxFile:
     metadata: dict[str, Any]
 
     @property
+    def sha256(self) -> str:
+        """What the seal says, which tells this file from every other."""
+        with self.path.open("rb") as file:
+            file.seek(-_DIGEST, os.SEEK_END)
+            return file.read().decode()
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, in the order of the outputs."""
         return tuple(self.metadata["classes"])
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How the graph turns a picture into network input."""
+        """How the graph turns an image into network input."""
         return Preprocessing.from_dict(self.metadata["preprocessing"])
 
     @property
@@ -100,19 +108,23 @@ class OnnxFile:
 
     @property
     def golden(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Pictures (height, width, channels) with the probabilities (classes,) float32 the trained
+        """Images (height, width, channels) with the probabilities (classes,) float32 the trained
         network gave them."""
-        return [
-            (
-                whole(self.preprocessing.open(base64.b64decode(entry["png"]))),
-                np.array(entry["probabilities"], np.float32),
-            )
+        value = self.preprocessing
+        images = (  # their values are stored as the graph takes them
+            open_image(
+                base64.b64decode(entry["png"]), value.channels, value.value_range, None, FULL
+            )[0]
             for entry in self.metadata["golden"]
+        )
+        return [
+            (whole(image), np.array(entry["probabilities"], np.float32))
+            for image, entry in zip(images, self.metadata["golden"], strict=True)
         ]
 
 
 def whole(image: Image.Image) -> np.ndarray:
-    """A picture of `open_image` as the graph takes it: (height, width, channels) in its own type
+    """An image of `open_image` as the graph takes it: (height, width, channels) in its own type
     and size."""
     return np.asarray(image).reshape(image.height, image.width, -1)
 
@@ -191,7 +203,7 @@ def _parse(path: Path, data: memoryview) -> OnnxFile:
             f"{path}: made by a newer resnets (format {metadata['format']}); this one reads up to"
             f" {FORMAT}: upgrade resnets"
         )
-    return OnnxFile(path, metadata)
+    return OnnxFile(path, upgrade(metadata))
 
 
 # What a look at metadata of any kind may raise

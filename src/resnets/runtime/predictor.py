@@ -1,28 +1,35 @@
-"""Pictures in, predictions out, one after the other, in the memory of a few pictures."""
+"""Images in, predictions out, one after the other, in the memory of a few images."""
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Collection, Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, SupportsIndex
 
 import numpy as np
-from PIL import Image
 
 from resnets.preprocessing import BadImage, Preprocessing
 from resnets.results import Prediction
-from resnets.runtime.decoding import array_input, image_input, read_input
+from resnets.runtime.decoding import read_input
 from resnets.runtime.engines import Engine, EngineError, make_engine
-from resnets.runtime.folders import Inputs, count_pictures, find_pictures
+from resnets.runtime.inputs import (
+    Input,
+    Inputs,
+    Source,
+    array_pixels,
+    image_pixels,
+    open_inputs,
+    to_source,
+)
 from resnets.runtime.onnxfile import read_onnx
 
 DECODERS = (
     2  # threads that decode while the network runs; decoding a photo costs less than the network
 )
-# pictures that may be decoded or waiting at a time: memory is bounded by them, however long the
+# images that may be decoded or waiting at a time: memory is bounded by them, however long the
 # list
 AHEAD = 4
 
@@ -36,9 +43,16 @@ def load(path: str | Path, engine: str = "onnxruntime", threads: int = 0) -> Pre
         threads: Threads of one prediction; 0 takes all cores.
 
     Raises:
-        ValueError: The file is not whole, not ours or too new, or the engine is unknown, missing or
-            cannot run it.
+        ValueError: The file is not whole, not ours or too new, the engine is unknown, missing or
+            cannot run it, or an argument is of another type.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise ValueError(
+            f"load takes the name of a file, not a value of type {type(path).__name__}:"
+            " load('photos.onnx')"
+        )
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 0:
+        raise ValueError(f"threads is {threads!r}; allowed: whole numbers from 0 on (0: all cores)")
     file = read_onnx(path)
     made = make_engine(engine, file.path, threads)
     given = getattr(made, "num_classes", None)
@@ -48,18 +62,19 @@ def load(path: str | Path, engine: str = "onnxruntime", threads: int = 0) -> Pre
             " probabilities; export it again"
         )
     found = Predictor(made, file.classes, file.preprocessing, file.metadata)
+    found.name, found.sha256 = str(path), file.sha256
     found._opened = (Path(path).absolute(), engine, threads)
     return found
 
 
 class Predictor:
-    """A network that is ready to answer.
+    """A network that is ready to predict.
 
     Args:
-        engine: Any callable from (N, height, width, channels) pictures to an `Answer`, with a name
+        engine: Any callable from (N, height, width, channels) images to an `Answer`, with a name
             and a version.
         classes: Names of the classes, in the order of the outputs.
-        preprocessing: What the engine does to a picture; here it says which channels and type to
+        preprocessing: What the engine does to an image; here it says which channels and type to
             decode.
         metadata: What else the file said.
     """
@@ -75,7 +90,13 @@ class Predictor:
         self.classes = tuple(classes)
         self.preprocessing = preprocessing
         self.metadata = metadata or {}
+        self.name = ""  # what it was opened from
+        self.sha256 = ""  # tells it from every other model; empty where nothing is known
         self._opened: tuple[Path, str, int] | None = None  # as it was given to `load`
+
+    def __repr__(self) -> str:
+        said = f"{len(self.classes)} classes, {self.engine.name} {self.engine.version}"
+        return f"Predictor({self.name!r}, {said})"
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
         """In a pickle a predictor that was loaded is its file's place and its options: whoever
@@ -85,50 +106,54 @@ class Predictor:
     def predict(
         self, inputs: Inputs, heat: bool = False, skip: Container[str] = ()
     ) -> Iterator[Prediction]:
-        """Answers for files and folders, in order, each as soon as it is there.
+        """Predictions for files, folders and images in memory, in order, each as soon as it is
+        there.
 
         Args:
-            inputs: A file, a folder (all pictures below it, sorted by name), or several of them,
-                also as they come from a generator.
+            inputs: The name of a file or folder (all images below it, sorted by name), its content
+                (bytes), an open file, an image of Pillow, an array (height, width, channels); or
+                several of them, also mixed, or as they come from a generator.
             heat: Whether predictions carry class activation maps, if the file gives them.
             skip: Names of files to leave out, as `Prediction.file` spells them.
 
         Returns:
-            A prediction for each file; one that cannot be read or answered has an `error`.
+            An iterator of one prediction for each image; one that cannot be read or predicted has
+            an `error`. Images in memory are named after their file, or `image 0`, `image 1`, ...
 
         Raises:
-            ValueError: At once, if an input is missing, or a folder cannot be read or holds no
-                picture. The items of a generator cannot be looked at before: a missing one becomes
-                a prediction with an `error`.
+            ValueError: At once, if an input is missing or is no image, or a folder cannot be read
+                or holds no image. What a generator gives cannot be looked at before: a missing file
+                becomes a prediction with an `error`. Arrays are looked at when their turn comes.
         """
-        if isinstance(inputs, (os.PathLike, Collection)):
-            count_pictures(inputs)
-        return self._stream((file for file in find_pictures(inputs) if file not in skip), heat)
+        images = open_inputs(inputs)
+        return self._stream((one for one in images if one[0] not in skip), heat)
 
-    def predict_image(
-        self, image: Image.Image | np.ndarray | bytes, heat: bool = False, file: str = ""
-    ) -> Prediction:
-        """Answers for one picture in memory.
+    def predict_image(self, image: Input, heat: bool = False, file: str = "") -> Prediction:
+        """The prediction for one image.
 
         Args:
-            image: Of Pillow; or (height, width, channels) in the type the network was made for,
-                uint8 RGB unless its preprocessing says otherwise; or the content of a picture file.
+            image: The name of a file, its content (bytes), an open file, an image of Pillow, or an
+                array (height, width, channels) in the type the network was made for, uint8 unless
+                its preprocessing says otherwise (uint16 as the graph takes it, after
+                `deep_range`); gray arrays and RGBA are converted.
             heat: Whether the prediction carries class activation maps.
-            file: The name the prediction is to have.
+            file: The name the prediction is to have; by default that of a file that is named.
 
         Raises:
-            BadImage: The bytes are not a picture.
-            ValueError: The array has another shape or type.
+            BadImage: It cannot be read as an image.
+            ValueError: It is no image, or an array of another shape or type.
             EngineError: The engine failed.
         """
-        return self._answer(file, *self._in_memory(image), heat)
+        source = to_source(image)
+        name = file or (source if isinstance(source, str) else "")
+        return self._answer(name, *self._read(source), heat)
 
-    def _stream(self, files: Iterator[str], heat: bool) -> Iterator[Prediction]:
+    def _stream(self, inputs: Iterator[tuple[str, Source]], heat: bool) -> Iterator[Prediction]:
         pool = ThreadPoolExecutor(DECODERS, "decode")
         waiting: deque[tuple[str, Future[tuple[np.ndarray, list[str]]]]] = deque()
         try:
-            for file in files:
-                waiting.append((file, pool.submit(self._decode, file)))
+            for file, source in inputs:
+                waiting.append((file, pool.submit(self._read, source)))
                 if len(waiting) == AHEAD:
                     yield self._result(*waiting.popleft(), heat)
             while waiting:
@@ -145,7 +170,7 @@ class Predictor:
             return Prediction(file, self.classes, error=str(error) or "not enough memory")
 
     def _answer(self, file: str, image: np.ndarray, notes: Sequence[str], heat: bool) -> Prediction:
-        # One picture at a time: on two cores a ResNet-18 gains nothing in batches of 2 or 4
+        # One image at a time: on two cores a ResNet-18 gains nothing in batches of 2 or 4
         # equal-sized ones, a tenth in 8.
         answer = self.engine(image[None])
         if answer.probabilities.shape != (1, len(self.classes)):
@@ -172,20 +197,11 @@ class Predictor:
             )  # a pipe or a device: opening it may never end
         return read_input(source, self.preprocessing)
 
-    def _in_memory(self, image: Image.Image | np.ndarray | bytes) -> tuple[np.ndarray, list[str]]:
-        if isinstance(image, bytes):
-            return self._decode(image)
-        if isinstance(image, Image.Image):
-            return image_input(image, self.preprocessing)
+    def _read(self, source: Source) -> tuple[np.ndarray, list[str]]:
+        if isinstance(source, (str, bytes)):
+            return self._decode(source)
+        notes: list[str] = []
         wanted = self.preprocessing
-        if (
-            image.ndim != 3
-            or image.shape[2] != wanted.channels
-            or image.dtype != wanted.dtype
-            or 0 in image.shape
-        ):
-            raise ValueError(
-                f"an array of shape {image.shape} and type {image.dtype}; this network takes "
-                f"(height, width, {wanted.channels}) of type {wanted.dtype}"
-            )
-        return array_input(image, wanted), []
+        if isinstance(source, np.ndarray):
+            return wanted.framed(array_pixels(source, wanted, notes)), notes
+        return wanted.framed(image_pixels(source, wanted, notes)), notes

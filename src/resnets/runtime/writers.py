@@ -1,8 +1,9 @@
-"""Predictions to a table: CSV, JSON lines or Parquet. A row is written before the next picture is
-looked at, so a run can continue.
+"""Predictions as the rows of a table: CSV, JSON lines or Parquet, written one after the other.
 
-Names of files survive whatever they contain. Bytes that are not UTF-8 stay as they are in CSV, and
-are escaped in the others.
+Names of files and classes are written as they are, whatever they contain: bytes that are not UTF-8
+stay in CSV and are escaped in the others; control characters, and labels that a spreadsheet would
+take for a formula (`=1+1`), are kept too. What a terminal is to show goes through
+`screen.printable`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,103 +26,39 @@ from resnets.results import Prediction
 
 COLUMNS = ("file", "label", "probability", "error", "notes")
 FORMATS = (".csv", ".jsonl", ".parquet")
-_BEGINNING = {".csv": ",".join(COLUMNS).encode(), ".jsonl": b'{"file": '}
 _ERRORS = sys.getfilesystemencodeerrors()
+Row = dict[str, Any]
 
 
-def write_predictions(
-    predictions: Iterable[Prediction], path: str | Path | None = None, probabilities: bool = False
-) -> int:
-    """Writes a row for each prediction, as it comes.
-
-    An output that is there is continued after its last whole row, without a second row for a file.
-    To not predict those files again, give the predictor `skip=done(path)`. Parquet cannot grow: its
-    rows go to `NAME.parquet.partial` (JSON lines), which becomes the Parquet file at the end.
+def print_predictions(predictions: Iterable[Prediction], classes: Sequence[str] = ()) -> int:
+    """Writes predictions to the standard output as CSV, each as it comes.
 
     Args:
-        predictions: What `Predictor.predict` gives; nothing is taken from it before `path` is found
-            to be fit.
-        path: Where to; its suffix is the format. None: CSV on the standard output.
-        probabilities: Adds a column for each class, `p_NAME`.
+        predictions: What `Predictor.predict` gives.
+        classes: Names of the classes that get a column each, `p_NAME`.
 
     Returns:
         The number of rows written.
-
-    Raises:
-        ValueError: The suffix or the folder is unknown, pyarrow is missing, the output has other
-            columns or is not ours, or it is a finished Parquet file and there is more to write.
-        OSError: It cannot be written; what was written stays and can be continued.
     """
-    if path is None:
-        sys.stdout.flush()
-        return _append(sys.stdout.buffer, ".csv", predictions, probabilities, None)
-    path, (journal, form) = Path(path), _journal(path)
-    if not path.parent.is_dir():
-        raise ValueError(f"{path}: there is no folder {path.parent}; make it first")
-    if journal != path and path.exists():
-        return _nothing_new(path, predictions)
-    end, columns, there = 0, None, set()
-    for place, row in _rows(path):
-        end, columns = place, list(row)
-        there.add(row["file"])
-    with open(journal, "ab") as file:
-        file.truncate(end)  # what follows the last whole row was cut off
-        written = _append(
-            file,
-            form,
-            (new for new in predictions if new.file not in there),
-            probabilities,
-            columns,
-        )
-        os.fsync(file.fileno())
-    if journal != path:
-        _to_parquet(journal, path)
-    return written
-
-
-def done(path: str | Path) -> set[str]:
-    """Names of the files that have a whole row in an output, finished or not; empty if there is no
-    output.
-
-    Raises:
-        ValueError: The suffix is unknown, pyarrow is missing, or the file was not written by
-            `write_predictions`.
-    """
-    if _journal(path)[0] == Path(path) or not Path(path).exists():
-        return {row["file"] for _, row in _rows(Path(path))}
-    return set(_parquet().read_table(path, columns=["file"])["file"].to_pylist())
-
-
-def _append(
-    file: IO[bytes],
-    form: str,
-    predictions: Iterable[Prediction],
-    probabilities: bool,
-    columns: list[str] | None,
-) -> int:
-    """Rows to the end of an open file, each flushed; `columns` are those it has, None if it is
-    empty."""
-    encode = _csv_line if form == ".csv" else _json_line
+    sys.stdout.flush()
+    output = sys.stdout.buffer
+    output.write(_csv_line(columns(classes)))
     written = 0
     for prediction in predictions:
-        row = _row(prediction, probabilities)
-        if columns is None and form == ".csv":
-            file.write(_csv_line(dict(zip(row, row, strict=True))))
-        columns = columns or list(row)
-        if columns != list(row):
-            raise ValueError(
-                f"the output has the columns {', '.join(columns)}; this run would write"
-                f" {', '.join(row)}: name another output, or remove it to start again"
-            )
-        file.write(encode(row))
-        file.flush()
+        output.write(_csv_line(to_row(prediction, bool(classes)).values()))
+        output.flush()
         written += 1
-    if columns is None and form == ".csv":
-        file.write(_BEGINNING[form] + b"\n")
+    output.flush()
     return written
 
 
-def _row(prediction: Prediction, probabilities: bool) -> dict[str, Any]:
+def columns(classes: Sequence[str] = ()) -> list[str]:
+    """The header, with a column for each of these classes."""
+    return [*COLUMNS, *(f"p_{name}" for name in classes)]
+
+
+def to_row(prediction: Prediction, probabilities: bool) -> Row:
+    """The cells of a prediction by column; None where there is nothing to say."""
     row = {
         "file": prediction.file,
         "label": prediction.label or None,
@@ -137,49 +75,209 @@ def _row(prediction: Prediction, probabilities: bool) -> dict[str, Any]:
     return row
 
 
+class Table:
+    """A file of rows: read, reduced, added to and finished.
+
+    Parquet cannot grow: its rows go to `NAME.parquet.partial` (JSON lines) first.
+
+    Args:
+        path: Its suffix is the format.
+        header: The names of its columns.
+
+    Raises:
+        ValueError: The suffix or the folder is unknown, pyarrow is missing, or `path` is a folder.
+    """
+
+    def __init__(self, path: Path, header: Sequence[str]) -> None:
+        check_output(path)
+        self.path, self.header = path, list(header)
+        self.parquet = path.suffix.lower() == ".parquet"
+        self.growing = path.with_name(path.name + ".partial") if self.parquet else path
+        self._csv = path.suffix.lower() == ".csv"
+        self._end = 0  # of the last whole row in `growing`
+
+    def rows(self) -> Iterator[Row]:
+        """The whole rows that are there; the last one may have been cut off by a crash.
+
+        Raises:
+            ValueError: The file was written by somebody else, or has other columns.
+        """
+        self._end = 0
+        if self.growing.exists():
+            yield from self._growing_rows()
+        elif self.path.exists():
+            yield from self._parquet_rows()
+
+    def keep(self, wanted: Callable[[Row], bool]) -> None:
+        """Leaves out rows, in one piece; a finished Parquet file can be added to again."""
+        with replacing(self.growing) as beside:
+            with beside.open("wb") as file:
+                file.write(self._beginning())
+                for row in self.rows():
+                    if wanted(row):
+                        file.write(self._encode(row))
+            end = beside.stat().st_size
+        self._end = end
+
+    @contextmanager
+    def appending(self) -> Iterator[Callable[[Row], None]]:
+        """Adds rows after the last whole one, which `rows` has found; each is in the file before
+        the next one."""
+        with self.growing.open("ab") as file:
+            if file.tell() != self._end:
+                file.truncate(self._end)
+            if not self._end:
+                file.write(self._beginning())
+                file.flush()
+
+            def append(row: Row) -> None:
+                file.write(self._encode(row))
+                file.flush()
+
+            yield append
+            os.fsync(file.fileno())
+
+    def finish(self) -> None:
+        """Turns the rows into a Parquet file, a thousand at a time; nothing is left to do for the
+        others."""
+        if not self.parquet:
+            return
+        import pyarrow
+
+        schema = pyarrow.schema(
+            [
+                (
+                    name,
+                    pyarrow.float32()
+                    if name == "probability" or name not in COLUMNS
+                    else pyarrow.string(),
+                )
+                for name in self.header
+            ]
+        )
+        rows = self.rows()
+        with replacing(self.path) as beside, _parquet().ParquetWriter(beside, schema) as writer:
+            while batch := list(itertools.islice(rows, 1000)):
+                writer.write_table(pyarrow.Table.from_pylist(batch, schema))
+        self.growing.unlink()
+
+    def fit(self, row: Row) -> Row:
+        """A row as it will be read again: Parquet holds no bytes that are not UTF-8."""
+        return {**row, "file": _utf8(row["file"])} if self.parquet else row
+
+    def _beginning(self) -> bytes:
+        return _csv_line(self.header) if self._csv else b""
+
+    def _encode(self, row: Row) -> bytes:
+        return _csv_line(row.values()) if self._csv else _json_line(row)
+
+    def _growing_rows(self) -> Iterator[Row]:
+        beginning = ",".join(COLUMNS).encode() if self._csv else b'{"file": '
+        with self.growing.open("rb") as file:
+            try:
+                if not beginning.startswith(file.read(len(beginning))):
+                    raise ValueError("another beginning")
+                file.seek(0)
+                for end, row in self._csv_rows(file) if self._csv else _json_rows(file):
+                    self._check_columns(self.growing, row)
+                    self._end = end
+                    yield row
+            except OtherColumns:
+                raise
+            except (ValueError, RecursionError, csv.Error) as error:
+                raise ValueError(
+                    f"{self.growing}: was not written by `resnets predict` ({error}); name another"
+                    " output"
+                ) from None
+
+    def _csv_rows(self, file: IO[bytes]) -> Iterator[tuple[int, Row]]:
+        lines = _csv_lines(file)
+        self._end, header = next(lines, (0, self.header))
+        self._check_columns(self.growing, header)
+        for end, cells in lines:
+            yield end, dict(zip(header, cells, strict=True))
+
+    def _parquet_rows(self) -> Iterator[Row]:
+        import pyarrow
+
+        try:
+            with _parquet().ParquetFile(self.path) as file:
+                self._check_columns(self.path, file.schema_arrow.names)
+                for batch in file.iter_batches(1000):
+                    for row in batch.to_pylist():
+                        if not isinstance(row["file"], str):
+                            raise ValueError("a row without a file")
+                        numbers = {k: _number(v) for k, v in row.items() if isinstance(v, float)}
+                        yield {**row, **numbers}
+        except OtherColumns:
+            raise
+        except (pyarrow.ArrowException, OSError, ValueError) as error:
+            reason = str(error).partition("\n")[0]
+            raise ValueError(
+                f"{self.path}: cannot be read as Parquet ({reason}); name another output"
+            ) from None
+
+    def _check_columns(self, path: Path, found: Iterable[str]) -> None:
+        if list(found) != self.header:
+            raise OtherColumns(
+                f"{path}: has the columns {_few(found)}; this run would write"
+                f" {_few(self.header)}: name another output, or remove it to start again"
+            )
+
+
+class OtherColumns(ValueError):
+    """The columns of a file are not those of the table."""
+
+
+def check_output(path: Path) -> None:
+    """Refuses what cannot become a table, before any work.
+
+    Raises:
+        ValueError: The suffix or the folder is unknown, pyarrow is missing, or `path` is a folder.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise ValueError(
+            f"{path}: predictions are written as {', '.join(FORMATS)}; give the output one of these"
+            " suffixes"
+        )
+    if not path.parent.is_dir():
+        raise ValueError(f"{path}: there is no folder {path.parent}; make it first")
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: a folder or a device, not a file; name another output")
+    if path.suffix.lower() == ".parquet":
+        _parquet()
+
+
+def _few(names: Iterable[str]) -> str:
+    first = list(names)
+    return ", ".join(first[:10]) + (f" and {len(first) - 10} more" if len(first) > 10 else "")
+
+
 def _number(value: float) -> float | None:
     """With as few digits as give the same float32 again; None for what is not a number."""
     return None if math.isnan(value) else float(str(np.float32(value)))
 
 
-def _csv_line(row: dict[str, Any]) -> bytes:
+def _csv_line(cells: Iterable[Any]) -> bytes:
     # By hand: csv.writer leaves a carriage return unquoted in some versions of Python, and
     # csv.reader then refuses it.
-    cells = ("" if value is None else str(value) for value in row.values())
+    texts = ["" if cell is None else str(cell) for cell in cells]
     quoted = (
-        '"' + cell.replace('"', '""') + '"' if set(cell) & set(',"\r\n') else cell for cell in cells
+        '"' + text.replace('"', '""') + '"' if set(text) & set(',"\r\n') else text for text in texts
     )
     return (",".join(quoted) + "\n").encode("utf-8", _ERRORS)
 
 
-def _json_line(row: dict[str, Any]) -> bytes:
+def _json_line(row: Row) -> bytes:
     try:
         return json.dumps(row, ensure_ascii=False).encode() + b"\n"
     except UnicodeEncodeError:  # bytes that are not UTF-8
         return json.dumps(row).encode() + b"\n"
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The whole rows of an unfinished or appendable output, each with the place in the file where
-    it ends."""
-    journal, form = _journal(path)
-    if not journal.exists():
-        return
-    with open(journal, "rb") as file:
-        try:
-            found = file.read(len(_BEGINNING[form]))
-            if not _BEGINNING[form].startswith(found):
-                raise ValueError("another beginning")
-            file.seek(0)
-            yield from _csv_rows(file) if form == ".csv" else _json_rows(file)
-        except (ValueError, csv.Error) as error:
-            raise ValueError(
-                f"{journal}: was not written by `resnets predict` ({error}); name another output"
-            ) from None
-
-
-def _csv_rows(file: IO[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
-    header, text, end = None, b"", 0
+def _csv_lines(file: IO[bytes]) -> Iterator[tuple[int, list[str]]]:
+    """The cells of each whole line, and the place in the file where it ends."""
+    text, end = b"", 0
     for line in file:
         text += line
         # A row ends at a line end outside of quotes. One that was cut off has no line end, or an
@@ -187,75 +285,23 @@ def _csv_rows(file: IO[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
         if not text.endswith(b"\n") or text.count(b'"') % 2:
             continue
         end += len(text)
-        cells = next(csv.reader([text.decode("utf-8", _ERRORS)]))
+        yield end, next(csv.reader([text.decode("utf-8", _ERRORS)]))
         text = b""
-        if header is None:
-            header = cells
-        else:
-            yield end, dict(zip(header, cells, strict=True))
 
 
-def _json_rows(file: IO[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _json_rows(file: IO[bytes]) -> Iterator[tuple[int, Row]]:
     end = 0
     for line in file:
         if line.endswith(b"\n"):
             end += len(line)
-            yield end, json.loads(line)
-
-
-def _nothing_new(path: Path, predictions: Iterable[Prediction]) -> int:
-    _journal(path)[0].unlink(
-        missing_ok=True
-    )  # it is left if a run ended between the last two steps of `_to_parquet`
-    there = done(path)
-    for prediction in predictions:
-        if _utf8(prediction.file) not in there:
-            raise ValueError(
-                f"{path}: is finished and cannot grow, but {prediction.file} is not in it; name"
-                " another output, or use .csv or .jsonl, which can always be continued"
-            )
-    return 0
-
-
-def _to_parquet(journal: Path, path: Path) -> None:
-    """A finished journal to Parquet, a thousand rows at a time; then the journal is removed."""
-    import pyarrow
-
-    columns = list(next(_rows(path), (0, dict.fromkeys(COLUMNS)))[1])
-    numbers = {column for column in columns if column == "probability" or column not in COLUMNS}
-    schema = pyarrow.schema(
-        [
-            (column, pyarrow.float32() if column in numbers else pyarrow.string())
-            for column in columns
-        ]
-    )
-    rows = (
-        {key: _utf8(value) if isinstance(value, str) else value for key, value in row.items()}
-        for _, row in _rows(path)
-    )
-    with replacing(path) as beside, _parquet().ParquetWriter(beside, schema) as writer:
-        while batch := list(itertools.islice(rows, 1000)):
-            writer.write_table(pyarrow.Table.from_pylist(batch, schema))
-    journal.unlink()
+            row = json.loads(line)
+            if not isinstance(row, dict) or not isinstance(row.get("file"), str):
+                raise ValueError("a line without a file")
+            yield end, row
 
 
 def _utf8(text: str) -> str:
     return text.encode("utf-8", _ERRORS).decode("utf-8", "backslashreplace")
-
-
-def _journal(path: str | Path) -> tuple[Path, str]:
-    """The file rows are appended to, and its format."""
-    path = Path(path)
-    form = path.suffix.lower()
-    if form not in FORMATS:
-        raise ValueError(
-            f"{path}: predictions are written as {', '.join(FORMATS)}; give the output one of these"
-            " suffixes"
-        )
-    if form != ".parquet":
-        return path, form
-    _parquet()
-    return path.with_name(path.name + ".partial"), ".jsonl"
 
 
 def _parquet() -> Any:

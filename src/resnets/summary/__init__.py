@@ -1,1 +1,1 @@
-"""A network looked at: in numbers, layer by layer, and as a picture."""
+"""A network looked at: in numbers, layer by layer, and as an image."""

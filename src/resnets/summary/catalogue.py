@@ -123,14 +123,15 @@ def show_one(
         right=(3, 4, 5),
     )
     screen.say(
-        f"a training step of {batch} keeps {memory / 1e9:.2f} GB for the way back, in float32"
+        f"a training step of {batch} images keeps {memory / 1e9:.2f} GB for the backward pass"
+        " (float32)"
     )
     if published:
         tags = [(one.weights, str(one.size), f"{one.top1:.2f}") for one in published]
         screen.table(("published for", "at, px", "top-1, %"), tags, right=(1, 2))
     if svg:
         write_file(svg, draw(network, size))
-        screen.say(f"drawn: {svg}")
+        screen.say(f"diagram written to {svg}")
     return {
         **{
             "network": str(network),

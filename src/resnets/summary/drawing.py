@@ -1,4 +1,4 @@
-"""A network as a picture (SVG): its parts in a row, as high as their maps are large, shortcuts as
+"""A network as an image (SVG): its parts in a row, as high as their maps are large, shortcuts as
 arcs; below it a block of each kind, opened. Dark where the reader's screen is dark, black on white
 on paper."""
 
@@ -64,7 +64,7 @@ LETTER, SMALL_LETTER = 6.6, 5.9  # about the width of a letter
 
 
 def draw_network(title: str, parts: Sequence[Part], opened: Sequence[Opened]) -> str:
-    """The whole picture.
+    """The whole image.
 
     Args:
         title: Name and size.

@@ -27,8 +27,8 @@ class Stage:
         layers: What is in it, in words.
         output: (channels, height, width) of what comes out.
         parameters: Its own.
-        macs: Multiply-adds of its convolutions and linear layers for one picture.
-        field: Side of the part of the picture that one place of its output sees through
+        macs: Multiply-adds of its convolutions and linear layers for one image.
+        field: Side of the part of the image that one place of its output sees through
             convolutions and pooling, in pixels.
     """
 
@@ -108,8 +108,8 @@ def summarise(
 def activation_bytes(
     net: nn.Module, size: int | Sequence[int], batch: int, in_channels: int = 3
 ) -> int:
-    """Memory that a training step keeps for the way back, without weights and without its own
-    scratch space."""
+    """Memory that a training step keeps for the backward pass, without weights and without its
+    own scratch space."""
     net, x = _hollow(net, size, in_channels, batch)
     net.train()
     weights = {value.untyped_storage()._cdata for value in (*net.parameters(), *net.buffers())}

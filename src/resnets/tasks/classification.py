@@ -1,4 +1,4 @@
-"""One label for a picture: the loss to train with, and the answer to give (probabilities,
+"""One label for an image: the loss to train with, and the prediction to make (probabilities,
 embedding, class activation maps)."""
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class Outputs(NamedTuple):
-    """What a classifier says of N pictures."""
+    """What a classifier says of N images."""
 
     probabilities: Tensor  # (N, classes)
     embedding: Tensor | None  # (N, channels): the pooled feature maps
@@ -37,7 +37,7 @@ class Classification:
 
 
 class Answering(nn.Module):
-    """A trained classifier with its answer decoded: what is evaluated, exported and served.
+    """A trained classifier with its outputs decoded: what is evaluated, exported and served.
 
     Networks that end in global average pooling and a linear layer, and say so by `forward_features`
     and `get_classifier`, give maps besides: the classifier applied to the last feature maps (Zhou
@@ -50,7 +50,7 @@ class Answering(nn.Module):
         self.has_maps = _ends_in_pooling(net)
 
     def forward(self, images: Tensor) -> Outputs:
-        """Normalised pictures (N, C, H, W) to the answer."""
+        """Normalised images (N, C, H, W) to the outputs."""
         if not self.has_maps:
             return Outputs(self.net(images).softmax(1), None, None)
         net: Any = self.net

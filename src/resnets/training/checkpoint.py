@@ -6,11 +6,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from resnets.training.loop import TrainingState
 
 AVERAGE, OPTIMIZER = "average/", "optimizer/"  # prefixes; names without one are the network's own
+
+NUMBER = (int, float)
+KINDS: dict[str, Any] = {"step": int, "seconds": NUMBER, "sums": list, "rows": list, "best": dict}
+ROW = ("step", "epoch", "seconds", "train_loss", "images_per_second")  # of a row, never empty
+VALIDATION = ("val_loss", "val_accuracy_ema")  # of a row with a validation
 
 
 def pack(state: TrainingState) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -34,21 +40,77 @@ def pack(state: TrainingState) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, rest
 
 
-def unpack(state: TrainingState, tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> None:
-    """Puts a packed state into a fresh one, in place."""
-    state.net.load_state_dict({name: tensor for name, tensor in tensors.items() if "/" not in name})
-    averaged = {
-        name.removeprefix(AVERAGE): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(AVERAGE)
-    }
-    state.average.model.n_averaged.copy_(averaged.pop("count/"))
-    state.average.net.load_state_dict(averaged)
+def unpack(state: TrainingState, tensors: Mapping[str, Tensor], rest: object) -> None:
+    """Puts a packed state into a fresh one, in place.
+
+    Raises:
+        ValueError: It is of another network or optimizer, or no checkpoint.
+    """
+    rest = _checked(rest)
+    plain = {name: tensor for name, tensor in tensors.items() if "/" not in name}
+    averaged = _below(tensors, AVERAGE)
+    count = averaged.pop("count/", None)
     slots: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        if name.startswith(OPTIMIZER):
-            number, slot = name.removeprefix(OPTIMIZER).split("/")
-            slots.setdefault(int(number), {})[slot] = tensor
-    state.optimizer.load_state_dict({**state.optimizer.state_dict(), "state": slots})
+    own = state.optimizer.state_dict()
+    for name, tensor in _below(tensors, OPTIMIZER).items():
+        number, _, slot = name.partition("/")
+        slots.setdefault(int(number) if number.isdecimal() else -1, {})[slot] = tensor
+    _check_slots(state.optimizer, slots)
+    try:
+        state.net.load_state_dict(plain)
+        state.average.net.load_state_dict(averaged)
+    except RuntimeError as error:
+        raise ValueError(
+            f"the checkpoint is of another network: {' '.join(str(error).split())[:200]}"
+        ) from None
+    if count is None or count.shape != state.average.model.n_averaged.shape:
+        raise ValueError("the checkpoint does not say how many steps its averages are of")
+    state.average.model.n_averaged.copy_(count)
+    state.optimizer.load_state_dict({**own, "state": slots})
     state.step, state.seconds = rest["step"], rest["seconds"]
     state.sums, state.rows, state.best = list(rest["sums"]), list(rest["rows"]), dict(rest["best"])
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+def _check_slots(
+    optimizer: torch.optim.Optimizer, slots: Mapping[int, Mapping[str, Tensor]]
+) -> None:
+    parameters = [one for group in optimizer.param_groups for one in group["params"]]
+    for number, values in slots.items():
+        shapes = [value.shape for value in values.values() if value.ndim]
+        if not 0 <= number < len(parameters) or any(
+            shape != parameters[number].shape for shape in shapes
+        ):
+            raise ValueError("the checkpoint is of another optimizer, or of other parameters")
+
+
+def _checked(rest: object) -> dict[str, Any]:
+    if not isinstance(rest, dict) or not all(
+        isinstance(rest.get(key), kind) for key, kind in KINDS.items()
+    ):
+        raise ValueError(f"not a checkpoint: {', '.join(KINDS)} expected")
+    numbers = len(rest["sums"]) == 3 and all(isinstance(one, NUMBER) for one in rest["sums"])
+    rows = all(
+        isinstance(row, dict)
+        and all(isinstance(row.get(key), NUMBER) for key in ROW)
+        and all(value is None or isinstance(value, NUMBER) for value in row.values())
+        and (
+            row.get("val_accuracy") is None
+            or all(isinstance(row.get(key), NUMBER) for key in VALIDATION)
+        )
+        for row in rest["rows"]
+    )
+    best = rest["best"]
+    compared = not best or all(
+        isinstance(best.get(key), NUMBER) for key in ("accuracy", "loss", "step")
+    )
+    if not (numbers and rows and compared and rest["step"] >= 0):
+        raise ValueError("not a checkpoint: its numbers are not of the expected kind")
+    return rest

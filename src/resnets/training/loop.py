@@ -33,7 +33,28 @@ Row = dict[str, float | None]  # one line of results.csv
 
 
 class Diverged(ValueError):
-    """The loss became NaN or infinite."""
+    """The loss, the weights or what the network says became NaN or infinite."""
+
+
+def diverged(what: str, step: int, schedule: Schedule) -> Diverged:
+    """The error, with the highest learning rate so far and the cure."""
+    rate = schedule(min(step, schedule.warmup))
+    return Diverged(
+        f"{what} at step {step} with learning rate {rate:.3g}; try --lr {rate / 10:.2g}, a longer"
+        " --warmup, or look for broken images with: resnets check"
+    )
+
+
+def unsound(net: nn.Module) -> str | None:
+    """The first parameter or buffer that holds NaN or infinity. Infinity is a fault in statistics,
+    but a custom in masks."""
+    for name, tensor in [*net.named_parameters(), *net.named_buffers()]:
+        finite = isinstance(tensor, nn.Parameter) or "running_" in name
+        if tensor.is_floating_point() and bool(
+            (~torch.isfinite(tensor) if finite else torch.isnan(tensor)).any()
+        ):
+            return name
+    return None
 
 
 @dataclass
@@ -45,7 +66,7 @@ class TrainingState:
         optimizer: Its optimizer.
         average: The running average of its weights.
         step: Steps done.
-        sums: Loss, hits and pictures since the last row of results.
+        sums: Loss, hits and images since the last row of results.
         seconds: Time spent in training steps so far.
         rows: The results so far.
         best: What is known of the best weights so far: {"accuracy": ..., "weights": "raw" |
@@ -97,7 +118,7 @@ class Hooks:
         validate: Gives the validation columns of a row, and keeps the best weights.
         save: Writes a checkpoint.
         on_step: Told of every step (progress bar).
-        on_row: Told of every row of results (user callbacks); a true answer stops the run.
+        on_row: Told of every row of results (user callbacks); a true result stops the run.
         stopping: Asked before every step; true ends the loop early (Ctrl-C).
     """
 
@@ -121,14 +142,14 @@ def train_steps(
         hooks: What is called then.
 
     Raises:
-        Diverged: The loss is no longer a number.
+        Diverged: The loss, a weight or a statistic is no longer a number.
     """
     saved = time.monotonic()
     if state.step == 0:
         hooks.save(state)
     mark = (
         time.perf_counter()
-    )  # validation and saving do not count as training, waiting for pictures does
+    )  # validation and saving do not count as training, waiting for images does
     for batch in batches:
         if state.step >= plan.schedule.steps or hooks.stopping():
             break
@@ -140,6 +161,8 @@ def train_steps(
         stop = False
         if validating or state.step % plan.log_every == 0:
             row = _row(state, plan)
+            if validating:
+                check_weights(state, plan)
             row.update(
                 hooks.validate(state)
                 if validating
@@ -148,13 +171,30 @@ def train_steps(
             state.rows.append(row)
             stop = bool(hooks.on_row(row))
         if validating or stop or time.monotonic() - saved > plan.checkpoint_seconds:
-            hooks.save(state)
+            _save(state, plan, hooks)
             saved = time.monotonic()
         if stop:
             break
         mark = time.perf_counter()
-    hooks.save(state)
+    _save(state, plan, hooks)
     return state
+
+
+def _save(state: TrainingState, plan: Plan, hooks: Hooks) -> None:
+    """A checkpoint, unless it would take the place of a good one with numbers that are none."""
+    check_weights(state, plan)
+    hooks.save(state)
+
+
+def check_weights(state: TrainingState, plan: Plan) -> None:
+    """Holds the weights, the statistics and their averages against NaN and infinity.
+
+    Raises:
+        Diverged: One of them is not finite.
+    """
+    for net in (state.net, state.average.net):
+        if name := unsound(net):
+            raise diverged(f"{name} became infinite or NaN", state.step, plan.schedule)
 
 
 def _step(state: TrainingState, batch: StepBatch, task: Task, plan: Plan) -> float:
@@ -169,10 +209,7 @@ def _step(state: TrainingState, batch: StepBatch, task: Task, plan: Plan) -> flo
         out = task(state.net, batch.images, batch.labels)
     loss = out["loss"].item()
     if not math.isfinite(loss):
-        raise Diverged(
-            f"the loss became {loss} at step {state.step} with learning rate {rate:.3g}; try --lr"
-            f" {rate / 10:.2g}, a longer --warmup, or look for broken pictures with: resnets check"
-        )
+        raise diverged(f"the loss became {loss}", state.step, plan.schedule)
     state.optimizer.zero_grad(set_to_none=True)
     out["loss"].backward()
     state.optimizer.step()

@@ -1,0 +1,203 @@
+"""The settings of a run. Each is written once, here: the flags of `resnets train`, its help, the
+keywords of `resnets.train`, the check of values and docs/settings.md are made from these fields.
+Nothing here needs torch, so that help is there at once."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+
+from resnets.ranges import parse_range
+from resnets.settings import check_values, setting
+
+DATA, NETWORK, TRAINING, OUTPUT = "Data", "Network", "Training", "Output"
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Everything that `train` can be told. What is None is decided by `recipe.decide` and printed
+    with its reason. `resnets.settings.about(TrainSettings)` has a sentence about each field.
+    """
+
+    data: str = setting(
+        "Images to train on: a folder with one folder of images per class, the same below train/,"
+        " val/ and test/, a CSV or TSV table, or the name of a torchvision data set, which is then"
+        " downloaded.",
+        DATA,
+    )
+    model: str | None = setting(
+        'Network: a name with or without changes ("resnet50", "resnet50 shortcut=none"), timm:NAME'
+        " for any other network of timm, or FILE.py:FUNCTION.",
+        NETWORK,
+        None,
+        open="resnet18; resnet20 if the images are 64 pixels or smaller",
+        flags=("--model", "-m"),
+    )
+    _: KW_ONLY
+    weights: str = setting(
+        "Weights to start from: auto (ImageNet weights of torchvision, downloaded if needed), none"
+        " (from scratch), a file, torchvision:TAG or timm:NAME.TAG; given keeps the weights of a"
+        " module passed from Python.",
+        NETWORK,
+        "auto",
+    )
+    size: int | None = setting(
+        "Side of the square input.",
+        DATA,
+        None,
+        unit="pixels",
+        between=(8, 4096),
+        open="the size the weights were trained with; from scratch 128, or less for small images",
+        flags=("--size", "--img-size"),
+    )
+    channels: int = setting(
+        "Channels of the input: 3 for colour, 1 for grayscale.", DATA, 3, choices=(1, 3)
+    )
+    bits: int = setting(
+        "Bits of a pixel value: 8, or 16 to keep the full depth of grayscale images.",
+        DATA,
+        8,
+        choices=(8, 16),
+    )
+    range: str = setting(
+        "Of images with more than 8 bits per channel, the values that become black and white: auto"
+        " (measured over the training data), or LOW-HIGH (0-1, 0-4095, -1000:3000).",
+        DATA,
+        "auto",
+    )
+    fit: str | None = setting(
+        "How an image is made square: cut out its centre, pad it, or stretch it.",
+        DATA,
+        None,
+        choices=("crop", "pad", "stretch"),
+        open="crop; pad if most images are longer than 1.6 : 1",
+    )
+    epochs: float | None = setting(
+        "Passes over the training images; a fraction is allowed.",
+        TRAINING,
+        None,
+        between=(0.01, 1e6),
+        open="5 when fine-tuning, 30 from scratch",
+        flags=("--epochs", "-e"),
+    )
+    minutes: float | None = setting(
+        "Train for as long as fits into this time, evaluation and export included; instead of"
+        " epochs.",
+        TRAINING,
+        None,
+        unit="minutes",
+        between=(0.1, 1e6),
+        open="no limit",
+    )
+    batch_size: int | None = setting(
+        "Images per training step.",
+        TRAINING,
+        None,
+        unit="images",
+        between=(1, 65536),
+        open="8 to 64, by the number of training images",
+        flags=("--batch-size", "-b"),
+    )
+    lr: float | None = setting(
+        "Peak learning rate.",
+        TRAINING,
+        None,
+        between=(1e-8, 100),
+        open="per 64 images of a batch, 0.02 when fine-tuning and 0.1 from scratch",
+    )
+    warmup: float = setting(
+        "Fraction of the training steps spent warming up the learning rate.",
+        TRAINING,
+        0.1,
+        between=(0, 0.9),
+    )
+    momentum: float = setting("Nesterov momentum of SGD.", TRAINING, 0.9, between=(0, 0.9999))
+    weight_decay: float | None = setting(
+        "Weight decay of convolutional and linear layers.",
+        TRAINING,
+        None,
+        between=(0, 1),
+        open="0.0001 when fine-tuning, 0.0005 from scratch",
+    )
+    smoothing: float | None = setting(
+        "Label smoothing.",
+        TRAINING,
+        None,
+        between=(0, 0.9),
+        open="0.1; 0 for small images from scratch",
+    )
+    average: float = setting(
+        "Horizon of the exponential moving average of the weights, as a fraction of the run; 0"
+        " turns it off.",
+        TRAINING,
+        0.05,
+        between=(0, 1),
+    )
+    norms: str | None = setting(
+        "BatchNorm statistics: updated during training, or frozen as they were loaded.",
+        NETWORK,
+        None,
+        choices=("train", "frozen"),
+        open="frozen when fine-tuning, train from scratch",
+    )
+    crop: str | None = setting(
+        "Random crop of training images: resized (any area and aspect ratio), shift (any position),"
+        " or none.",
+        TRAINING,
+        None,
+        choices=("resized", "shift", "none"),
+        open="resized; shift for small images, and if they are padded or stretched",
+    )
+    smallest: float | None = setting(
+        "Smallest area of a resized crop, as a fraction of the image.",
+        TRAINING,
+        None,
+        between=(0.01, 1),
+        open="0.35 when fine-tuning, 0.25 from scratch",
+    )
+    flip: str = setting(
+        "Random flips of training images: none, horizontal, or both horizontal and vertical.",
+        TRAINING,
+        "horizontal",
+        choices=("none", "horizontal", "both"),
+    )
+    val_fraction: float = setting(
+        "Fraction of the images held out for validation if the data have no validation split.",
+        DATA,
+        0.2,
+        between=(0.01, 0.9),
+    )
+    seed: int = setting(
+        "Random seed of the initial weights, the split, the order of images and the augmentation.",
+        TRAINING,
+        0,
+        between=(0, 2**63 - 1),
+    )
+    device: str = setting(
+        "Device to train on: auto (CUDA, else MPS, else the CPU), cpu, cuda, cuda:1 or mps.",
+        TRAINING,
+        "auto",
+    )
+    workers: int = setting(
+        "Threads that decode images; 0 for one per CPU core.",
+        DATA,
+        0,
+        unit="threads",
+        between=(0, 1024),
+        flags=("--workers", "-j"),
+    )
+    cache_gb: float | None = setting(
+        "Memory for decoded images.",
+        DATA,
+        None,
+        unit="GB",
+        between=(0, 1e6),
+        open="a quarter of the machine's memory",
+    )
+
+    def __post_init__(self) -> None:
+        check_values(self)
+        parse_range(self.range)
+        if self.bits == 16 and self.channels == 3:
+            raise ValueError("bits=16 needs channels=1: colour is kept at 8 bits")
+        if self.epochs and self.minutes:
+            raise ValueError("epochs and minutes are both given; choose one")
