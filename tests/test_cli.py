@@ -778,3 +778,72 @@ def test_no_color_is_respected(tmp_path):
     assert not COLOUR.search(
         command("check", tmp_path / "one", **{**plain, "FORCE_COLOR": "1", "NO_COLOR": "1"}).err
     )
+
+
+# ----------------------------------------------------------------------------------------------------
+# export and val of files that cannot work
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("x.txt", r"called NAME\.onnx"),
+        ("x", r"called NAME\.onnx"),
+        ("none/x.onnx", "there is no folder"),
+        ("folder.onnx", "a folder; name a file in it"),
+    ],
+)
+def test_export_looks_at_its_target_before_the_work(
+    trained, tmp_path, monkeypatch, target, message
+):
+    from resnets.run import opening
+
+    monkeypatch.setattr(opening, "open_model", lambda *_: pytest.fail("the model was opened"))
+    (tmp_path / "folder.onnx").mkdir()
+    assert re.search(message, refused("export", trained.folder, "-o", tmp_path / target))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.onnx"]
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write anywhere")
+def test_export_into_a_folder_that_is_read_only(trained, tmp_path):
+    (tmp_path / "locked").mkdir(mode=0o500)
+    assert "no permission to write" in refused(
+        "export", trained.folder, "-o", tmp_path / "locked" / "x.onnx"
+    )
+
+
+@pytest.mark.parametrize("words", [(), ("DATA",)])
+def test_val_of_a_file_that_an_engine_cannot_run(trained, monkeypatch, words):
+    """A reason and exit code 1, with data and without."""
+    from resnets.runtime import engines
+
+    def fail(engine, image):
+        raise engines.EngineError("no memory for this")
+
+    monkeypatch.setattr(engines.OnnxRuntimeEngine, "_run", fail)
+    onnx = only_json(trained.done)["onnx"]
+    done = resnets("val", onnx, *(trained.data for _ in words))
+    assert done.code == 1
+    assert done.out == ""
+    assert "NOT VERIFIED: onnxruntime" in done.err
+    assert "could not run a golden image: no memory for this" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_val_reports_the_images_on_which_an_engine_fails(trained, monkeypatch):
+    from resnets.runtime import engines
+
+    true, calls = engines.OnnxRuntimeEngine._run, []
+
+    def sometimes(engine, image):
+        calls.append(1)
+        if len(calls) == 8:  # behind the golden images
+            raise engines.EngineError("no memory for this")
+        return true(engine, image)
+
+    monkeypatch.setattr(engines.OnnxRuntimeEngine, "_run", sometimes)
+    done = resnets("val", only_json(trained.done)["onnx"], trained.data, "--json")
+    assert done.code == 0, done.err
+    assert done.err.count("no memory for this") == 1
+    assert "verified: ONNX equals PyTorch on" in done.err
+    assert json.loads(done.out)["proof"]["ok"] is True

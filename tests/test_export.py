@@ -235,7 +235,10 @@ def test_it_is_one_file_with_its_metadata(exported):
     assert proven.path == path
     assert proven.compared == proven.pictures * len(proven.engines)
     assert round(proven.megabytes * 1e6) == path.stat().st_size
-    assert str(proven.pictures) in str(proven)
+    assert f"verified: ONNX equals PyTorch on {proven.pictures} images (ONNX Runtime 1." in str(
+        proven
+    )
+    assert "top class" not in str(proven)
     assert 0 <= proven.difference <= LIMITS["float32"].probability
 
 
@@ -393,6 +396,38 @@ def test_a_network_that_answers_nothing_is_refused(tmp_path, few):
 def test_a_proof_needs_pictures(tmp_path):
     with pytest.raises(ValueError, match="verified on images, and none were given"):
         export_model(make_model(), tmp_path / "name.onnx", [])
+
+
+def test_weights_that_differ_are_refused(tmp_path, few, traced, monkeypatch):
+    """The limit is narrow: a hundredth of a logit, which leaves every class where it was."""
+    model, proto = traced["unsure"]
+    monkeypatch.setattr(graph, "_trace", lambda *given: ir.from_proto(proto))
+    export_model(model, tmp_path / "name.onnx", [image(noisy(150, 200))])
+    changed = onnx.ModelProto()
+    changed.CopyFrom(proto)
+    (bias,) = (entry for entry in changed.graph.initializer if entry.name.endswith("fc.bias"))
+    values = onnx.numpy_helper.to_array(bias).copy()
+    values[0] += 0.02
+    bias.CopyFrom(onnx.numpy_helper.from_array(values, bias.name))
+    monkeypatch.setattr(graph, "_trace", lambda *given: ir.from_proto(changed))
+    with pytest.raises(ProofFailed, match=r"differs from the model in a probability by 0\.00"):
+        export_model(model, tmp_path / "name.onnx", [image(noisy(150, 200))])
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a", "none/a.onnx", "folder.onnx"])
+def test_a_target_that_cannot_be_is_refused_before_the_work(tmp_path, name, monkeypatch):
+    monkeypatch.setattr(exporter, "build_graph", lambda *_: pytest.fail("work was done"))
+    (tmp_path / "folder.onnx").mkdir()
+    with pytest.raises(ValueError, match=name):
+        export_model(make_model(), tmp_path / name, [image(noisy(40, 60))])
+
+
+def test_flat_shapes_enlarged_by_thirds_are_verified(tmp_path, few):
+    """Where a sixth of all places lie half-way between two grey levels: drawings, not photos."""
+    drawing = np.random.default_rng(0).integers(0, 2, (11, 11, 3), np.uint8) * 3
+    for fit, filter_ in itertools.product(("crop", "stretch"), ("bilinear", "bicubic")):
+        model = make_model(preprocessing=Preprocessing.square(33, fit=fit, interpolation=filter_))
+        export_model(model, tmp_path / f"{fit}-{filter_}.onnx", [image(drawing)])
 
 
 class Undecided(nn.Module):

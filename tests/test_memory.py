@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 from resnets import preprocessing as module
 from resnets.preprocessing import BadImage, Preprocessing, open_image, to_mode
@@ -241,30 +241,26 @@ def test_a_failure_gives_back_what_it_took(tmp_path):
 
 
 def test_large_images_are_decoded_one_at_a_time(tmp_path, monkeypatch):
-    """With two threads that decode, and a limit that lets two small ones in."""
-    monkeypatch.setattr(decoding, "DECODING", Budget(2 * 4 * 900))
-    inside, most, lock, seen = 0, {"small": 0, "large": 0}, threading.Lock(), set()
-    true = decoding.image_input
+    """With two threads that decode, and a limit that lets two small ones in. Nothing at all is
+    decoded outside of the budget: Pillow does it for the EXIF of a PNG file, too."""
+    budget, predictor = Budget(2 * 4 * 900), load(TINY)
+    monkeypatch.setattr(decoding, "DECODING", budget)
+    true, free = ImageFile.ImageFile.load, {30: [], 300: []}
 
-    def counting(image, value):
-        nonlocal inside
-        kind = "large" if image.width > 30 else "small"
-        with lock:
-            inside += 1
-            most[kind] = max(most[kind], inside)
-            seen.add(kind)
-        time.sleep(0.02)
-        with lock:
-            inside -= 1
-        return true(image, value)
+    def load_it(image):
+        if image.tile:  # not decoded yet
+            time.sleep(0.01)
+            free[image.width].append(budget._free)
+        return true(image)
 
-    monkeypatch.setattr(decoding, "image_input", counting)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load_it)
     for number in range(12):
         side = 300 if number % 4 == 1 else 30
-        noise(side, side).save(tmp_path / f"{number:02d}.png")
-    assert not [p.error for p in load(TINY).predict(tmp_path) if p.error]
-    assert seen == {"small", "large"}
-    assert most == {"small": 2, "large": 1}
+        noise(side, side).save(tmp_path / f"{number:02d}.{'jpg' if number % 2 else 'png'}")
+    assert not [p.error for p in predictor.predict(tmp_path) if p.error]
+    assert free[300] == [0] * 3
+    assert len(free[30]) == 9
+    assert set(free[30]) == {0, 3600}
 
 
 @pytest.mark.parametrize(
@@ -283,6 +279,15 @@ def test_what_would_take_too_much_to_decode_is_refused_before(form, options, sid
         else:
             with pytest.raises(BadImage, match=rf"pixels of {form} take 0 MB to decode; allowed"):
                 read_input(buffer.getvalue(), Preprocessing.square(8))
+
+
+@pytest.mark.parametrize(
+    ("mode", "form", "each"), [("L", "PNG", 4), ("I;16", "PNG", 10), ("F", "TIFF", 16)]
+)
+def test_deep_images_are_budgeted_for_their_conversion(mode, form, each):
+    buffer = io.BytesIO()
+    Image.new(mode, (10, 20)).save(buffer, form)
+    assert decoding.decoded_bytes(Image.open(buffer)) == 200 * each
 
 
 @pytest.mark.parametrize("fit", ["pad", "stretch"])

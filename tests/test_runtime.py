@@ -369,6 +369,9 @@ def test_what_an_engine_cannot_run_is_refused(name):
 def test_unknown_and_missing_engines_name_the_cure(model, monkeypatch):
     with pytest.raises(ValueError, match=r"'tensorflow'; allowed: onnxruntime, openvino"):
         load(model, engine="tensorflow")
+    for threads in (-1, -5, 2000, 1.5, "2", True, None):
+        with pytest.raises(ValueError, match=r"threads is .*; allowed"):
+            make_engine("onnxruntime", model, threads)
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(ValueError, match=r'pip install "resnets\[openvino\]"'):
         load(model, engine="openvino")
@@ -547,6 +550,19 @@ def test_pictures_in_memory(model):
             ready.predict_image(wrong)
     with pytest.raises(BadImage, match="not readable"):
         ready.predict_image(b"no picture")
+
+
+@pytest.mark.parametrize("probabilities", [[[0.5, 0.5]], [[np.nan, 0.5, 0.5]], [0.2, 0.3, 0.5]])
+def test_probabilities_that_are_none_are_a_reason(photos, probabilities):
+    """Not a number would else be the most probable class."""
+
+    def engine(image: np.ndarray) -> Answer:
+        return Answer(np.array(probabilities, np.float32))
+
+    engine.name = engine.version = "test"
+    found = list(Predictor(engine, CLASSES, Preprocessing()).predict(photos))
+    assert all(p.error and "probabilities" in p.error for p in found)
+    assert len(found) == 3
 
 
 @pytest.mark.parametrize("name", ENGINE_NAMES)

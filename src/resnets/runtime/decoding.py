@@ -4,7 +4,9 @@ image there is one copy, whatever its colours, transparency and orientation are.
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,14 +16,24 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from resnets.preprocessing import BadImage, Preprocessing, is_deep, look, reading, to_mode
+from resnets.preprocessing import (
+    MAX_PIXELS,
+    BadImage,
+    Preprocessing,
+    is_deep,
+    look,
+    reading,
+    to_mode,
+)
 
 TOGETHER = 110_000_000  # bytes decoded at once: two photos of 12 megapixels
+TRIM = 20_000_000  # bytes of an image after which memory is given back to the system
 LARGEST = 740_000_000  # bytes of one image, which then is decoded alone
 # Bytes a pixel at the peak of decoding, measured with Pillow 13: its own 4, and what the library of
 # the format keeps beside them.
 BYTES = {"PNG": 4, "BMP": 4, "PPM": 4, "JPEG": 4, "TIFF": 8, "AVIF": 10, "WEBP": 16, "JPEG2000": 25}
 OTHER_FORMATS = 16
+DEEP_16, DEEP = 10, 16  # images of 16 and of 32 bits a value, which are scaled to 8 bits as a whole
 PROGRESSIVE = 12  # a JPEG file of several scans: all coefficients are kept until the last one
 
 
@@ -140,16 +152,29 @@ def read_input(
         BadImage: It cannot be read, or decoding it would take more than `LARGEST`.
     """
     with reading(source) as image:
-        notes, needed = look(image), decoded_bytes(image)
-        if needed > LARGEST:
+        needed = decoded_bytes(image)
+        if needed > LARGEST and image.width * image.height <= MAX_PIXELS:
             raise BadImage(
                 f"{image.width} x {image.height} pixels of {image.format} take"
                 f" {needed / 1e6:,.0f} MB to decode; allowed: {LARGEST / 1e6:,.0f} MB; scale it"
-                " down first, or save it as PNG"
+                " down first, or save it as an 8-bit PNG"
             )
         with DECODING.take(needed):
-            framed, more = image_input(image, preprocessing)
+            notes = look(image)  # here: to find the EXIF of a PNG file, Pillow decodes all of it
+            try:
+                framed, more = image_input(image, preprocessing)
+            finally:
+                image.close()  # frees its memory before somebody else takes the budget
+                if needed > TRIM:
+                    _trim()
             return framed, notes + more
+
+
+def _trim() -> None:
+    """Gives freed memory back to the system. The GNU library keeps it for the thread that had it,
+    and the next large image may be decoded by the other one."""
+    if sys.platform == "linux" and hasattr(ctypes.pythonapi, "malloc_trim"):
+        ctypes.pythonapi.malloc_trim(0)
 
 
 def image_input(image: Image.Image, preprocessing: Preprocessing) -> tuple[np.ndarray, list[str]]:
@@ -163,4 +188,6 @@ def decoded_bytes(image: Image.Image) -> int:
     each = BYTES.get(image.format or "", OTHER_FORMATS)
     if image.format == "JPEG" and image.info.get("progressive"):
         each = PROGRESSIVE
+    if is_deep(image):
+        each = max(each, DEEP_16 if image.mode.startswith("I;16") else DEEP)
     return image.width * image.height * each
