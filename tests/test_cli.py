@@ -847,3 +847,17 @@ def test_val_reports_the_images_on_which_an_engine_fails(trained, monkeypatch):
     assert done.err.count("no memory for this") == 1
     assert "verified: ONNX equals PyTorch on" in done.err
     assert json.loads(done.out)["proof"]["ok"] is True
+
+
+def test_val_refuses_options_that_do_not_apply(tmp_path):
+    onnx = Path(__file__).parent / "data" / "format1" / "tiny.onnx"
+    model = onnx.with_suffix(".safetensors")
+    for words, expected in (
+        ((onnx, "--model", "resnet18"), "does not apply"),
+        ((onnx, "--classes", "imagenet"), "does not apply"),
+        ((onnx, "--split", "val"), "needs DATA"),
+        ((onnx, "--report", tmp_path / "r.html"), "needs a run or a model file"),
+        ((model, tmp_path, "--engine", "openvino"), "does not apply"),
+    ):
+        assert expected in refused("val", *words)
+    assert not list(tmp_path.iterdir())

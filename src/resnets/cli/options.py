@@ -44,10 +44,11 @@ Classes = Annotated[
     ),
 ]
 Engine = Annotated[
-    str,
+    str | None,
     Option(
         metavar="onnxruntime|openvino",
         help="Engine that runs NAME.onnx.",
+        show_default="onnxruntime",
         rich_help_panel=MODEL,
     ),
 ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 from typer import Argument, Exit, Option
 
 from resnets.cli.inputs import Crop, Fit, Interpolation, Mean, Size, Std, input_changes
-from resnets.cli.options import DATA, MODEL, OUTPUT, Classes, Network, Quiet
+from resnets.cli.options import DATA, MODEL, OUTPUT, Classes, Engine, Network, Quiet
 
 EXAMPLES = """
 resnets predict photos.onnx new/
@@ -55,15 +55,7 @@ def predict(
             rich_help_panel=DATA,
         ),
     ],
-    engine: Annotated[
-        str | None,
-        Option(
-            metavar="onnxruntime|openvino",
-            help="Engine that runs NAME.onnx.",
-            show_default="onnxruntime",
-            rich_help_panel=MODEL,
-        ),
-    ] = None,
+    engine: Engine = None,
     threads: Annotated[
         int | None,
         Option(

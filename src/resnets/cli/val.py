@@ -63,7 +63,7 @@ def val(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
-    engine: Engine = "onnxruntime",
+    engine: Engine = None,
     network: Network = None,
     classes: Classes = None,
     size: Size = None,
@@ -79,6 +79,7 @@ def val(
 
     For NAME.onnx, verify first that it gives the stored predictions on the images inside it.
     """
+    from resnets.loading import check_arguments, is_onnx
     from resnets.screen import Screen
     from resnets.settings import nearest
 
@@ -87,11 +88,16 @@ def val(
     changes = input_changes(
         model, size=size, mean=mean, std=std, interpolation=interpolation, fit=fit, crop=crop
     )
+    check_arguments(model, engine, None, network, classes)
     screen = Screen()
     path = Path(model)
+    if is_onnx(path) and (report or (split and not data)):
+        option, needs = ("--report", "a run or a model file") if report else ("--split", "DATA")
+        raise ValueError(f"{option} does not apply to {model} alone: it needs {needs}")
     values: dict[str, Any] = {"model": model}
     metrics = None
-    if path.suffix == ".onnx":
+    if is_onnx(path):
+        engine = engine or "onnxruntime"
         values |= _prove(path, engine, screen)
         if data:
             from resnets.run.measure import measure_file

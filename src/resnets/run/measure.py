@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from resnets.data.check import check_pictures
+from resnets.data.findings import about_left_out_files
 from resnets.data.loader import Pictures
 from resnets.data.sources import Found
 from resnets.data.splits import class_indices, read_split, samples_to_measure
@@ -26,7 +27,8 @@ def measure_file(path: Path, engine: str, data: str, split: str | None, screen: 
         ValueError: No usable image, or no such part of the data.
     """
     predictor = load(path, engine)
-    _, samples, part = samples_to_measure(data, split)
+    found, samples, part = samples_to_measure(data, split)
+    _tell_left_out(found, screen)
     labels = class_indices(samples, predictor.classes)
     rows, kept = [], []
     with screen.progress("measuring", len(samples)) as bar:
@@ -75,7 +77,8 @@ def measure_and_report(
     elif data is None:
         raise ValueError(f"{path} does not know its data; name them: resnets val {path} DATA")
     else:
-        _, samples, part = samples_to_measure(data, split)
+        found, samples, part = samples_to_measure(data, split)
+        _tell_left_out(found, screen)
     result = check_pictures(Found("", tuple(samples)))
     for finding in result.findings:
         if finding.text.startswith("unusable"):
@@ -95,3 +98,8 @@ def measure_and_report(
         )
         screen.say(f"report: {report}")
     return answers.metrics
+
+
+def _tell_left_out(found: Found, screen: Screen) -> None:
+    for finding in about_left_out_files(found):
+        screen.warn(f"  {finding.text}")
