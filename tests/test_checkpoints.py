@@ -520,11 +520,12 @@ def test_a_model_file_keeps_its_own_input_and_classes(tmp_path):
             ValueError, match=f"knows its classes and how images are prepared; leave out {told}"
         ):
             open_model(str(path), None, classes, Said(), changes)
+    # not read as a bare file
     assert open_model(str(path), WORDS, None, Said()).classes == (
         "a",
         "b",
         "c",
-    )  # not read as a bare file
+    )
     with pytest.raises(ValueError, match=f"this file is of {WORDS}, not of resnet32"):
         open_model(str(path), "resnet32", None, Said())
     own = describe_network(None, NET, 3, 3, "own.Net")
@@ -799,9 +800,8 @@ def test_a_network_comes_with_the_weights_that_are_named(tmp_path, monkeypatch, 
         "torchvision_weights",
         lambda name, say: weights_of(7, "resnet18 widths=4-4-8-8", "resnet18"),
     )
-    monkeypatch.setattr(
-        creation.Network, "__str__", lambda self: self.name
-    )  # the small one counts as the whole
+    # the small one counts as the whole
+    monkeypatch.setattr(creation.Network, "__str__", lambda self: self.name)
     net = resnets.create_model("resnet18", widths="4-4-8-8", pretrained=True)
     assert net.fc.out_features == 7
     monkeypatch.undo()

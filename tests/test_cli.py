@@ -138,9 +138,8 @@ def test_help_answers_at_once():
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = command("--help")
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        seconds.append(
-            after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        )  # of this process alone
+        # of this process alone
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert done.code == 0
     assert all(
         verb in done.out for verb in ("train", "val", "predict", "check", "export", "show", "demo")
@@ -298,16 +297,18 @@ def test_json_of_names_that_are_not_utf8(tmp_path):
 
 def test_show_says_json():
     values = only_json(resnets("show", "resnet20", "--json"))
+    # He et al. 2015: 0.27 M
     assert (values["network"], values["size"], values["parameters"]) == (
         "resnet20",
         32,
         269_722,
-    )  # He et al. 2015: 0.27 M
+    )
     assert [stage["name"] for stage in values["stages"]][-1] == "fc"
+    # changes nothing
     assert (
         only_json(resnets("show", "resnet50  shortcut=projection", "--json"))["network"]
         == "resnet50"
-    )  # changes nothing
+    )
     values = only_json(resnets("show", "resnet1??", "--json"))
     assert {row["name"] for row in values["networks"]} >= {"resnet101", "resnet110", "resnet152"}
     assert "no network matches 'resnot*'" in refused("show", "resnot*")

@@ -1093,9 +1093,8 @@ def test_cifar10_becomes_a_folder_once(tiny_cifar, tmp_path, monkeypatch, capsys
     assert found.classes[:3] == ("airplane", "automobile", "bird")
     pixels = np.asarray(Image.open(folder / "train" / "bird" / "000012.png"))
     np.testing.assert_array_equal(pixels, train["data"][12].reshape(3, 32, 32).transpose(1, 2, 0))
-    assert [path.name for path in (tmp_path / "cache" / "data").iterdir()] == [
-        "cifar10"
-    ]  # no archive, nothing half-made
+    # no archive, nothing half-made
+    assert [path.name for path in (tmp_path / "cache" / "data").iterdir()] == ["cifar10"]
 
 
 def nothing_left(tmp_path):

@@ -85,9 +85,8 @@ def test_a_network_of_timm():
     net = build_foreign("timm:resnet10t", 5, 1)
     assert type(net).__module__ == "timm.models.resnet"
     assert net(torch.zeros(2, 1, 32, 32)).shape == (2, 5)
-    assert isinstance(
-        build_foreign("timm:resnet10t.c3_in1k", 5), nn.Module
-    )  # the tag is of weights
+    # the tag is of weights
+    assert isinstance(build_foreign("timm:resnet10t.c3_in1k", 5), nn.Module)
     with pytest.raises(
         ValueError,
         match=rf"timm {timm.__version__} has no network 'resnet10x': did you mean .*resnet10t",

@@ -137,10 +137,11 @@ def test_the_graph_gives_the_pixels_of_the_preprocessing(value, engine, monkeypa
         found = shift - run(picture[None]).probabilities[0].transpose(1, 2, 0) * scale
         difference = np.abs(found - expected)
         assert difference.max() <= allowed + 0.01 * value.value_range / 255, (height, width)
+        # mostly equal
         assert (difference > 0.5 * value.value_range / 255).mean() < 0.12, (
             height,
             width,
-        )  # mostly equal
+        )
         assert expected.std() > 0.05 * value.value_range
 
 

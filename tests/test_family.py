@@ -485,9 +485,8 @@ def test_checkpointing_holds_in_a_backbone_and_with_stochastic_depth():
         sum(one.square().mean() for one in net(images)).backward()
         gradients.append({key: parameter.grad for key, parameter in net.named_parameters()})
     torch.testing.assert_close(gradients[1], gradients[0])
-    assert not all(
-        gradient.any() for gradient in gradients[0].values()
-    )  # a branch was left out in both
+    # a branch was left out in both
+    assert not all(gradient.any() for gradient in gradients[0].values())
 
 
 # ----------------------------------------------------------------------------------------------------

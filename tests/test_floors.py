@@ -137,9 +137,8 @@ def test_what_is_above_the_torch_line_leads_to_nothing_below_it(name):
             continue
         seen.add(module)
         for found in imports(sources[module]):
-            allowed = (
-                module == "data.downloads" and found == "torchvision.datasets"
-            )  # a download that was asked for by name
+            # a download that was asked for by name
+            allowed = module == "data.downloads" and found == "torchvision.datasets"
             assert room(found) not in TORCH or allowed, (
                 f"{name} leads to {module}, which imports {found}"
             )

@@ -186,9 +186,8 @@ def hub(server, tmp_path, monkeypatch):
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(time, "sleep", lambda seconds: None)  # between its attempts
-    monkeypatch.setenv(
-        "HF_HOME", str(tmp_path)
-    )  # where the storage's client writes about itself as soon as it is imported
+    # where the storage's client writes about itself as soon as it is imported
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
     huggingface_hub.close_session()
     server.cache = tmp_path / "hub"
     yield server
@@ -289,9 +288,8 @@ def test_names_of_timm_become_ours(hub):
     assert found.state["fc.weight"].shape == (5, 4)
     assert found.preprocessing.mean == found.preprocessing.std == (0.5, 0.5, 0.5)
     assert (found.preprocessing.size, found.preprocessing.resize) == ((224, 224), (235, 235))
-    assert set(hub_weights("resnetv2_50.a1h_in1k", None).state) == set(
-        state
-    )  # for a network of timm's own they stay
+    # for a network of timm's own they stay
+    assert set(hub_weights("resnetv2_50.a1h_in1k", None).state) == set(state)
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -468,9 +466,8 @@ def test_pictures_are_prepared_as_timm_does_it(hub, tag):
         "crop_mode",
     ):
         value = config["pretrained_cfg"].get(key)
-        assert (tuple(value) if isinstance(value, list) else value) == known.get(
-            key
-        )  # what stands above is what timm says
+        # what stands above is what timm says
+        assert (tuple(value) if isinstance(value, list) else value) == known.get(key)
     found = hub_weights(tag, None).preprocessing
     theirs = data.create_transform(
         **data.resolve_data_config(pretrained_cfg=config["pretrained_cfg"], use_test_size=True)

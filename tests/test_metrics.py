@@ -159,9 +159,8 @@ def test_no_mistake_is_not_certainty():
     labels = np.repeat([0, 1], [90, 10])
     metrics = measure(certain(labels, 2), labels, "ab")
     assert metrics.balanced_accuracy.high == 1
-    assert (
-        metrics.balanced_accuracy.low < metrics.accuracy.low < 0.97
-    )  # ten pictures of b say less than ninety of a
+    # ten pictures of b say less than ninety of a
+    assert metrics.balanced_accuracy.low < metrics.accuracy.low < 0.97
     alone = measure(certain(labels, 2), labels, "ab", groups=np.zeros(100, int))
     assert alone.accuracy.low < 0.3  # a single group says next to nothing
 
@@ -179,9 +178,8 @@ def test_groups_widen_the_interval_where_pictures_resemble_one_another():
     for name in ("accuracy", "balanced_accuracy", "macro_f1"):
         narrow, wide = getattr(alone, name), getattr(grouped, name)
         assert narrow.value == wide.value
-        assert wide.high - wide.low > 3 * (
-            narrow.high - narrow.low
-        )  # sqrt(25) = 5 is what 25 equal pictures do
+        # sqrt(25) = 5 is what 25 equal pictures do
+        assert wide.high - wide.low > 3 * (narrow.high - narrow.low)
 
 
 def test_groups_of_one_change_next_to_nothing():

@@ -868,9 +868,8 @@ def test_a_summary_leaves_the_network_as_it_was():
     assert sum(stage.parameters for stage in stages) == count_parameters(net)
     with torch.device("meta"):
         whole = create_model("resnet50")
-    assert sum(stage.macs for stage in summarise(whole, 224)) / 1e9 == pytest.approx(
-        4.09, abs=0.01
-    )  # torchvision's table
+    # torchvision's table
+    assert sum(stage.macs for stage in summarise(whole, 224)) / 1e9 == pytest.approx(4.09, abs=0.01)
 
 
 @pytest.mark.slow

@@ -97,9 +97,8 @@ def test_crop_equals_torchvision_pixel_for_pixel(height, width, size, more, inte
     value = Preprocessing(
         size=(size, size), resize=(size + more, size + more), interpolation=interpolation
     )
-    assume(
-        max(axis.resized for axis in value.axes(height, width)) <= 8 * size
-    )  # else a panorama: below
+    # else a panorama: below
+    assume(max(axis.resized for axis in value.axes(height, width)) <= 8 * size)
     image = Image.fromarray(noise(height, width))
     vertical, horizontal = value.axes(height, width)
     found, wanted = value.pixels(image), torchvision_crop(image, size, size + more, interpolation)
@@ -127,9 +126,8 @@ def test_panoramas_differ_in_rounding_at_most(short, ratio, upright, size, more)
     assert max(axis.resized for axis in value.axes(height, width)) > 8 * size
     image = Image.fromarray(noise(height, width))
     difference = np.abs(value.pixels(image) - torchvision_crop(image, size, size + more))
-    assert (
-        difference.max() <= 2
-    )  # values half-way between two levels may be rounded the other way, in each of two passes
+    # values half-way between two levels may be rounded the other way, in each of two passes
+    assert difference.max() <= 2
     assert difference.mean() < 0.5
 
 
@@ -235,10 +233,11 @@ def test_axis_points_at_the_pixel_that_was_marked(height, width, fit, data):
     marked[y, x] = 255
     pixels = value.pixels(Image.fromarray(marked))[:, :, 0].astype(float)
     there = float(vertical.to_input(y + 0.5)), float(horizontal.to_input(x + 0.5))
+    # of the filter, in input pixels
     reach = (
         1 + max(1.0, 1 / vertical.scale),
         1 + max(1.0, 1 / horizontal.scale),
-    )  # of the filter, in input pixels
+    )
     if not all(
         r <= place <= size - r for place, size, r in zip(there, value.size, reach, strict=True)
     ):
@@ -261,9 +260,8 @@ def test_axis_says_where_each_input_pixel_comes_from(height, width, fit):
     pixels = value.pixels(Image.fromarray(smooth(height, width))).astype(float)
     vertical, horizontal = value.axes(height, width)
     y, x = vertical.to_image(np.arange(20) + 0.5), horizontal.to_image(np.arange(28) + 0.5)
-    inner_y = (y > 1.5 * vertical.scale) & (
-        y < height - 1.5 * vertical.scale
-    )  # at an edge the filter is cut off
+    # at an edge the filter is cut off
+    inner_y = (y > 1.5 * vertical.scale) & (y < height - 1.5 * vertical.scale)
     inner_x = (x > 1.5 * horizontal.scale) & (x < width - 1.5 * horizontal.scale)
     np.testing.assert_allclose(
         pixels[inner_y][:, inner_x, 0],
@@ -561,9 +559,8 @@ def test_reduced_decoding_never_falls_below_the_short_side(height, width, short)
     image, _, size = open_image(encode(Image.new("RGB", (width, height)), "JPEG"), short_side=short)
     assert size == (width, height)
     assert min(image.size) >= min(short, height, width)
-    assert (
-        min(image.size) <= 2 * short or min(height, width) >= 16 * short
-    )  # an eighth is the least that JPEG decodes to
+    # an eighth is the least that JPEG decodes to
+    assert min(image.size) <= 2 * short or min(height, width) >= 16 * short
 
 
 def test_to_mode_takes_pictures_in_memory():
@@ -662,9 +659,8 @@ def test_a_bomb_is_refused_before_anything_is_allocated():
         " it down first"
     )
     assert time.perf_counter() - start < 0.5
-    assert (
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
-    )  # kilobytes; decoded it would be 2.7 GB
+    # kilobytes; decoded it would be 2.7 GB
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
 
 
 def test_a_bomb_is_refused_where_pillow_was_told_not_to(monkeypatch):

@@ -241,9 +241,8 @@ def test_maps_show_positive_evidence_where_it_is():
     values = np.asarray(overlay(pixels, heat), int)
     assert values.shape == (60, 90, 3)
     assert np.unravel_index(values.sum(2).argmax(), (60, 90)) == pytest.approx((15, 75), abs=6)
-    assert (
-        len(np.unique(values[:, :45].reshape(-1, 3), axis=0)) == 1
-    )  # what speaks against it leaves no trace
+    # what speaks against it leaves no trace
+    assert len(np.unique(values[:, :45].reshape(-1, 3), axis=0)) == 1
     np.testing.assert_array_equal(
         np.asarray(overlay(pixels, np.zeros((6, 9)))),
         np.asarray(overlay(pixels, np.full((6, 9), -1))),

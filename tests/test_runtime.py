@@ -154,9 +154,8 @@ def test_a_file_comes_back_as_it_was_written(model):
         np.testing.assert_array_equal(image, noise(i))
         np.testing.assert_array_equal(probabilities, expected(noise(i)))
         assert probabilities.dtype == np.float32
-    parsed = onnx.load_model_from_string(
-        file.path.read_bytes()
-    )  # the seal is ordinary protobuf to everybody else
+    # the seal is ordinary protobuf to everybody else
+    parsed = onnx.load_model_from_string(file.path.read_bytes())
     onnx.checker.check_model(parsed)
     assert [entry.key for entry in parsed.metadata_props] == ["resnets", "resnets_sha256"]
     assert len(parsed.metadata_props[1].value) == 64
@@ -305,9 +304,8 @@ def test_engines_compute_the_graph_for_any_size_and_number(model, name):
         )
     before = answer.probabilities.copy()
     engine(255 - images)
-    np.testing.assert_array_equal(
-        answer.probabilities, before
-    )  # an answer is not overwritten by the next one
+    # an answer is not overwritten by the next one
+    np.testing.assert_array_equal(answer.probabilities, before)
 
 
 @pytest.mark.parametrize("name", ENGINE_NAMES)
@@ -670,9 +668,8 @@ def test_openvino_is_kept_from_the_network(model, photos, tmp_path):
     ours.mkdir()
     bare.mkdir()
     assert str(CLASSES) in python(SOCKETS, model, photos, folder=ours)
-    assert (
-        list(ours.iterdir()) == []
-    )  # no attempt, and no consent or client number in the home folder either
+    # no attempt, and no consent or client number in the home folder either
+    assert list(ours.iterdir()) == []
     if sys.platform == "linux":  # and this test could fail: the bare import does try
         python(SOCKETS, "bare", folder=bare)
         assert "google-analytics" in (bare / "attempts.txt").read_text()

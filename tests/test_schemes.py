@@ -251,9 +251,8 @@ def test_old_files_of_densenet_are_read():
         again, SimpleNamespace(get_state_dict=lambda **how: dict(old)), progress=False
     )
     images = pictures(32)
-    torch.testing.assert_close(
-        again(images), theirs(images)
-    )  # these are the names that torchvision reads
+    # these are the names that torchvision reads
+    torch.testing.assert_close(again(images), theirs(images))
     compare(ours_with("densenet121", old)(images), theirs(images))
 
 
@@ -304,9 +303,8 @@ def test_npz_files_of_big_transfer_are_read(tmp_path):
         assert f"resnet/{part}" in arrays
     np.savez(tmp_path / "bit.npz", **arrays)
     again.load_pretrained(str(tmp_path / "bit.npz"))
-    torch.testing.assert_close(
-        again(pictures()), theirs(pictures()), atol=0, rtol=0
-    )  # these are the names that timm reads
+    # these are the names that timm reads
+    torch.testing.assert_close(again(pictures()), theirs(pictures()), atol=0, rtol=0)
     for state in (read_state(tmp_path / "bit.npz"), arrays):
         compare(
             ours_with("resnetv2_50x1_bit depths=2-1-1-1", state)(pictures()), theirs(pictures())

@@ -51,18 +51,16 @@ def test_the_table_is_that_of_the_paper():
 def test_parts_add_up_to_the_whole(words):
     network = Network.parse(words)
     net, side, stages = catalogue.built(network)
-    loose = sum(
-        parameter.numel() for parameter in net.parameters(recurse=False)
-    )  # the class token and places of a Transformer
+    # the class token and places of a Transformer
+    loose = sum(parameter.numel() for parameter in net.parameters(recurse=False))
     assert sum(stage.parameters for stage in stages) + loose == count_parameters(net)
     if words in ROWS:
         assert sum(stage.macs for stage in stages) == ROWS[words].macs
     leaves = summarise(net, (16, side, side) if network.is_clip else side, leaves=True)
     attention = sum(stage.macs for stage in stages) - sum(leaf.macs for leaf in leaves)
     assert attention >= 0
-    assert (attention > 0) == words.startswith(
-        "vit"
-    )  # the products of attention belong to no single layer
+    # the products of attention belong to no single layer
+    assert (attention > 0) == words.startswith("vit")
 
 
 def test_looking_changes_nothing():
@@ -266,9 +264,8 @@ def count(words: str, style: str) -> int:
 
 
 def test_shortcuts_are_arcs_and_plain_networks_have_none():
-    assert (
-        count("resnet18", "arc") == 8 + 2
-    )  # one over each block, and one beside each of the two that are opened
+    # one over each block, and one beside each of the two that are opened
+    assert count("resnet18", "arc") == 8 + 2
     assert count("resnet18 shortcut=none", "arc") == 0
     assert count("vit_tiny_patch16_224 order=none", "arc") == 0
     assert count("densenet121", "arc") == 6 + 3 * 8 + 1  # of long stages eight are drawn

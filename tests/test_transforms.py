@@ -109,12 +109,10 @@ def test_uniform_is_uniform(axis):
         "numbers": lambda: uniform(0, 0, np.array([7]), n).ravel(),
     }[axis]()
     ordered, n = np.sort(values), len(values)
-    distance = max(
-        (np.arange(1, n + 1) / n - ordered).max(), (ordered - np.arange(n) / n).max()
-    )  # Kolmogorov, Smirnov
-    assert distance < 1.95 / math.sqrt(
-        n
-    )  # exceeded by chance once in a thousand seeds; the seeds are fixed
+    # Kolmogorov, Smirnov
+    distance = max((np.arange(1, n + 1) / n - ordered).max(), (ordered - np.arange(n) / n).max())
+    # exceeded by chance once in a thousand seeds; the seeds are fixed
+    assert distance < 1.95 / math.sqrt(n)
     assert abs(np.corrcoef(values[1:], values[:-1])[0, 1]) < 4 / math.sqrt(n)
 
 
@@ -244,9 +242,8 @@ def test_resized_crops_lie_inside_the_picture(height, width, smallest, seed):
     assert (right > left).all()
     area = (bottom - top) * (right - left) / (height * width)
     assert area.max() <= 1 + 1e-9
-    inside = (bottom - top < height - 1e-9) & (
-        right - left < width - 1e-9
-    )  # not cut short by a side
+    # not cut short by a side
+    inside = (bottom - top < height - 1e-9) & (right - left < width - 1e-9)
     shape = ((right - left) / (bottom - top))[inside]
     assert ((shape > 3 / 4 - 1e-9) & (shape < 4 / 3 + 1e-9)).all()
     assert (area[inside] >= smallest - 1e-9).all()

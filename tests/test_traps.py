@@ -248,11 +248,12 @@ def test_trap_08_blur_keeps_the_max_pooling_and_pads_by_reflection():
     point = torch.zeros(1, 1, 5, 5)
     point[0, 0, 1, 1] = 16
     out = BlurPool(stride=1)(point)[0, 0]
+    # at the border the second row counts twice
     assert out[:3, :3].tolist() == [
         [4, 4, 2],
         [4, 4, 2],
         [2, 2, 1],
-    ]  # at the border the second row counts twice
+    ]
     assert not list(BlurPool().state_dict())
 
 
@@ -381,9 +382,8 @@ def test_trap_16_the_stem_of_bit_pools_with_a_border_of_zeros():
     assert bool((expected[0, 0, 1:, 1:] == -1).all())
     torch.testing.assert_close(net.maxpool(negative), expected, atol=0, rtol=0)
     torch.testing.assert_close(create_model("resnetv2_18").maxpool(negative), negative[..., :4, :4])
-    assert {type(module) for module in (net.bn1, net.relu)} == {
-        nn.Identity
-    }  # nothing between the convolution and the pooling
+    # nothing between the convolution and the pooling
+    assert {type(module) for module in (net.bn1, net.relu)} == {nn.Identity}
 
 
 @torch.no_grad()
@@ -743,9 +743,8 @@ def test_trap_31_half_precision_files_are_widened():
         } == {torch.float32}
         assert torch.equal(net.layer1[0].conv1.weight, state["layer1.0.conv1.weight"].float())
         assert net(noise(channels=channels)).dtype == torch.float32
-    assert torch.equal(
-        net.conv1.weight, state["conv1.weight"].float().sum(1, keepdim=True)
-    )  # summed after widening
+    # summed after widening
+    assert torch.equal(net.conv1.weight, state["conv1.weight"].float().sum(1, keepdim=True))
 
 
 @pytest.mark.parametrize("name", ["r3d_18", "mc3_18", "r2plus1d_18"])

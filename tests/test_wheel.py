@@ -60,6 +60,7 @@ def wheel(tmp_path_factory):
         shutil.copy(ROOT / name, copy)
     shutil.copytree(ROOT / "src", copy / "src", ignore=LEFT_OUT)
     alone = ("-m", "build", "--wheel", "--no-isolation", "--outdir", out, ".")
+    # setuptools comes from the package index
     fetched = (
         "-m",
         "pip",
@@ -68,7 +69,7 @@ def wheel(tmp_path_factory):
         "--wheel-dir",
         out,
         ".",
-    )  # setuptools comes from the package index
+    )
     succeed(sys.executable, *(alone if has_setuptools() else fetched), cwd=copy)
     return next(out.glob("*.whl"))
 
@@ -157,9 +158,8 @@ def test_the_demo_runs_from_the_wheel(installed, tmp_path):
         installed / "bin" / "resnets", "val", said["onnx"], "--json", cwd=tmp_path, path=installed
     )
     assert json.loads(proof.stdout.splitlines()[-1])["proof"]["ok"]
-    again = succeed(
-        installed / "bin" / "resnets", "demo", cwd=tmp_path, path=installed
-    )  # over the earlier one
+    # over the earlier one
+    again = succeed(installed / "bin" / "resnets", "demo", cwd=tmp_path, path=installed)
     assert "everything lies in" in again.stderr
 
 
@@ -216,9 +216,8 @@ def test_the_base_install_imports_at_once_and_has_no_torch(base, tmp_path):
         "import time; start = time.perf_counter(); import resnets; resnets.load;"
         " print(time.perf_counter() - start)"
     )
-    seconds = [float(succeed(base, "-c", timed, cwd=tmp_path).stdout) for _ in range(6)][
-        1:
-    ]  # the first one compiles
+    # the first one compiles
+    seconds = [float(succeed(base, "-c", timed, cwd=tmp_path).stdout) for _ in range(6)][1:]
     assert statistics.median(seconds) < 0.3, seconds
 
 

@@ -16,12 +16,7 @@ from resnets.models import Network
 from resnets.models.inputs import assumed_preprocessing, in_words
 from resnets.models.setting import Changes
 from resnets.models.weights import convert, load_weights, look_alikes, unseen_differences
-from resnets.pretrained import (
-    Weights,
-    published_accuracy,
-    published_weights,
-    torchvision_weights,
-)
+from resnets.pretrained import Weights, published_accuracy, published_weights, torchvision_weights
 from resnets.screen import Screen
 
 HEADS = (

@@ -175,16 +175,13 @@ def write_model(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str
     Raises:
         OSError: The disk is full, or there is no permission; the old file stays.
     """
-    plain = {
-        name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()
-    }  # tied ones are told apart
-    content = json.loads(
-        json.dumps({**metadata, "format": FORMAT})
-    )  # the digest is of what will be read
+    # tied ones are told apart
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    # the digest is of what will be read
+    content = json.loads(json.dumps({**metadata, "format": FORMAT}))
     content["sha256"] = _digest(plain, content)
-    text = json.dumps(
-        content, sort_keys=True, separators=(",", ":")
-    )  # ASCII: names of files need not be UTF-8
+    # ASCII: names of files need not be UTF-8
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     write_file(path, safetensors.torch.save(plain, {KEY: text}))
 
 

@@ -228,12 +228,8 @@ def hub_weights(tag: str, network: str | None, say: Say = lambda text: None) -> 
         f"looking for {tag} in the cache of huggingface_hub, else at the hub (licence: see its"
         " model card)"
     )
-    failures: Any = (
-        *HfHubHTTPError.__bases__,
-        OSError,
-        RuntimeError,
-        ValueError,
-    )  # of its HTTP client, the disk, its storage
+    # of its HTTP client, the disk, its storage
+    failures: Any = (*HfHubHTTPError.__bases__, OSError, RuntimeError, ValueError)
     try:
         described = Path(hf_hub_download(repository, "config.json"))
         try:
@@ -265,9 +261,8 @@ def hub_weights(tag: str, network: str | None, say: Say = lambda text: None) -> 
             " that file, and say how images are prepared: --size, --mean, --std, --interpolation,"
             " --fit, --crop"
         ) from None
-    announced = (
-        path.readlink().name if path.is_symlink() else ""
-    )  # the hub's cache names large files by their digest
+    # the hub's cache names large files by their digest
+    announced = path.readlink().name if path.is_symlink() else ""
     digest = sha256(path)
     if re.fullmatch("[0-9a-f]{64}", announced) and announced != digest:
         raise Offline(

@@ -45,9 +45,8 @@ def torchvision_folder(name: str) -> Path:
     folder = cache_folder() / "data" / name
     if folder.is_dir():
         return folder
-    from torchvision import (
-        datasets,
-    )  # part of the training install; not needed where the folder is there already
+    # part of the training install; not needed where the folder is there already
+    from torchvision import datasets
 
     class_name, parts = TORCHVISION_SETS[name]
     partial = folder.with_name(f"{name}.partial")

@@ -87,9 +87,8 @@ def _similar(thumbnails: np.ndarray) -> Iterator[tuple[int, int]]:
             a, b = order[:-step], order[step:]
             near = np.flatnonzero(np.bitwise_count(hashes[a] ^ hashes[b]) <= MAX_BITS)
             levels = thumbnails[a[near]].astype(np.float32) - thumbnails[b[near]]
-            levels -= levels.mean(
-                (1, 2), keepdims=True
-            )  # brighter or darker as a whole is still the same image
+            # brighter or darker as a whole is still the same image
+            levels -= levels.mean((1, 2), keepdims=True)
             near = near[np.abs(levels).mean((1, 2)) <= MAX_LEVELS]
             yield from zip(
                 np.minimum(a, b)[near].tolist(), np.maximum(a, b)[near].tolist(), strict=True

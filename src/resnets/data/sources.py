@@ -17,14 +17,7 @@ from pathlib import Path
 from resnets.data.downloads import TORCHVISION_SETS, torchvision_folder
 from resnets.data.tables import Names, Row, is_label_table, read_rows
 from resnets.imagenet import class_name
-from resnets.listing import (
-    NO_SUFFIX,
-    about_left_out,
-    counted,
-    is_image,
-    suffix_of,
-    walk,
-)
+from resnets.listing import NO_SUFFIX, about_left_out, counted, is_image, suffix_of, walk
 from resnets.settings import nearest
 
 SPLIT_NAMES = {

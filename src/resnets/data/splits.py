@@ -148,9 +148,8 @@ def split_csv(samples: Sequence[Sample], digests: Mapping[Path, str] | None = No
     """The table of a split: file_name, label, split, group, path, and what the content of each file
     was (`content_digest`, in hexadecimal)."""
     text = io.StringIO()
-    table = csv.writer(
-        text, lineterminator="\n", quoting=csv.QUOTE_ALL
-    )  # else a carriage return in a name goes unquoted
+    # else a carriage return in a name goes unquoted
+    table = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
     table.writerow((*COLUMNS, DIGEST))
     for sample in samples:
         own = (sample.name, sample.label, sample.split, sample.group, sample.path.absolute())

@@ -55,9 +55,8 @@ class Augmentation:
         height, width = sizes[:, 0].astype(np.float64), sizes[:, 1].astype(np.float64)
         if self.crop == "resized":
             area = height * width * (self.smallest + (1 - self.smallest) * draws[:, 0])
-            shape = np.exp(
-                np.log(4 / 3) * (2 * draws[:, 1] - 1)
-            )  # width over height, from 3/4 to 4/3
+            # width over height, from 3/4 to 4/3
+            shape = np.exp(np.log(4 / 3) * (2 * draws[:, 1] - 1))
             box_h, box_w = (
                 np.minimum(np.sqrt(area / shape), height),
                 np.minimum(np.sqrt(area * shape), width),
@@ -130,9 +129,8 @@ def augment(
     images = torch.from_numpy(canvas).permute(0, 3, 1, 2).to(torch.float32).contiguous()
     top, left, bottom, right = augmentation.boxes(draws, sizes).T
     flip_y, flip_x = augmentation.flips(draws).T
-    theta = np.zeros(
-        (len(pictures), 2, 3)
-    )  # input coordinates in [-1, 1] to canvas coordinates in [-1, 1]
+    # input coordinates in [-1, 1] to canvas coordinates in [-1, 1]
+    theta = np.zeros((len(pictures), 2, 3))
     theta[:, 0, 0], theta[:, 0, 2] = (
         flip_x * (right - left) / canvas_w,
         (right + left) / canvas_w - 1,

@@ -241,9 +241,8 @@ def _rank(probabilities: np.ndarray, labels: np.ndarray, predicted: np.ndarray) 
 
 def _loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
     chosen = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return float(
-        -np.log(np.maximum(chosen, np.finfo(np.float32).tiny)).mean()
-    )  # a probability of 0 costs 87, not infinity
+    # a probability of 0 costs 87, not infinity
+    return float(-np.log(np.maximum(chosen, np.finfo(np.float32).tiny)).mean())
 
 
 def _means(
@@ -276,15 +275,13 @@ def _bootstrap(
     """
     kind = (labels * k + predicted) * 2 + in_top
     if groups is None:
-        kinds, pool = np.unique(
-            kind, return_inverse=True
-        )  # a draw from the pool names a unit: here a kind
+        # a draw from the pool names a unit: here a kind
+        kinds, pool = np.unique(kind, return_inverse=True)
         unit, count = np.arange(len(kinds)), np.ones(len(kinds), np.int64)
     else:
         of_picture = np.unique(groups, return_inverse=True)[1]
-        pool = np.arange(
-            of_picture.max() + 1
-        )  # here a group, which brings some images of some kinds
+        # here a group, which brings some images of some kinds
+        pool = np.arange(of_picture.max() + 1)
         pairs, count = np.unique(of_picture * (2 * k * k) + kind, return_counts=True)
         unit, kinds = np.divmod(pairs, 2 * k * k)
     true, said, top = kinds // 2 // k, kinds // 2 % k, kinds % 2

@@ -190,10 +190,7 @@ def _arranged(report: Report) -> dict[str, Any]:
     ]
     return {
         "headline": (
-            [
-                ("Balanced accuracy", metrics.balanced_accuracy),
-                ("Macro F1", metrics.macro_f1),
-            ]
+            [("Balanced accuracy", metrics.balanced_accuracy), ("Macro F1", metrics.macro_f1)]
             + [(f"Among the first {top}", estimate) for top, estimate in metrics.top_k.items()]
         ),
         "serious": " and ".join(serious),

@@ -123,9 +123,8 @@ def export_model(model: Model, path: Path, images: Iterable[Image.Image]) -> Pro
         )
     prepared = [model.preprocessing.pixels(_image(array)) for array in arrays]
     golden = [_golden_entry(model, pixels) for pixels in prepared[:GOLDEN]]
-    text = json.dumps(
-        {**_metadata(model), "golden": golden}, sort_keys=True, separators=(",", ":")
-    )  # ASCII: names of classes need not be UTF-8
+    # ASCII: names of classes need not be UTF-8
+    text = json.dumps({**_metadata(model), "golden": golden}, sort_keys=True, separators=(",", ":"))
     content = to_bytes(build_graph(model.answering, model.preprocessing), text)
     sealed, beginning = seal(content), front(content)
     wholes, framed = _batches(arrays), _framed(prepared, model.preprocessing)
@@ -224,10 +223,7 @@ def _metadata(model: Model) -> dict[str, Any]:
 
 
 def compare_inputs(
-    beginning: Engine,
-    batches: Sequence[np.ndarray],
-    expected: Sequence[np.ndarray],
-    model: Model,
+    beginning: Engine, batches: Sequence[np.ndarray], expected: Sequence[np.ndarray], model: Model
 ) -> tuple[float, float]:
     """How far the input that a graph prepares is from what it should be, in grey levels of 255: the
     largest mean of an image, and the largest of all.

@@ -101,9 +101,8 @@ class Front:
             )
         ]
         planes = op.Cast(op.Transpose(image, perm=[0, 3, 1, 2]), to=ir.DataType.FLOAT.value)
-        out = self._rounded(
-            op.MatMul(planes, op.Transpose(column_weights, perm=[1, 0]))
-        )  # as Pillow: horizontal first
+        # as Pillow: horizontal first
+        out = self._rounded(op.MatMul(planes, op.Transpose(column_weights, perm=[1, 0])))
         out = self._rounded(op.MatMul(row_weights, out))
         if self.preprocessing.fit != "pad":
             return out
@@ -143,9 +142,8 @@ class Front:
         as_float = ir.DataType.FLOAT.value
         length_f, resized_f = op.Cast(length, to=as_float), op.Cast(resized, to=as_float)
         half, one, zero = self.constant(0.5), self.constant(1.0), self.constant(0.0)
-        offset = op.Round(
-            op.Mul(op.Sub(resized_f, self.constant(float(size))), half)
-        )  # half to even, as Python's round
+        # half to even, as Python's round
+        offset = op.Round(op.Mul(op.Sub(resized_f, self.constant(float(size))), half))
         place = op.Add(self.constant(np.arange(size).reshape(-1, 1)), offset)
         scale = op.Div(length_f, resized_f)
         center = op.Mul(op.Add(place, half), scale)

@@ -177,9 +177,8 @@ class SplitAttention(nn.Module):
         weights = self.fc2(self.bn1(self.fc1(pooled(sum(splits[1:], splits[0])))).relu())
         if self.radix == 1:
             return self.after(splits[0] * weights.sigmoid())
-        count, channels, *ones = (
-            weights.shape
-        )  # within each group the channels are ordered by split
+        # within each group the channels are ordered by split
+        count, channels, *ones = weights.shape
         weights = (
             weights.view(count, self.groups, self.radix, -1)
             .softmax(2)

@@ -53,9 +53,8 @@ def inflate(net: Any, kinds: str | Sequence[str] = "full", published: bool = Fal
             raise ValueError(f"{type(module).__name__} has no form in three dimensions")
     for name, kind in zip(stages, kinds, strict=False):
         for block in getattr(net, name):
-            plain = isinstance(
-                block.conv1, nn.Conv2d
-            )  # a selective kernel has no width of the paper's
+            # a selective kernel has no width of the paper's
+            plain = isinstance(block.conv1, nn.Conv2d)
             _inflate(
                 block, kind, True, _published_width(block.conv1) if published and plain else None
             )
@@ -128,17 +127,15 @@ def _two_plus_one(conv: nn.Conv2d, time_stride: int, width: int) -> nn.Sequentia
     )
     if width == 2 * count:
         with torch.no_grad():
-            signs = torch.stack([conv.weight, -conv.weight], 1).flatten(
-                0, 1
-            )  # outputs in pairs, so that groups stay together
+            # outputs in pairs, so that groups stay together
+            signs = torch.stack([conv.weight, -conv.weight], 1).flatten(0, 1)
             over_picture.weight[:, :, 0] = signs
             over_time.weight.zero_()
             over_time.weight[range(count), range(0, width, 2), 1] = 1.0
             over_time.weight[range(count), range(1, width, 2), 1] = -1.0
             assert norm.running_var is not None
-            norm.running_var.fill_(
-                1 - norm.eps
-            )  # with mean 0 and weight 1 the norm changes nothing
+            # with mean 0 and weight 1 the norm changes nothing
+            norm.running_var.fill_(1 - norm.eps)
     else:
         initialise(over_picture)
         initialise(over_time)

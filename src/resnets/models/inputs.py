@@ -65,9 +65,8 @@ def assumed_preprocessing(network: Network) -> Preprocessing:
     else:
         pattern = next(one for one in EXPECTED if fnmatch.fnmatchcase(network.name, one))
         found = EXPECTED[pattern]
-    side = (
-        getattr(network.setting, "size", None) or found.size or ROWS[network.name].size
-    )  # a Transformer has its own
+    # a Transformer has its own
+    side = getattr(network.setting, "size", None) or found.size or ROWS[network.name].size
     mean, std = (for_channels(one, network.in_channels) for one in found.values)
     return Preprocessing.square(
         side,

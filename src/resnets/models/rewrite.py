@@ -120,9 +120,8 @@ def antialias(net: Any, kind: str) -> None:
         kind: `blur`: binomial. `average`: 2x2 means, which also take the place of the stem's max
             pooling.
     """
-    pool = (
-        BlurPool if kind == "blur" else lambda: nn.AvgPool2d(2, 2, ceil_mode=True)
-    )  # rounds up, as the shortcut does
+    # rounds up, as the shortcut does
+    pool = BlurPool if kind == "blur" else lambda: nn.AvgPool2d(2, 2, ceil_mode=True)
     in_stem = BlurPool() if kind == "blur" else nn.AvgPool2d(2, 2)  # rounds down, as in timm
     # At its border a blur needs a second pixel, also before the last stage
     net.smallest = 2 ** len(net.stage_names) + 1 if kind == "blur" else 3

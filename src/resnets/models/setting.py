@@ -129,11 +129,7 @@ class DenseNetSetting:
 
     kind: ClassVar[str] = "DenseNet"
     excludes: ClassVar = (
-        (
-            "stem=cifar",
-            "antialias output_stride",
-            "the stem for small images does not shrink them",
-        ),
+        ("stem=cifar", "antialias output_stride", "the stem for small images does not shrink them"),
     )
 
     growth: int = number(32)

@@ -32,9 +32,8 @@ class Attention(nn.Module):
             .view(count, tokens, 3, self.heads, width // self.heads)
             .permute(2, 0, 3, 1, 4)
         )
-        mixed = F.scaled_dot_product_attention(
-            query, key, value
-        )  # (N, heads, tokens, width / heads)
+        # (N, heads, tokens, width / heads)
+        mixed = F.scaled_dot_product_attention(query, key, value)
         return self.proj(mixed.transpose(1, 2).reshape(count, tokens, width))
 
 

@@ -139,9 +139,8 @@ def _fill(block: Any, setting: ResNetSetting, first: bool) -> None:
     if kind != "conv":
         make = partial(SPATIAL[kind], first=first) if kind == "res2" else SPATIAL[kind]
         setattr(block, block.spatial, make(getattr(block, block.spatial), *arguments))
-        setattr(
-            block, block.spatial.replace("conv", "bn"), nn.Identity()
-        )  # the part brings its own norm and ReLU
+        # the part brings its own norm and ReLU
+        setattr(block, block.spatial.replace("conv", "bn"), nn.Identity())
         initialise(getattr(block, block.spatial))
     kind, arguments = setting.attention[0], map(number_or_word, setting.attention[1:])
     if kind != "none":

@@ -23,13 +23,7 @@ from resnets.models.inputs import (
     for_channels,
     in_words,
 )
-from resnets.models.weights import (
-    convert,
-    first_convolution,
-    head_name,
-    load_weights,
-    unwrap,
-)
+from resnets.models.weights import convert, first_convolution, head_name, load_weights, unwrap
 from resnets.preprocessing import Preprocessing
 from resnets.pretrained import Weights, published_weights, timm_default
 from resnets.screen import Screen

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from resnets.creation import (
-    imagenet_weights,
-    other_weights,
-    warn_of_look_alikes,
-    weights_by_name,
-)
+from resnets.creation import imagenet_weights, other_weights, warn_of_look_alikes, weights_by_name
 from resnets.downloads import Offline
 from resnets.models import Network
 from resnets.models.inputs import for_channels

@@ -41,9 +41,7 @@ MANY_ROWS = 200
 
 
 def carry_out(
-    job: Job,
-    tensors: dict[str, Tensor] | None = None,
-    checkpoint: Any = None,
+    job: Job, tensors: dict[str, Tensor] | None = None, checkpoint: Any = None
 ) -> TrainingState:
     """Trains, from a checkpoint if one is given; keeps the best weights and the last state.
 
@@ -215,9 +213,8 @@ def _row_words(rows: Sequence[Row]) -> str:
     steps, losses, speeds = (
         [one[key] or 0.0 for one in rows] for key in ("step", "train_loss", "images_per_second")
     )
-    counts = [after - earlier for earlier, after in pairwise([0.0, *steps])][
-        before:
-    ]  # rows are not all of one length
+    # rows are not all of one length
+    counts = [after - earlier for earlier, after in pairwise([0.0, *steps])][before:]
     loss = statistics.fmean(losses[before:], counts)
     speed = statistics.harmonic_mean(speeds[before:], counts)
     return (

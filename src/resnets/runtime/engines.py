@@ -151,9 +151,10 @@ class OnnxRuntimeEngine(_FromFile):
         # Waiting threads would spin, on the cores that decode the next images.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
+            # it would print, and try the same again
             self._session = onnxruntime.InferenceSession(
                 source, options, providers=["CPUExecutionProvider"], enable_fallback=0
-            )  # it would print, and try the same again
+            )
             outputs = {output.name: output.shape for output in self._session.get_outputs()}
             inputs = [entry.name for entry in self._session.get_inputs()]
         except refusals as error:
@@ -281,9 +282,8 @@ def usable_cores() -> int:
         for number in processors
     )
     cores = len({file.read_text() if file.exists() else str(file) for file in siblings})
-    quota = Path(
-        "/sys/fs/cgroup/cpu.max"
-    )  # "200000 100000": microseconds of processor time in a period, or "max"
+    # "200000 100000": microseconds of processor time in a period, or "max"
+    quota = Path("/sys/fs/cgroup/cpu.max")
     if quota.exists():
         time, period = quota.read_text().split()
         cores = cores if time == "max" else min(cores, max(1, int(time) // int(period)))

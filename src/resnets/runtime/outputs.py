@@ -25,10 +25,7 @@ SUFFIX = ".source.jsonl"
 
 @contextmanager
 def open_output(
-    path: str | Path,
-    files: Iterable[str],
-    source: Mapping[str, Any],
-    classes: Sequence[str] = (),
+    path: str | Path, files: Iterable[str], source: Mapping[str, Any], classes: Sequence[str] = ()
 ) -> Iterator[Output]:
     """Opens an output to write the predictions of some files to it, or to continue with them.
 

@@ -192,9 +192,8 @@ class Predictor:
     def _decode(self, source: str | bytes) -> tuple[np.ndarray, list[str]]:
         """An image that the graph scales no further, (height, width, channels), and remarks."""
         if isinstance(source, str) and os.path.exists(source) and not os.path.isfile(source):  # noqa: PTH110, PTH113 - never raise
-            raise BadImage(
-                "neither a file nor a folder"
-            )  # a pipe or a device: opening it may never end
+            # a pipe or a device: opening it may never end
+            raise BadImage("neither a file nor a folder")
         return read_input(source, self.preprocessing)
 
     def _read(self, source: Source) -> tuple[np.ndarray, list[str]]:

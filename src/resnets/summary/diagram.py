@@ -54,9 +54,8 @@ def _part(net: nn.Module, stage: Stage) -> Part:
     module = net.get_submodule(stage.name)
     name = stage.name.rpartition(".")[2]
     output = " x ".join(map(str, stage.output))
-    side = {1: 1, 2: math.isqrt(stage.output[0])}.get(
-        len(stage.output), stage.output[-1]
-    )  # tokens are drawn as their grid
+    # tokens are drawn as their grid
+    side = {1: 1, 2: math.isqrt(stage.output[0])}.get(len(stage.output), stage.output[-1])
     if isinstance(module, NORMS):
         return Part(
             name, ("norm" if isinstance(module, nn.LayerNorm) else "norm, ReLU", output), side
@@ -158,9 +157,8 @@ def _words(module: nn.Module) -> str:
     if type(module) in SPECIAL:
         return f"{SPECIAL[type(module)]}, {conv_words(convs[0])}"
     standardised = "standardised " if isinstance(module, StandardisedConv2d) else ""
-    return standardised + ", norm, ReLU, ".join(
-        conv_words(conv) for conv in convs
-    )  # of a (2+1)-D convolution both
+    # of a (2+1)-D convolution both
+    return standardised + ", norm, ReLU, ".join(conv_words(conv) for conv in convs)
 
 
 def _shortcut(module: nn.Module | None) -> tuple[str, ...] | None:

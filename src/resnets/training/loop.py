@@ -147,9 +147,8 @@ def train_steps(
     saved = time.monotonic()
     if state.step == 0:
         hooks.save(state)
-    mark = (
-        time.perf_counter()
-    )  # validation and saving do not count as training, waiting for images does
+    # validation and saving do not count as training, waiting for images does
+    mark = time.perf_counter()
     for batch in batches:
         if state.step >= plan.schedule.steps or hooks.stopping():
             break
