@@ -18,9 +18,8 @@ from PIL import Image
 THUMBNAIL = (18, 16)  # width, height: 2 x 2 of these make one of the 9 x 8 levels
 MAX_BITS = 8
 MAX_LEVELS = 6.0  # mean difference of the thumbnails, grey levels; JPEG at quality 50 stays below 4
-MIN_CONTRAST = (
-    8.0  # standard deviation below which an image is too flat to be told from another by its shape
-)
+# standard deviation below which an image is too flat to be told from another by its shape
+MIN_CONTRAST = 8.0
 WINDOW = 16  # neighbours looked at in each of the eight orders
 
 

@@ -16,9 +16,8 @@ import numpy as np
 from resnets.evaluation.curves import charts
 from resnets.evaluation.metrics import Estimate, Metrics
 
-LARGEST_MATRIX = (
-    20  # classes; beyond it nobody reads a matrix, and the most confused pairs are listed instead
-)
+# classes; beyond it nobody reads a matrix, and the most confused pairs are listed instead
+LARGEST_MATRIX = 20
 MOST_PAIRS = 60
 WORST = 60  # mistakes shown in the page itself
 WORST_OPEN = 12  # of them at once, the others on demand

@@ -32,9 +32,8 @@ from resnets.runtime.protobuf import METADATA_PROPS, has_external_data, properti
 FORMAT = 2
 PROPERTY = "resnets"
 REQUIRED = ("format", "model", "classes", "preprocessing", "golden", "limit")
-MOST_METADATA = (
-    32_000_000  # characters; with three golden images and 22,000 classes it is 2 million
-)
+# characters; with three golden images and 22,000 classes it is 2 million
+MOST_METADATA = 32_000_000
 MOST_GOLDEN = 64
 LONGEST_SIDE = 4096  # of the input and of golden images, in pixels
 

@@ -26,9 +26,8 @@ from resnets.runtime.inputs import (
 )
 from resnets.runtime.onnxfile import read_onnx
 
-DECODERS = (
-    2  # threads that decode while the network runs; decoding a photo costs less than the network
-)
+# threads that decode while the network runs; decoding a photo costs less than the network
+DECODERS = 2
 # images that may be decoded or waiting at a time: memory is bounded by them, however long the
 # list
 AHEAD = 4
