@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.cells import cell_len
 from rich.console import Console
+from rich.progress import Progress
 
-from resnets.screen import Screen, printable, wrap
+from resnets.screen import Bar, Screen, printable, wrap
 
 pty = pytest.importorskip("pty", reason="terminals are made with pty")
 termios = pytest.importorskip("termios", reason="terminals are made with pty")
@@ -280,3 +281,11 @@ def test_stdout_in_a_pipe_is_not_drawn_into_the_terminal(trained):
     done = subprocess.run(["bash", "-c", code], capture_output=True, text=True)
     assert json.loads(done.stdout)["metrics"]["n"] > 0
     assert Path(root / "run").is_dir()
+
+
+def test_a_bar_in_a_terminal_too_narrow_for_it_drops_its_remark_and_goes_on() -> None:
+    bar = Bar(Progress(disable=True), 0, room=-5)
+    bar._progress.add_task("photos", total=3)
+    bar.update(1)
+    bar.update(2, "loss 0.5  1 img/s")
+    assert bar._progress.tasks[0].fields["remark"] == ""

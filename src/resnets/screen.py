@@ -42,7 +42,7 @@ class Bar:
     def update(self, done: int, remark: str = "") -> None:
         """Shows how many are done, and a remark behind the bar: as many of its parts, with two
         spaces between them, as the line has room for."""
-        while cell_len(remark) > self._room:
+        while remark and cell_len(remark) > self._room:
             remark = remark.rpartition("  ")[0]
         self._progress.update(self._task, completed=done, remark=remark)  # type: ignore[arg-type]
 
