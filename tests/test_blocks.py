@@ -181,10 +181,18 @@ def test_wider_and_grouped_bottlenecks_equal_torchvision():
 
 
 @pytest.mark.parametrize(
-    "block", [functools.partial(Bottleneck), nn.Conv2d, lambda *_: nn.Identity(), type("B", (), {})]
+    "block",
+    [
+        functools.partial(Bottleneck),
+        nn.Conv2d,
+        lambda *_: nn.Identity(),
+        type("B", (), {}),
+        type("B", (), {"expansion": 1.5}),
+        type("B", (), {"expansion": property(lambda self: 1)}),
+    ],
 )
 def test_a_block_without_expansion_is_refused(block):
-    with pytest.raises(ValueError, match="no class attribute `expansion`"):
+    with pytest.raises(ValueError, match="a class attribute with a whole number"):
         ResNet(block, [1, 1])
 
 

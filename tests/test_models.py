@@ -494,7 +494,7 @@ def test_words_of_all_fields_round_trip():
     seen = set()
 
     @given(networks())
-    @settings(deadline=None, max_examples=300)
+    @settings(deadline=None, max_examples=300, derandomize=True)  # the fields seen are counted
     def round_trip(network):
         words = str(network)
         again = Network.parse(words, network.num_classes, network.in_channels)

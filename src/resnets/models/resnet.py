@@ -169,10 +169,12 @@ class ResNet(nn.Module):
         zero_init: bool = False,
     ) -> None:
         super().__init__()
-        if not isinstance(expansion := getattr(block, "expansion", None), int):
+        expansion = getattr(block, "expansion", None)
+        if type(expansion) is not int or expansion < 1:
             raise ValueError(
-                f"block {getattr(block, '__name__', block)!r} has no class attribute `expansion`: "
-                "set it to the block's output channels divided by the stage's width (1 or 4)"
+                f"expansion of block {getattr(block, '__name__', block)!r} is {expansion!r};"
+                " allowed: a class attribute with a whole number from 1 on, the block's output"
+                " channels divided by the stage's width"
             )
         widths = [64 * 2**stage for stage in range(len(layers))] if widths is None else widths
         if len(widths) != len(layers) or min(layers, default=0) < 1:

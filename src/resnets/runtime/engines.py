@@ -129,7 +129,7 @@ class OnnxRuntimeEngine(_FromFile):
     title = "ONNX Runtime"
 
     def _open(self, source: Path | bytes, threads: int) -> None:
-        import onnxruntime
+        onnxruntime = import_onnxruntime()
         from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
         self.version = str(onnxruntime.__version__)
@@ -218,6 +218,18 @@ class OpenVinoEngine(_FromFile):
         except RuntimeError as error:
             raise EngineError(_reason(error)) from None
         return Answer(**{name: found[output] for name, output in self._outputs.items()})
+
+
+def import_onnxruntime() -> ModuleType:
+    """The onnxruntime package, kept from the network; everything that uses it takes it from here.
+
+    From 1.32 on, importing it writes a number for the device into the home folder and collects
+    events for its maker, unless the environment says no before.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime
+
+    return onnxruntime
 
 
 def import_openvino() -> ModuleType:
