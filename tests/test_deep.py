@@ -13,7 +13,8 @@ from PIL import Image
 from resnets.data.check import check_pictures
 from resnets.data.sources import find_data
 from resnets.deep import Levels, decide_range, judge, measure, scale
-from resnets.preprocessing import BadImage, Preprocessing, open_image
+from resnets.images import BadImage, open_image
+from resnets.preprocessing import Preprocessing
 from resnets.ranges import FULL, parse_range, word
 
 RAMP = np.linspace(0, 1, 4096).reshape(64, 64)

@@ -13,8 +13,8 @@ from PIL import Image
 from resnets import listing
 from resnets.data.check import check_pictures
 from resnets.data.sources import find_data
+from resnets.images import BadImage, open_image
 from resnets.listing import IMAGE_SUFFIXES, Listing, about_left_out, images_below, is_image, walk
-from resnets.preprocessing import BadImage, open_image
 from resnets.runtime.folders import count_pictures, find_pictures
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="links as on Linux")
@@ -159,7 +159,7 @@ def test_a_pipe_without_a_suffix_is_not_waited_for(tmp_path):
 
 
 def test_every_suffix_is_of_a_format_that_is_opened():
-    from resnets.preprocessing import FORMATS
+    from resnets.images import FORMATS
 
     Image.init()
     known = {suffix: name for suffix, name in Image.EXTENSION.items() if name in FORMATS}
@@ -191,7 +191,7 @@ def test_what_is_left_out_is_counted_by_suffix_with_the_cure(monkeypatch):
 
 def test_heic_is_left_out_and_said_in_check_and_refused_with_the_cure(tmp_path, monkeypatch):
     monkeypatch.setattr(listing, "heic_installed", lambda: False)
-    monkeypatch.setattr("resnets.preprocessing.heic_installed", lambda: False)
+    monkeypatch.setattr("resnets.images.heic_installed", lambda: False)
     for number in range(3):
         touch(tmp_path, f"a/{number}.png", f"b/{number}.png")
         (tmp_path / "a" / f"{number}.HEIC").write_bytes(HEIC)

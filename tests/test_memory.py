@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile, ImageOps
 
 from resnets import preprocessing as module
-from resnets.preprocessing import BadImage, Preprocessing, open_image, to_mode
+from resnets.images import BadImage, open_image, to_mode
+from resnets.preprocessing import Preprocessing
 from resnets.runtime import decoding, load
 from resnets.runtime.decoding import Budget, Upright, image_input, read_input
 from resnets.runtime.engines import available_engines, make_engine

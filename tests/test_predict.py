@@ -21,7 +21,8 @@ from rich.cells import cell_len
 
 import resnets
 from resnets.evaluation.maps import draw_map
-from resnets.preprocessing import BadImage, Preprocessing
+from resnets.images import BadImage
+from resnets.preprocessing import Preprocessing
 from resnets.results import Prediction
 from resnets.runtime import Predictor
 from resnets.runtime.engines import Answer

@@ -18,17 +18,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from resnets.preprocessing import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    MAX_PIXELS,
-    RESAMPLING,
-    Axis,
-    BadImage,
-    Preprocessing,
-    open_image,
-    to_mode,
-)
+from resnets.images import MAX_PIXELS, BadImage, open_image, to_mode
+from resnets.preprocessing import IMAGENET_MEAN, IMAGENET_STD, RESAMPLING, Axis, Preprocessing
 
 ORIENTATION = 0x0112
 # How a viewer turns each EXIF orientation upright, written out in NumPy on (height, width, ...)
@@ -726,7 +717,7 @@ def test_odd_metadata_is_read_without_a_remark(tmp_path):
     )
     path = tmp_path / "odd.jpg"
     path.write_bytes(bytes(content))
-    code = f"from resnets.preprocessing import open_image; open_image({str(path)!r})"
+    code = f"from resnets.images import open_image; open_image({str(path)!r})"
     done = subprocess.run(
         [sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, check=True
     )

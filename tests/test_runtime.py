@@ -19,7 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from resnets.preprocessing import BadImage, Preprocessing
+from resnets.images import BadImage
+from resnets.preprocessing import Preprocessing
 from resnets.runtime import Predictor, load, onnxfile, predictor, protobuf
 from resnets.runtime.engines import ENGINES, Answer, available_engines, make_engine, usable_cores
 from resnets.runtime.folders import count_pictures, find_pictures

@@ -230,7 +230,7 @@ class _Tally:
     def _draw(self, prediction: Prediction, folder: Path) -> None:
         """Writes the map of the predicted class as FILE.heat.jpg."""
         from resnets.evaluation.maps import draw_map
-        from resnets.preprocessing import BadImage
+        from resnets.images import BadImage
         from resnets.screen import printable
 
         if prediction.heat is None or prediction.index is None:

@@ -30,7 +30,7 @@ from resnets.data.findings import (
 from resnets.data.sources import Found, Sample
 from resnets.deep import NoValues, judge, measure, remarks
 from resnets.files import content_digest
-from resnets.preprocessing import BadImage, is_deep, open_raw, to_mode
+from resnets.images import BadImage, is_deep, open_raw, to_mode
 from resnets.ranges import Range, parse_range
 
 

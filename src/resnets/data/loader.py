@@ -19,7 +19,8 @@ from torch import Tensor
 
 from resnets.data.sources import Sample
 from resnets.data.transforms import Augmentation, augment, normalise, uniform
-from resnets.preprocessing import RESAMPLING, BadImage, Preprocessing
+from resnets.images import BadImage
+from resnets.preprocessing import RESAMPLING, Preprocessing
 
 AHEAD = 2  # batches prepared ahead of the network
 

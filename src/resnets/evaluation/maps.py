@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from resnets.preprocessing import open_image
+from resnets.images import open_image
 
 # Nine equal steps along matplotlib's `inferno`: lightness rises evenly, so more evidence always
 # looks like more.

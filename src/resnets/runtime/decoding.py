@@ -16,15 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from resnets.preprocessing import (
-    MAX_PIXELS,
-    BadImage,
-    Preprocessing,
-    is_deep,
-    look,
-    reading,
-    to_mode,
-)
+from resnets.images import MAX_PIXELS, BadImage, is_deep, look, reading, to_mode
+from resnets.preprocessing import Preprocessing
 
 TOGETHER = 110_000_000  # bytes decoded at once: two photos of 12 megapixels
 TRIM = 20_000_000  # bytes of an image after which memory is given back to the system

@@ -9,8 +9,9 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
+from resnets.images import UNREADABLE, BadImage, to_mode
 from resnets.listing import Listing
-from resnets.preprocessing import UNREADABLE, BadImage, Preprocessing, to_mode
+from resnets.preprocessing import Preprocessing
 from resnets.runtime.decoding import Upright
 from resnets.runtime.folders import find_pictures
 

@@ -25,7 +25,8 @@ import numpy as np
 from PIL import Image
 
 from resnets.files import write_file
-from resnets.preprocessing import UNREADABLE, Preprocessing, open_image, upgrade
+from resnets.images import UNREADABLE, open_image
+from resnets.preprocessing import Preprocessing, upgrade
 from resnets.ranges import FULL
 from resnets.runtime.protobuf import METADATA_PROPS, has_external_data, properties
 

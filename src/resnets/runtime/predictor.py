@@ -11,7 +11,8 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
-from resnets.preprocessing import BadImage, Preprocessing
+from resnets.images import BadImage
+from resnets.preprocessing import Preprocessing
 from resnets.results import Prediction
 from resnets.runtime.decoding import read_input
 from resnets.runtime.engines import Engine, EngineError, make_engine
