@@ -14,12 +14,6 @@ from typer import Argument, Exit, Option
 from resnets.cli.inputs import Crop, Fit, Interpolation, Mean, Size, Std, input_changes
 from resnets.cli.options import DATA, MODEL, OUTPUT, Classes, Engine, Network, Quiet
 
-EXAMPLES = """
-resnets predict photos.onnx new/
-resnets predict photos.onnx new/ -o new.csv
-resnets predict runs/train/1 new/ --heat maps/
-"""
-
 if TYPE_CHECKING:
     from resnets.results import Prediction
     from resnets.runtime import Predictor
@@ -27,8 +21,6 @@ if TYPE_CHECKING:
     from resnets.screen import Screen
 
 LARGE = 2_000_000  # bytes of a table; more takes a second or longer to read
-
-
 EXAMPLES = """
 resnets predict photos.onnx photo.jpg
 resnets predict photos.onnx new/ -o new.csv

@@ -209,8 +209,7 @@ def _checked(
         )
     if groups is not None and np.shape(groups) != (n,):
         raise ValueError(
-            f"measure: groups of shape {np.shape(groups)}; ({n},) was expected, one for each"
-            " picture"
+            f"measure: groups of shape {np.shape(groups)}; ({n},) was expected, one for each image"
         )
     probabilities = (
         probabilities

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from resnets.images import MAX_PIXELS, BadImage, is_deep, look, reading, to_mode
+from resnets.images import MAX_PIXELS, ORIENTATION, BadImage, is_deep, look, reading, to_mode
 from resnets.preprocessing import Preprocessing
 
 TOGETHER = 110_000_000  # bytes decoded at once: two photos of 12 megapixels
@@ -100,7 +100,7 @@ class Upright:
         image.load()
         self.notes: list[str] = []
         self._preprocessing = preprocessing
-        self._turn = TURNS.get(image.getexif().get(0x0112, 1))
+        self._turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
         self._ready = is_deep(image)  # its values are judged together, not band by band
         self._image = self._converted(image, self.notes) if self._ready else image
         swap = self._turn is not None and self._turn.swap
