@@ -20,7 +20,7 @@ from PIL import Image
 
 from resnets.imagenet import names_by_wnid
 from resnets.run.opening import open_model
-from resnets.runtime.folders import find_pictures
+from resnets.runtime.folders import find_images
 from resnets.screen import Screen
 
 
@@ -40,7 +40,7 @@ def main() -> None:
     ours = open_model(str(given.weights), given.network, None, Screen())
     places = {wnid: number for number, wnid in enumerate(names_by_wnid())}
     rows = []
-    for file in find_pictures([given.photos]):
+    for file in find_images([given.photos]):
         picture = Image.open(file).convert("RGB")
         inputs = transform(picture)[None]
         expected = theirs(inputs).softmax(1)[0].numpy()

@@ -30,7 +30,7 @@ from resnets.models import Network
 from resnets.preprocessing import FITS, RESAMPLING, Preprocessing
 from resnets.pretrained import read_state
 from resnets.runtime.engines import available_engines, make_engine
-from resnets.runtime.folders import find_pictures
+from resnets.runtime.folders import find_images
 from resnets.runtime.onnxfile import whole
 
 NETWORKS = (
@@ -57,7 +57,7 @@ NETWORKS = (
 
 def images(folder: Path, count: int) -> list[np.ndarray]:
     """Photos spread over a folder, with two panoramas and one small image."""
-    files = list(find_pictures(folder))
+    files = list(find_images(folder))
     chosen = [files[place] for place in np.linspace(0, len(files) - 1, count).astype(int)]
     photos = [Preprocessing().open(file) for file in chosen]
     first = photos[0]

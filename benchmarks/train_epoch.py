@@ -24,10 +24,11 @@ from torch import nn
 from torchvision.transforms import v2
 
 from resnets import create_model
-from resnets.data.loader import Pictures, TrainingBatches
-from resnets.data.sources import Sample, find_data
+from resnets.data.loader import ImageCache, TrainingBatches
+from resnets.data.sources import find_data
 from resnets.data.splits import class_indices
 from resnets.data.transforms import Augmentation
+from resnets.kinds.sample import Sample
 from resnets.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from resnets.run.work import make_state
 from resnets.tasks.classification import Classification
@@ -98,7 +99,7 @@ def main() -> None:
     training = [sample for sample in found.samples if sample.split == "train"]
     samples = training[:: max(1, len(training) // options.pictures)][: options.pictures]
     tick = time.perf_counter()
-    pictures = Pictures(samples, Preprocessing.square(32), None, 4e9)
+    pictures = ImageCache(samples, Preprocessing.square(32), None, 4e9)
     for _ in pictures.fill():
         pass
     reading = time.perf_counter() - tick

@@ -276,7 +276,7 @@ def images(folder):
         stream = io.BytesIO()
         Image.fromarray(array).save(stream, "TIFF")
         sound.append(stream.getvalue())
-    from resnets.data.check import check_pictures
+    from resnets.data.check import check_images
     from resnets.data.sources import find_data
 
     predictor = resnets.load(EXPORTED, threads=1)
@@ -290,7 +290,7 @@ def images(folder):
         path.write_bytes(changed_bytes(rng, sound[rng.integers(len(sound))]))
 
         def use():
-            check_pictures(find_data(data))
+            check_images(find_data(data))
             (prediction,) = predictor.predict([str(path)])
             assert prediction.error or np.isfinite(prediction.probability)
             return "refused" if prediction.error else "accepted"
@@ -301,7 +301,7 @@ def images(folder):
 
 
 def tables(folder):
-    from resnets.data.check import check_pictures
+    from resnets.data.check import check_images
     from resnets.data.sources import find_data
     from resnets.runtime.outputs import open_output
 
@@ -330,7 +330,7 @@ def tables(folder):
         encoding = ("utf-8", "utf-8", "utf-8", "utf-16", "latin-1")[rng.integers(5)]
         if rng.random() < 0.6:
             table.write_text(changed_text(rng, sound), encoding, errors="replace")
-            return table, lambda: check_pictures(find_data(data))
+            return table, lambda: check_images(find_data(data))
         for file, (_, text) in outputs.items():
             file.write_text(text, "utf-8")
         file = list(outputs)[rng.integers(len(outputs))]

@@ -23,11 +23,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from resnets.data.check import check_pictures
+from resnets.data.check import check_images
 from resnets.data.downloads import torchvision_folder
 from resnets.data.duplicates import THUMBNAIL, find_pairs
 from resnets.data.findings import Finding, about_names, about_split
-from resnets.data.sources import Sample, find_data
+from resnets.data.sources import find_data
 from resnets.data.splits import (
     class_indices,
     complete_splits,
@@ -36,6 +36,7 @@ from resnets.data.splits import (
     samples_to_measure,
     split_csv,
 )
+from resnets.kinds.sample import Sample, annotate
 
 linux = pytest.mark.skipif(
     sys.platform != "linux", reason="file names that are not UTF-8, and links, as on Linux"
@@ -73,7 +74,7 @@ def touch(root, *names):
 
 
 def rows(found):
-    return [(sample.name, sample.label, sample.split, sample.group) for sample in found.samples]
+    return [(sample.name, sample.labels[0], sample.split, sample.group) for sample in found.samples]
 
 
 def listing(root):
@@ -131,7 +132,7 @@ def test_parts_by_their_usual_names_in_any_case(tmp_path, names, splits):
         touch(tmp_path, f"{name}/cat/1.jpg", f"{name}/dog/2.jpg")
     found = find_data(tmp_path)
     assert {sample.split for sample in found.samples} == splits
-    assert all(sample.label == sample.name.split("/")[1] for sample in found.samples)
+    assert all(sample.labels[0] == sample.name.split("/")[1] for sample in found.samples)
     assert len(found.samples) == 2 * len(names)
     assert all(name in found.layout for name in names)
 
@@ -270,7 +271,7 @@ def test_hidden_files_and_folders_are_passed_over(tmp_path):
 
 def test_names_of_any_script(tmp_path):
     touch(tmp_path, "고양이/첫 번째.jpg", "perro grande/ñ.jpg", "\N{CAT}/\N{DOG}.png")
-    assert [(s.name, s.label) for s in find_data(tmp_path).samples] == [
+    assert [(s.name, s.labels[0]) for s in find_data(tmp_path).samples] == [
         ("perro grande/ñ.jpg", "perro grande"),
         ("고양이/첫 번째.jpg", "고양이"),
         ("\N{CAT}/\N{DOG}.png", "\N{CAT}"),
@@ -324,7 +325,7 @@ def test_gifs_are_counted_with_the_cure_and_refused_where_a_table_names_them(tmp
         tmp_path, "warning"
     )
     (tmp_path / "t.csv").write_text("file,label\na/x.gif,a\nb/y.png,b\n")
-    check = check_pictures(find_data(tmp_path / "t.csv"))
+    check = check_images(find_data(tmp_path / "t.csv"))
     assert [fact.error[:3] for fact in check.facts] == ["GIF", ""]
 
 
@@ -446,7 +447,7 @@ def test_a_table_that_is_not_utf8(tmp_path):
 
 def samples_of(classes, groups=None):
     return [
-        Sample(Path(f"{i}.png"), f"{i}.png", label, "", groups[i] if groups else "")
+        Sample(Path(f"{i}.png"), f"{i}.png", annotate(label), "", groups[i] if groups else "")
         for i, label in enumerate(classes)
     ]
 
@@ -461,9 +462,11 @@ def test_held_out_parts_are_stratified_and_reproducible(counts, fraction, seed):
     samples = samples_of([f"c{k}" for k, count in enumerate(counts) for _ in range(count)])
     held = hold_out(samples, fraction, seed)
     assert held == hold_out(samples, fraction, seed)
-    assert [(s.path, s.name, s.label) for s in held] == [(s.path, s.name, s.label) for s in samples]
+    assert [(s.path, s.name, s.labels[0]) for s in held] == [
+        (s.path, s.name, s.labels[0]) for s in samples
+    ]
     assert {s.split for s in held} <= {"train", "val"}
-    found = Counter(s.label for s in held if s.split == "val")
+    found = Counter(s.labels[0] for s in held if s.split == "val")
     for k, count in enumerate(counts):
         assert found[f"c{k}"] == min(count - 1, max(1, round(fraction * count)))
 
@@ -492,7 +495,7 @@ def test_groups_never_cross_a_split(data, fraction, seed):
     for group in set(groups) - {""}:
         assert len({s.split for s in held if s.group == group}) == 1
     for label in set(classes):  # training keeps something of every class
-        assert any(s.split == "train" for s in held if s.label == label)
+        assert any(s.split == "train" for s in held if s.labels[0] == label)
 
 
 @settings(max_examples=100, deadline=None)
@@ -510,19 +513,19 @@ def test_a_class_with_two_groups_is_measured(sizes, fraction, seed):
     ]
     held = hold_out(samples_of(*zip(*places, strict=True)), fraction, seed)
     for k, groups in enumerate(sizes):
-        parts = {s.split for s in held if s.label == f"c{k}"}
+        parts = {s.split for s in held if s.labels[0] == f"c{k}"}
         assert parts == ({"train", "val"} if len(groups) > 1 else {"train"})
 
 
 def test_groups_of_even_size_come_near_the_fraction():
     places = [("ab"[g % 2], f"g{g}") for g in range(60) for _ in range(5)]
     held = hold_out(samples_of(*zip(*places, strict=True)), 0.2, 0)
-    assert Counter(s.label for s in held if s.split == "val") == {"a": 30, "b": 30}
+    assert Counter(s.labels[0] for s in held if s.split == "val") == {"a": 30, "b": 30}
 
 
 def test_parts_that_the_data_name_are_kept():
     samples = [
-        Sample(Path(str(i)), str(i), "ab"[i % 2], ("train", "val", "test")[i % 3])
+        Sample(Path(str(i)), str(i), annotate("ab"[i % 2]), ("train", "val", "test")[i % 3])
         for i in range(60)
     ]
     assert complete_splits(samples, 0.2, 0) == (samples, "as the data say")
@@ -552,7 +555,7 @@ def test_a_split_is_virtual(tmp_path):
         for number in range(12):
             save(tmp_path / label / f"{number}.png", photo(number + (label == "b") * 100, 20, 24))
     before = listing(tmp_path)
-    samples, _ = complete_splits(check_pictures(find_data(tmp_path)).usable(), 0.2, 0)
+    samples, _ = complete_splits(check_images(find_data(tmp_path)).usable(), 0.2, 0)
     split_csv(samples)
     assert {s.split for s in samples} == {"train", "val"}
     assert listing(tmp_path) == before
@@ -584,7 +587,7 @@ def test_split_csv_and_back(names, tmp_path_factory):
     from resnets.files import write_file
 
     samples = [
-        Sample(Path("/data") / name, name, name[::-1], ("train", "val")[i % 2], name[:2])
+        Sample(Path("/data") / name, name, annotate(name[::-1]), ("train", "val")[i % 2], name[:2])
         for i, name in enumerate(names)
     ]
     path = tmp_path_factory.getbasetemp() / "split.csv"
@@ -622,7 +625,8 @@ def test_classes_go_by_name_and_never_by_the_order_of_folders(tmp_path):
     found = find_data(tmp_path)
     held_out = [s for s in found.samples if s.split == "val"]
     assert [
-        (s.label, i) for s, i in zip(held_out, class_indices(held_out, found.classes), strict=True)
+        (s.labels[0], i)
+        for s, i in zip(held_out, class_indices(held_out, found.classes), strict=True)
     ] == [("c", 1), ("d", 2)]
     with pytest.raises(ValueError, match=r"classes the model does not know: b; it knows: c, d"):
         class_indices(found.samples, ["c", "d"])
@@ -652,7 +656,7 @@ def test_what_is_measured(tmp_path):
 
 def findings(root, severity=None):
     return [
-        f.text for f in check_pictures(find_data(root)).findings if severity in (None, f.severity)
+        f.text for f in check_images(find_data(root)).findings if severity in (None, f.severity)
     ]
 
 
@@ -668,7 +672,7 @@ def good(tmp_path):
 
 
 def test_a_good_folder_has_no_findings(good):
-    check = check_pictures(find_data(good))
+    check = check_images(find_data(good))
     assert check.findings == ()
     assert check.pairs == ()
     values = check.to_dict()
@@ -680,7 +684,7 @@ def test_a_good_folder_has_no_findings(good):
 
 def test_progress_is_told(good):
     told = []
-    check_pictures(find_data(good), told.append, workers=3)
+    check_images(find_data(good), told.append, workers=3)
     assert told == list(range(1, 25))
 
 
@@ -694,7 +698,7 @@ def test_unusable_files_are_counted_by_reason_and_left_out(good):
     }.items():
         (good / "cat" / name).write_bytes(content)
     (good / "dog" / "gone.jpg").symlink_to("nowhere")
-    check = check_pictures(find_data(good))
+    check = check_images(find_data(good))
     texts = [f.text for f in check.findings]
     assert [f.severity for f in check.findings] == ["warning"] * 4
     assert (
@@ -762,7 +766,7 @@ def test_copies_are_found_within_a_class_and_across_classes_and_parts(tmp_path, 
     else:
         image, options = change(Image.open(source))
         image.save(tmp_path / name, **options)
-    check = check_pictures(find_data(tmp_path))
+    check = check_images(find_data(tmp_path))
     assert check.to_dict()["pairs"] == [{"kind": kind, "files": sorted(["train/cat/03.jpg", name])}]
     (finding,) = check.findings
     pair = " ~ ".join(sorted(["train/cat/03.jpg", name]))
@@ -780,7 +784,7 @@ def test_other_formats_and_transparency_do_not_hide_a_copy(good):
     save(good / "cat" / "grey.webp", image.convert("L"))
     kinds = {
         tuple(pair["files"]): pair["kind"]
-        for pair in check_pictures(find_data(good)).to_dict()["pairs"]
+        for pair in check_images(find_data(good)).to_dict()["pairs"]
     }
     assert kinds.pop(("cat/05.jpg", "cat/copy.png")) == "near"
     assert kinds.pop(("cat/05.jpg", "cat/grey.webp")) == "near"
@@ -905,7 +909,7 @@ def test_a_class_that_is_never_measured_is_named_with_the_reason(tmp_path):
             save(tmp_path / label / f"{number}.jpg", photo(seed + number, 40, 50))
         save(tmp_path / "alike" / f"{number}.jpg", photo(200, 40, 50), quality=70 + number)
     save(tmp_path / "single" / "1.jpg", photo(300, 40, 50))
-    check = check_pictures(find_data(tmp_path))
+    check = check_images(find_data(tmp_path))
     samples, _ = complete_splits(check.usable(), 0.25, 0)
     after = check.findings_after(samples)
     (finding,) = [one for one in after if one.text.startswith("classes without")]
@@ -935,14 +939,14 @@ def test_what_is_said_of_given_parts_is_said_of_those_that_were_made(tmp_path):
         Finding("warning", "fewer than 10 images for training: c"),
         Finding("warning", "imbalanced: a has 20 images, c has 1; read the balanced accuracy"),
     ]
-    given_ = [replace(sample, split="val") for sample in samples if sample.label != "c"]
+    given_ = [replace(sample, split="val") for sample in samples if sample.labels[0] != "c"]
     assert about_split([*made, *given_], ("a", "b", "c"))[0].text.startswith("classes without")
 
 
 def test_given_parts_are_judged_once(good):
-    check = check_pictures(find_data(good))
+    check = check_images(find_data(good))
     parts = [replace(sample, split="train") for sample in check.found.samples]
-    named = check_pictures(replace(check.found, samples=tuple(parts)))
+    named = check_images(replace(check.found, samples=tuple(parts)))
     assert named.findings_after(named.usable()) == named.findings
 
 
@@ -962,7 +966,7 @@ def test_few_and_imbalanced(tmp_path):
 def test_errors_come_first(tmp_path):
     save(tmp_path / "a" / "1.jpg")
     touch(tmp_path, "b/readme")
-    severities = [f.severity for f in check_pictures(find_data(tmp_path)).findings]
+    severities = [f.severity for f in check_images(find_data(tmp_path)).findings]
     assert severities == ["error", "warning", "note", "note"]
 
 
@@ -971,7 +975,7 @@ def test_usable_keeps_like_pictures_on_one_side(good):
         image = Image.open(good / "cat" / f"{number:02d}.jpg")
         save(good / "cat" / f"copy{number}.jpg", image, quality=60)
         save(good / "dog" / f"mirror{number}.png", image.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
-    check = check_pictures(find_data(good))
+    check = check_images(find_data(good))
     assert len(check.pairs) >= 12
     for seed in range(30):
         held = {s.name: s.split for s in hold_out(check.usable(), 0.3, seed)}
@@ -988,7 +992,7 @@ def test_usable_joins_what_is_alike_with_what_the_table_groups(tmp_path):
             f"{number}.jpg,{'ab'[number % 2]},{'p1' if number < 3 else 'p2' if number in (3, 4) else ''}"
         )
     (tmp_path / "labels.csv").write_text("\n".join(lines))
-    groups = {s.name: s.group for s in check_pictures(find_data(tmp_path)).usable()}
+    groups = {s.name: s.group for s in check_images(find_data(tmp_path)).usable()}
     assert len({groups[f"{number}.jpg"] for number in range(5)}) == 1  # 2 ~ 3 joins both patients
     assert all(not groups[f"{number}.jpg"] for number in range(5, 12))
 

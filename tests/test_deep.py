@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from resnets.data.check import check_pictures
+from resnets.data.check import check_images
 from resnets.data.sources import find_data
 from resnets.deep import Levels, decide_range, judge, measure, scale
 from resnets.images import BadImage, open_image
@@ -145,7 +145,7 @@ def about_range(check):
 
 def test_one_range_is_measured_over_all_images_and_said_once(tmp_path):
     """Each alone would be stretched by its own brightness."""
-    check = check_pictures(
+    check = check_images(
         find_data(folder(tmp_path, lambda x, n: (x * (200 + 300 * n)).astype(np.uint16)))
     )
     assert check.deep_range == (0, 4095)
@@ -159,7 +159,7 @@ def test_one_range_is_measured_over_all_images_and_said_once(tmp_path):
 def test_only_what_is_trained_on_is_measured(tmp_path):
     folder(tmp_path / "train", lambda x, _: x.astype(np.float32))
     folder(tmp_path / "val", lambda x, _: (x * 4095).astype(np.uint16))
-    assert check_pictures(find_data(tmp_path)).deep_range == (0, 1)
+    assert check_images(find_data(tmp_path)).deep_range == (0, 1)
 
 
 def test_images_of_8_bits_have_no_range(tmp_path):
@@ -168,10 +168,10 @@ def test_images_of_8_bits_have_no_range(tmp_path):
             (tmp_path / label).mkdir(exist_ok=True)
             noise = np.random.default_rng(number).integers(0, 256, (30, 30, 3), np.uint8)
             Image.fromarray(noise).save(tmp_path / label / f"{number}.png")
-    check = check_pictures(find_data(tmp_path))
+    check = check_images(find_data(tmp_path))
     assert check.deep_range is None
     assert about_range(check) == []
-    check = check_pictures(find_data(tmp_path), deep_range="0-4095")
+    check = check_images(find_data(tmp_path), deep_range="0-4095")
     assert check.deep_range == (0, 4095)
     assert about_range(check) == [
         "no image has more than 8 bits; the range 0-4095 is kept for later ones"
@@ -180,10 +180,10 @@ def test_images_of_8_bits_have_no_range(tmp_path):
 
 def test_a_given_range_is_kept_and_what_it_cuts_is_said(tmp_path):
     folder(tmp_path, lambda x, n: (x * (300 if n else 60_000)).astype(np.uint16))
-    check = check_pictures(find_data(tmp_path), deep_range="0-255")
+    check = check_images(find_data(tmp_path), deep_range="0-255")
     assert check.deep_range == (0, 255)
     assert any("values outside of it, which are cut" in text for text in about_range(check))
-    check = check_pictures(find_data(tmp_path), deep_range="0-65535")
+    check = check_images(find_data(tmp_path), deep_range="0-65535")
     assert any("nearly of one colour in it (a/1.tif" in text for text in about_range(check))
     assert not errors(check)
 
@@ -213,18 +213,18 @@ def test_a_given_range_is_kept_and_what_it_cuts_is_said(tmp_path):
     ],
 )
 def test_what_fits_no_range_is_refused_with_what_was_measured_and_the_cure(tmp_path, held, words):
-    check = check_pictures(find_data(folder(tmp_path, held)))
+    check = check_images(find_data(folder(tmp_path, held)))
     (message, *_) = [text for text in errors(check) if "more than 8 bits" in text]
     assert all(word in message for word in words), message
     assert check.deep_range is None
     if "--range" in message:  # the cure is one
         given_ = message.partition("--range ")[2]
-        assert not errors(check_pictures(find_data(tmp_path), deep_range=given_))
+        assert not errors(check_images(find_data(tmp_path), deep_range=given_))
 
 
 def test_images_without_a_finite_value_are_unusable(tmp_path):
     folder(tmp_path, lambda x, n: np.where(n == 3, np.nan, x).astype(np.float32))
-    check = check_pictures(find_data(tmp_path))
+    check = check_images(find_data(tmp_path))
     assert len(check.usable()) == 22
     assert check.deep_range == (0, 1)
     assert any("not one of its values is a finite number" in f.text for f in check.findings)

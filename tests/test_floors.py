@@ -12,8 +12,8 @@ HOUSE = Path(__file__).parents[1] / "src" / "resnets"
 # From the floor that everybody may use to the one that uses all others. Packages of one floor do
 # not import one another.
 FLOORS = (
-    ("files", "downloads", "settings", "imagenet", "results", "screen", "listing", "ranges"),
-    ("deep",),
+    ("files", "downloads", "settings", "imagenet", "screen", "listing", "ranges"),
+    ("deep", "kinds"),
     ("images",),
     ("preprocessing",),
     ("runtime", "foreign", "checkpoints", "timm_config"),

@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from resnets import listing
-from resnets.data.check import check_pictures
+from resnets.data.check import check_images
 from resnets.data.sources import find_data
 from resnets.images import BadImage, open_image
 from resnets.listing import IMAGE_SUFFIXES, Listing, about_left_out, images_below, is_image, walk
-from resnets.runtime.folders import count_pictures, find_pictures
+from resnets.runtime.folders import count_images, find_images
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="links as on Linux")
 HEIC = b"\0\0\0\x18ftypheic" + bytes(50)
@@ -86,7 +86,7 @@ def test_links_are_followed_and_circles_end(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("read", [find_data, find_pictures, lambda folder: list(walk(str(folder)))])
+@pytest.mark.parametrize("read", [find_data, find_images, lambda folder: list(walk(str(folder)))])
 def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch, read):
     touch(tmp_path, "a/1.jpg", "b/locked/1.jpg")
     scandir = os.scandir
@@ -106,12 +106,10 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch, read):
 def test_training_and_prediction_see_the_same_images(tmp_path):
     touch(tmp_path, "a/1.jpg", "a/.2.jpg", "a/3.GIF", "b/4.avif", "b/.thumbs/5.jpg", "b/6.txt")
     (tmp_path / "b" / "7").write_bytes(encode("PNG"))
-    names = [os.path.relpath(file, tmp_path) for file in find_pictures(tmp_path)]
+    names = [os.path.relpath(file, tmp_path) for file in find_images(tmp_path)]
     assert names == [sample.name for sample in find_data(tmp_path).samples]
     assert names == ["a/1.jpg", "b/4.avif", "b/7"]
-    assert (
-        find_pictures(tmp_path).left_out == find_data(tmp_path).left_out == {".gif": 1, ".txt": 1}
-    )
+    assert find_images(tmp_path).left_out == find_data(tmp_path).left_out == {".gif": 1, ".txt": 1}
 
 
 # ---- what an image is
@@ -195,7 +193,7 @@ def test_heic_is_left_out_and_said_in_check_and_refused_with_the_cure(tmp_path, 
     for number in range(3):
         touch(tmp_path, f"a/{number}.png", f"b/{number}.png")
         (tmp_path / "a" / f"{number}.HEIC").write_bytes(HEIC)
-    check = check_pictures(find_data(tmp_path))
+    check = check_images(find_data(tmp_path))
     (finding,) = [one for one in check.findings if "left out" in one.text]
     assert finding.severity == "warning"
     assert finding.text == "left out: 3 .heic (to read HEIC: pip install 'resnets[heic]')"
@@ -205,7 +203,7 @@ def test_heic_is_left_out_and_said_in_check_and_refused_with_the_cure(tmp_path, 
     for number in range(3):
         (tmp_path / "a" / f"{number}.png").unlink()
     with pytest.raises(ValueError, match=r"no image in this folder .*3 \.heic \(to read HEIC: pip"):
-        find_pictures(tmp_path / "a")
+        find_images(tmp_path / "a")
 
 
 def test_heic_is_read_where_its_extra_is_installed(tmp_path):
@@ -226,7 +224,7 @@ def test_heic_is_read_where_its_extra_is_installed(tmp_path):
 def test_files_that_are_no_images_are_a_note_and_not_a_warning(tmp_path):
     for label in "ab":
         touch(tmp_path, f"{label}/1.jpg", f"{label}/notes.txt")
-    severities = {f.text: f.severity for f in check_pictures(find_data(tmp_path)).findings}
+    severities = {f.text: f.severity for f in check_images(find_data(tmp_path)).findings}
     assert severities["left out: 2 .txt"] == "note"
 
 
@@ -255,7 +253,7 @@ def test_predict_says_what_it_left_out(tmp_path, monkeypatch, capsys):
 
 def test_a_listing_is_counted_and_iterated_from_one_walk(tmp_path):
     touch(tmp_path, "a/1.jpg", "a/2.png", "b/3.jpg", "odd.dat")
-    files = find_pictures([tmp_path / "a", tmp_path / "odd.dat", tmp_path])
+    files = find_images([tmp_path / "a", tmp_path / "odd.dat", tmp_path])
     assert [os.path.relpath(file, tmp_path) for file in files] == [
         "a/1.jpg",
         "a/2.png",
@@ -264,8 +262,8 @@ def test_a_listing_is_counted_and_iterated_from_one_walk(tmp_path):
         "a/2.png",
         "b/3.jpg",
     ]
-    assert len(files) == count_pictures(files) == 6
-    assert find_pictures(files) is files
+    assert len(files) == count_images(files) == 6
+    assert find_images(files) is files
     assert str(tmp_path / "b" / "3.jpg") in files
 
 
@@ -276,7 +274,7 @@ def test_a_generator_is_not_looked_at_before(tmp_path):
         yield tmp_path / "a"
         pytest.fail("asked too early")
 
-    assert next(find_pictures(inputs())) == str(tmp_path / "a" / "1.jpg")
+    assert next(find_images(inputs())) == str(tmp_path / "a" / "1.jpg")
 
 
 def test_a_large_folder_takes_little_memory():

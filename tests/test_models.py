@@ -15,6 +15,7 @@ from torch import nn
 
 from resnets import create_model, list_models
 from resnets.export import exporter
+from resnets.kinds.classes import ClassPrediction
 from resnets.modelfile import Model, describe_network
 from resnets.models import (
     BasicBlock,
@@ -33,7 +34,6 @@ from resnets.models.inflate import KINDS as TIMES
 from resnets.models.rows import ROWS
 from resnets.models.setting import DenseNetSetting, ResNetSetting, TransformerSetting
 from resnets.preprocessing import Preprocessing
-from resnets.results import Prediction
 from resnets.summary.table import count_parameters, summarise
 from resnets.tasks.classification import Answering
 from resnets.training.optimizers import make_optimizer
@@ -750,7 +750,7 @@ def test_a_block_of_a_stranger_trains_exports_and_gives_maps(tmp_path, monkeypat
     from resnets import load
 
     found = load(tmp_path / "own.onnx").predict_image(picture, heat=True)
-    assert isinstance(found, Prediction)
+    assert isinstance(found, ClassPrediction)
     assert found.heat.shape[0] == 3
     logits = torch.from_numpy(found.heat.mean((1, 2)))
     torch.testing.assert_close(

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resnets import files
-from resnets.results import Prediction
+from resnets.kinds.classes import ClassPrediction
 from resnets.runtime import outputs, writers
 from resnets.runtime.ledger import Ledger
 from resnets.runtime.outputs import SUFFIX, open_output
@@ -32,12 +32,12 @@ def probabilities(name: str) -> np.ndarray:
     return drawn / drawn.sum()
 
 
-def predicted(name: str, notes=()) -> Prediction:
+def predicted(name: str, notes=()) -> ClassPrediction:
     """What a network says of an image that holds b"broken" or anything else."""
     path = Path(name)
     if path.is_file() and path.read_bytes().startswith(b"broken"):
-        return Prediction(name, CLASSES, error='broken: "a", b\nc')
-    return Prediction(name, CLASSES, probabilities(name), notes=tuple(notes))
+        return ClassPrediction(name, CLASSES, error='broken: "a", b\nc')
+    return ClassPrediction(name, CLASSES, probabilities(name), notes=tuple(notes))
 
 
 def write(path, names, source=SOURCE, columns=(), predict=predicted) -> list[str]:

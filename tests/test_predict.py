@@ -22,8 +22,8 @@ from rich.cells import cell_len
 import resnets
 from resnets.evaluation.maps import draw_map
 from resnets.images import BadImage
+from resnets.kinds.classes import ClassPrediction
 from resnets.preprocessing import Preprocessing
-from resnets.results import Prediction
 from resnets.runtime import Predictor
 from resnets.runtime.engines import Answer
 from resnets.screen import printable
@@ -509,9 +509,9 @@ def test_values_say_what_they_are(photos):
     ready = resnets.load(ONNX)
     assert repr(ready).startswith(f"Predictor({str(ONNX)!r}, 3 classes, onnxruntime ")
     found = brightness().predict_image(np.full((4, 4, 3), 255, np.uint8), file="a.png")
-    assert repr(found) == "Prediction('a.png', 'light', 1.000)"
-    broken = Prediction("\x1b.png", ("a",), error="empty file")
-    assert repr(broken) == r"Prediction('\x1b.png', error='empty file')"
+    assert repr(found) == "ClassPrediction('a.png', 'light', 1.000)"
+    broken = ClassPrediction("\x1b.png", ("a",), error="empty file")
+    assert repr(broken) == r"ClassPrediction('\x1b.png', error='empty file')"
     assert found != brightness().predict_image(pixels())  # and does not raise
     assert len({found, broken}) == 2
 

@@ -68,7 +68,7 @@ def example(classes=("ants", "bees"), n=80, seed=0, **changes):
     values = {
         "title": f"{classes[0]} and others",
         "command": "resnets train 'my photos/' --minutes 5",
-        "facts": (("Network", "resnet18"), ("Pictures", f"{n} of {k} classes")),
+        "facts": (("Network", "resnet18"), ("ImageCache", f"{n} of {k} classes")),
         "metrics": measure(probabilities, labels, classes),
         "rows": rows,
         "cases": cases,

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import resnets
-from resnets.data.loader import Pictures
+from resnets.data.loader import ImageCache
 from resnets.data.sources import find_data
 from resnets.data.splits import check_split, read_split, split_csv
 from resnets.files import Locked, content_digest, write_file
@@ -228,7 +228,7 @@ def test_a_model_that_says_nan_is_not_measured(colours, tmp_path):
     model = Model(net, ("blue", "red"), Preprocessing.square(16), {"name": "resnet20"})
     samples = find_data(colours).samples
     with pytest.raises(NotFinite, match=r"blue/00\.png are not finite"):
-        measure_model(model, Pictures(samples, model.preprocessing, None, 0))
+        measure_model(model, ImageCache(samples, model.preprocessing, None, 0))
 
 
 def test_an_image_that_became_unreadable_is_named(tmp_path):
@@ -236,7 +236,7 @@ def test_an_image_that_became_unreadable_is_named(tmp_path):
     samples = find_data(data).samples
     samples[0].path.write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"blue/00\.png: .*put it back"):
-        Pictures(samples, Preprocessing.square(16), None, 0).read(0)
+        ImageCache(samples, Preprocessing.square(16), None, 0).read(0)
 
 
 # --- folded statistics
@@ -654,7 +654,7 @@ def test_a_last_batch_of_one_image_is_left_out(colours, tmp_path):
 
 
 def test_the_rehearsal_changes_neither_weights_nor_random_numbers(colours, tmp_path):
-    from resnets.run.prepare import prepare
+    from resnets.run.preparation import prepare
     from resnets.screen import Screen
 
     torch.manual_seed(5)
@@ -697,7 +697,7 @@ def test_what_is_wrong_whatever_the_data_are_is_said_before_they_are_read(
     def read(*arguments):
         raise AssertionError("the data were read")
 
-    monkeypatch.setattr(sys.modules["resnets.run.prepare"], "find_data", read)
+    monkeypatch.setattr(sys.modules["resnets.run.preparation"], "find_data", read)
     with pytest.raises(ValueError, match=said):
         resnets.train("photos", output=tmp_path / "run", **{"model": "resnet18", **words})
     assert list(tmp_path.iterdir()) == []

@@ -23,7 +23,7 @@ from resnets.images import BadImage
 from resnets.preprocessing import Preprocessing
 from resnets.runtime import Predictor, load, onnxfile, predictor, protobuf
 from resnets.runtime.engines import ENGINES, Answer, available_engines, make_engine, usable_cores
-from resnets.runtime.folders import count_pictures, find_pictures
+from resnets.runtime.folders import count_images, find_images
 from resnets.runtime.onnxfile import FORMAT, read_onnx, seal, write_onnx
 from resnets.runtime.proof import prove
 
@@ -442,7 +442,7 @@ def test_two_linked_folders_end(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "link").symlink_to(tmp_path / other)
         (tmp_path / name / "x.png").touch()
-    names = [os.path.relpath(name, tmp_path) for name in find_pictures(tmp_path)]
+    names = [os.path.relpath(name, tmp_path) for name in find_images(tmp_path)]
     assert names == ["a/link/x.png", "a/x.png", "b/link/x.png", "b/x.png"]
 
 
@@ -473,7 +473,7 @@ def test_a_file_that_is_named_is_tried_whatever_its_suffix(model, photos):
     odd = photos / "0_red.png"
     odd = odd.rename(odd.with_name("picture.dat"))
     assert [p.label for p in load(model).predict([odd])] == ["red"]
-    assert count_pictures(photos) == 2
+    assert count_images(photos) == 2
 
 
 def test_predictions_come_while_inputs_are_still_made_and_few_are_in_memory(photos, monkeypatch):

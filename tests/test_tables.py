@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from resnets.data.check import check_pictures
+from resnets.data.check import check_images
 from resnets.data.sources import find_data
 from resnets.data.tables import read_rows
 
@@ -26,7 +26,7 @@ def table(root, text, name="labels.csv"):
 
 
 def pairs(found):
-    return [(sample.name, sample.label) for sample in found.samples]
+    return [(sample.name, sample.labels[0]) for sample in found.samples]
 
 
 def error_of(path):
@@ -148,12 +148,12 @@ def test_a_line_that_is_there_twice_counts_once(tmp_path):
 def test_a_table_far_from_its_files_says_where_they_were_looked_for(tmp_path):
     path = table(tmp_path / "elsewhere", "file,label\na/1.png,a\nb/2.png,b\n")
     images(tmp_path, "a/1.png", "b/2.png")
-    errors = [f.text for f in check_pictures(find_data(path)).findings if f.severity == "error"]
+    errors = [f.text for f in check_images(find_data(path)).findings if f.severity == "error"]
     assert errors[0].startswith(
         f"not one of the files is there: a/1.png was looked for at {path.parent / 'a/1.png'}"
     )
     path = table(tmp_path, "file,label\na/1.png,a\nb/gone.png,b\n")
-    texts = [f.text for f in check_pictures(find_data(path)).findings]
+    texts = [f.text for f in check_images(find_data(path)).findings]
     assert "unusable, skipped: no such file (b/gone.png)" in texts
     assert not any("not one of the files" in text for text in texts)
 

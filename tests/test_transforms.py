@@ -12,9 +12,9 @@ from PIL import Image
 
 torch = pytest.importorskip("torch", reason="training install")
 
-from resnets.data.loader import Pictures, TrainingBatches  # noqa: E402
-from resnets.data.sources import Sample  # noqa: E402
+from resnets.data.loader import ImageCache, TrainingBatches  # noqa: E402
 from resnets.data.transforms import Augmentation, augment, uniform  # noqa: E402
+from resnets.kinds.sample import Sample, annotate  # noqa: E402
 from resnets.preprocessing import Preprocessing  # noqa: E402
 
 KEEP = Augmentation(crop="none", flip="none")
@@ -330,7 +330,7 @@ def folder(tmp_path):
     for number in range(10):
         path = tmp_path / f"{number}.{'jpg' if number % 2 else 'png'}"
         Image.fromarray(noise(90 + number, 120 + 3 * number, number)).save(path)
-        samples.append(Sample(path, path.name, "ab"[number % 2]))
+        samples.append(Sample(path, path.name, annotate("ab"[number % 2])))
     return samples
 
 
@@ -341,35 +341,35 @@ def fill(pictures):
 @pytest.mark.parametrize("short_side", [None, 48])
 def test_the_budget_is_kept_and_what_is_beyond_it_is_read_again(folder, short_side):
     preprocessing = Preprocessing(size=(40, 40), resize=(44, 44))
-    all_of_them = Pictures(folder, preprocessing, short_side, 1e9, workers=3)
+    all_of_them = ImageCache(folder, preprocessing, short_side, 1e9, workers=3)
     assert fill(all_of_them) == list(range(1, 11))
     assert all_of_them.kept == len(all_of_them) == 10
     arrays = [all_of_them.read(place) for place in range(10)]
     assert all_of_them.bytes == sum(array.nbytes for array in arrays)
     budget = sum(array.nbytes for array in arrays[:4]) + 10
-    some = Pictures(folder, preprocessing, short_side, budget)
+    some = ImageCache(folder, preprocessing, short_side, budget)
     assert fill(some) == [1, 2, 3, 4]  # in order, and no more than fits
     assert some.kept == 4
     assert some.bytes <= budget
     for place in range(10):
         np.testing.assert_array_equal(some.read(place), arrays[place])
-    none = Pictures(folder, preprocessing, short_side, 0)
+    none = ImageCache(folder, preprocessing, short_side, 0)
     assert fill(none) == []
     np.testing.assert_array_equal(none.read(3), arrays[3])
 
 
 def test_pictures_in_memory_do_not_need_their_files(folder):
-    pictures = Pictures(folder, Preprocessing(size=(40, 40), resize=(44, 44)), None, 1e9)
+    pictures = ImageCache(folder, Preprocessing(size=(40, 40), resize=(44, 44)), None, 1e9)
     fill(pictures)
     folder[0].path.unlink()
     pictures.read(0)
     with pytest.raises(ValueError, match="no such file"):
-        Pictures(folder, pictures.preprocessing, None, 1e9).read(0)
+        ImageCache(folder, pictures.preprocessing, None, 1e9).read(0)
 
 
 def test_prepared_input_is_what_evaluation_sees(folder):
     preprocessing = Preprocessing(size=(40, 32), resize=(44, 44))
-    pictures = Pictures(folder, preprocessing, None, 1e9)
+    pictures = ImageCache(folder, preprocessing, None, 1e9)
     batches = list(pictures.batches(4))
     assert [places.tolist() for places, _ in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     pixels = np.concatenate([pixels for _, pixels in batches])
@@ -381,7 +381,7 @@ def test_prepared_input_is_what_evaluation_sees(folder):
 
 def test_whole_pictures_are_scaled_down_and_of_a_panorama_the_middle_is_kept(tmp_path):
     preprocessing = Preprocessing(size=(40, 40), resize=(44, 44))
-    pictures = Pictures([], preprocessing, 50, 1e9)
+    pictures = ImageCache([], preprocessing, 50, 1e9)
     assert pictures.reduce(Image.new("RGB", (300, 200))).shape == (50, 75, 3)
     assert pictures.reduce(Image.new("RGB", (30, 20))).shape == (20, 30, 3)  # nothing is enlarged
     wide = np.zeros((100, 1000, 3), np.uint8)
@@ -401,7 +401,9 @@ def test_sixteen_bit_pictures_keep_their_bits(tmp_path, short_side):
     pixels = np.full((30, 30), 1000, np.uint16)
     pixels[:, 15:] = 50_000
     Image.fromarray(pixels).save(path)
-    array = Pictures([Sample(path, "a.png", "a")], preprocessing, short_side, 1e9).read(0)
+    array = ImageCache([Sample(path, "a.png", annotate("a"))], preprocessing, short_side, 1e9).read(
+        0
+    )
     assert array.shape == (20, 20, 1)
     assert array.dtype == np.uint16
     assert (array[:, 0], array[:, -1]) == (pytest.approx(1000, abs=1), pytest.approx(50_000, abs=1))
@@ -412,7 +414,7 @@ def test_sixteen_bit_pictures_keep_their_bits(tmp_path, short_side):
 
 def course(folder, batch_size=3, seed=5, budget=1e9, workers=None, augmentation=RESIZED):
     preprocessing = Preprocessing(size=(16, 16), resize=(16, 16))
-    pictures = Pictures(
+    pictures = ImageCache(
         folder, preprocessing, augmentation.short_side(preprocessing), budget, workers
     )
     fill(pictures)

@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "load": "resnets.loading",
-    "Prediction": "resnets.results",
+    "Prediction": "resnets.kinds.prediction",
     "Preprocessing": "resnets.preprocessing",
     "train": "resnets.run",
     "create_model": "resnets.creation",
@@ -40,7 +40,7 @@ _ROOMS = frozenset(
         "models",
         "preprocessing",
         "pretrained",
-        "results",
+        "kinds",
         "run",
         "runtime",
         "settings",
@@ -52,6 +52,7 @@ __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
     from resnets.creation import create_model as create_model
+    from resnets.kinds.prediction import Prediction as Prediction
     from resnets.loading import load as load
     from resnets.models import BasicBlock as BasicBlock
     from resnets.models import Bottleneck as Bottleneck
@@ -63,7 +64,6 @@ if TYPE_CHECKING:
     from resnets.models import ResNet152 as ResNet152
     from resnets.models import list_models as list_models
     from resnets.preprocessing import Preprocessing as Preprocessing
-    from resnets.results import Prediction as Prediction
     from resnets.run import train as train
 
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from resnets.data.sources import Sample
     from resnets.evaluation.metrics import Metrics
+    from resnets.kinds.sample import Sample
 
 SIZE = 32  # pixels: the crops are 64, and the task is easy
 EPOCHS = 20
@@ -97,7 +97,7 @@ def measure_linear(samples: Sequence[Sample]) -> Metrics:
     from resnets.preprocessing import Preprocessing
 
     preprocessing = Preprocessing.square(12)
-    classes = tuple(sorted({sample.label for sample in samples}))
+    classes = tuple(sorted({label for sample in samples for label in sample.labels}))
 
     def read(part: str) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
         chosen = [sample for sample in samples if sample.split == part]

@@ -57,14 +57,14 @@ def check(
 
     Exits with 2 if the images cannot be trained on.
     """
-    from resnets.data.check import check_pictures
+    from resnets.data.check import check_images
     from resnets.data.sources import find_data
     from resnets.screen import Screen
 
     screen = Screen()
     found = find_data(data)
     with screen.progress("checking", len(found.samples)) as bar:
-        result = check_pictures(found, bar.update, workers, range)
+        result = check_images(found, bar.update, workers, range)
     values = result.to_dict()
     screen.say(
         f"{data}: {found.layout}, {values['pictures']:,} files, {values['unusable']:,} unusable"

@@ -15,7 +15,7 @@ from resnets.cli.inputs import Crop, Fit, Interpolation, Mean, Size, Std, input_
 from resnets.cli.options import DATA, MODEL, OUTPUT, Classes, Engine, Network, Quiet
 
 if TYPE_CHECKING:
-    from resnets.results import Prediction
+    from resnets.kinds.classes import ClassPrediction
     from resnets.runtime import Predictor
     from resnets.runtime.outputs import Output
     from resnets.screen import Screen
@@ -201,7 +201,7 @@ class _Tally:
 
     def predict(
         self, files: Iterator[str], update: Callable[[int], None] = lambda done: None
-    ) -> Iterator[Prediction]:
+    ) -> Iterator[ClassPrediction]:
         """Predictions for files; draws their maps."""
         for prediction in self.predictor.predict(files, heat=self.heat is not None):
             self.failed += prediction.error is not None
@@ -219,7 +219,7 @@ class _Tally:
             if not self.good and not self.finished:
                 raise Exit(1)
 
-    def _draw(self, prediction: Prediction, folder: Path) -> None:
+    def _draw(self, prediction: ClassPrediction, folder: Path) -> None:
         """Writes the map of the predicted class as FILE.heat.jpg."""
         from resnets.evaluation.maps import draw_map
         from resnets.images import BadImage

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from rich.cells import cell_len, set_cell_size
 
-from resnets.results import Prediction
+from resnets.kinds.classes import ClassPrediction
 from resnets.screen import printable
 
 TOP = 3  # classes that are told of a single image
@@ -17,7 +17,7 @@ _GAP = "  "
 
 
 def show_predictions(
-    predictions: Iterable[Prediction], files: Iterable[str], classes: Sequence[str]
+    predictions: Iterable[ClassPrediction], files: Iterable[str], classes: Sequence[str]
 ) -> None:
     """Prints a line for each prediction, as it comes; the best classes of a single image.
 
@@ -41,7 +41,7 @@ def show_predictions(
             _line(file, shown, f"{100 * probability:.1f} %".rjust(_PROBABILITY))
 
 
-def show_best(prediction: Prediction) -> None:
+def show_best(prediction: ClassPrediction) -> None:
     """Prints the most probable classes of one image."""
     width = shutil.get_terminal_size().columns
     _line(_end(printable(prediction.file), width))

@@ -27,10 +27,11 @@ from resnets.data.findings import (
     about_range,
     about_split,
 )
-from resnets.data.sources import Found, Sample
+from resnets.data.sources import Found
 from resnets.deep import NoValues, judge, measure, remarks
 from resnets.files import content_digest
 from resnets.images import BadImage, is_deep, open_raw, to_mode
+from resnets.kinds.sample import Sample
 from resnets.ranges import Range, parse_range
 
 
@@ -95,7 +96,7 @@ class Check:
         }
 
 
-def check_pictures(
+def check_images(
     found: Found,
     progress: Callable[[int], None] = lambda done: None,
     workers: int | None = None,

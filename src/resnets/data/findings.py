@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from resnets.data.duplicates import Pair
-from resnets.data.sources import Found, Sample
+from resnets.data.sources import Found
 from resnets.deep import DARK, Levels, decide_range
+from resnets.kinds.sample import Finding, Sample
 from resnets.listing import about_left_out, counted, images_left_out
 from resnets.ranges import Range, word
 
@@ -33,16 +34,6 @@ class Fact:
     error: str = ""
     thumbnail: np.ndarray | None = None
     levels: Levels | None = None
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of what was found: `error`, `warning` or `note`, a text, and the files it is
-    about."""
-
-    severity: str
-    text: str
-    files: tuple[str, ...] = ()
 
 
 def about_range(
@@ -142,7 +133,7 @@ def about_pairs(found: Found, pairs: Sequence[Pair]) -> list[Finding]:
     groups: dict[tuple[str, str], list[str]] = {}
     for pair in pairs:
         a, b = found.samples[pair.first], found.samples[pair.second]
-        if a.label != b.label:
+        if a.labels != b.labels:
             groups.setdefault(("warning", "alike, but of different classes"), []).append(
                 f"{a.name} ~ {b.name} ({pair.kind})"
             )
@@ -151,7 +142,7 @@ def about_pairs(found: Found, pairs: Sequence[Pair]) -> list[Finding]:
             groups.setdefault(
                 ("warning", f"alike across {parts}: the measurement is too good"), []
             ).append(f"{a.name} ~ {b.name} ({pair.kind})")
-        if a.label == b.label and a.split == b.split:
+        if a.labels == b.labels and a.split == b.split:
             groups.setdefault(
                 ("note", "alike within a class; kept on one side of a split"), []
             ).append(f"{a.name} ~ {b.name} ({pair.kind})")
@@ -172,7 +163,7 @@ def about_split(samples: Sequence[Sample], classes: Sequence[str]) -> list[Findi
     """
     parts: dict[str, Counter[str]] = {}
     for sample in samples:
-        parts.setdefault(sample.split or "all", Counter())[sample.label] += 1
+        parts.setdefault(sample.split or "all", Counter()).update(sample.labels)
     training = parts.get("train", parts.get("all", Counter()))
     findings = []
     for part, counts in parts.items():
@@ -195,7 +186,7 @@ def about_split(samples: Sequence[Sample], classes: Sequence[str]) -> list[Findi
 
 def _why(label: str, samples: Sequence[Sample]) -> str:
     """Why a class could not be divided, where that was tried."""
-    own = [sample for sample in samples if sample.label == label and sample.split == "train"]
+    own = [sample for sample in samples if label in sample.labels and sample.split == "train"]
     if len(own) == 1:
         return " (1 image)"
     together = own and own[0].group and len({sample.group for sample in own}) == 1

@@ -17,15 +17,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from resnets.data.sources import Sample
 from resnets.data.transforms import Augmentation, augment, normalise, uniform
 from resnets.images import BadImage
+from resnets.kinds.sample import Sample
 from resnets.preprocessing import RESAMPLING, Preprocessing
 
 AHEAD = 2  # batches prepared ahead of the network
 
 
-class Pictures:
+class ImageCache:
     """Decoded images of some samples, in memory as far as the budget goes.
 
     Args:
@@ -141,7 +141,7 @@ class TrainingBatches:
 
     def __init__(
         self,
-        pictures: Pictures,
+        pictures: ImageCache,
         labels: np.ndarray,
         batch_size: int,
         augmentation: Augmentation,

@@ -17,6 +17,7 @@ from pathlib import Path
 from resnets.data.downloads import TORCHVISION_SETS, torchvision_folder
 from resnets.data.tables import Names, Row, is_label_table, read_rows
 from resnets.imagenet import class_name
+from resnets.kinds.sample import Sample, annotate
 from resnets.listing import NO_SUFFIX, about_left_out, counted, is_image, suffix_of, walk
 from resnets.settings import nearest
 
@@ -28,26 +29,6 @@ SPLIT_NAMES = {
 TABLES = ("labels.csv", "labels.tsv", "metadata.csv", "metadata.tsv")
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 BESIDE = 0.1  # images beside a folder `train`, as a part of those in it, that are no trifle
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One image: where it lies, what it shows, and to which part it belongs.
-
-    Args:
-        path: The file.
-        name: The file relative to the data, with forward slashes: how people and tables call it.
-        label: Name of its class.
-        split: `train`, `val` or `test`; empty until it is decided.
-        group: Images of one group (a patient, a microscope image) stay on one side of a split;
-            empty: a group of its own.
-    """
-
-    path: Path
-    name: str
-    label: str
-    split: str = ""
-    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,13 +53,13 @@ class Found:
         training = [
             sample for sample in self.samples if sample.split in ("", "train")
         ] or self.samples
-        return tuple(sorted({sample.label for sample in training}))
+        return tuple(sorted({label for sample in training for label in sample.labels}))
 
     def counts(self) -> dict[str, Counter[str]]:
         """Images of each class in each part."""
         counts: dict[str, Counter[str]] = {}
         for sample in self.samples:
-            counts.setdefault(sample.split or "all", Counter())[sample.label] += 1
+            counts.setdefault(sample.split or "all", Counter()).update(sample.labels)
         return counts
 
 
@@ -206,7 +187,12 @@ def _read_folder(root: Path) -> Found:
         raise ValueError(_no_classes(root, images, others))
     labels, notes = _labels((one[depth - 1] for one in inside), root)
     samples = [
-        Sample(root / "/".join(one), "/".join(one), labels[one[depth - 1]], parts.get(one[0], ""))
+        Sample(
+            root / "/".join(one),
+            "/".join(one),
+            annotate(labels[one[depth - 1]]),
+            parts.get(one[0], ""),
+        )
         for one in inside
     ]
     beside = sorted({one[0] for one in images if parts and len(one) > 1 and one[0] not in parts})
@@ -268,7 +254,9 @@ def _read_table(path: Path) -> Found:
             repeated += 1
             continue
         split = SPLIT_NAMES.get(row.split.lower(), "")
-        samples.append(Sample(path.parent / name, name, labels[row.label], split, row.group))
+        samples.append(
+            Sample(path.parent / name, name, annotate(labels[row.label]), split, row.group)
+        )
     if 0 < sum(not sample.split for sample in samples) < len(samples):
         raise ValueError(
             f"{path}: some lines have a split and some have none; give it in all of them, or drop"

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import csv
 import io
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -13,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from resnets.data.sources import Found, Sample, find_data
+from resnets.data.sources import Found, find_data
 from resnets.files import content_digest
-from resnets.imagenet import class_name
+from resnets.kinds.classes import known_labels, place_of
+from resnets.kinds.sample import Sample, annotate
 
 DIGEST = "digest"  # a column of split.csv
 NAMES = 5  # files named in a message
@@ -44,7 +44,7 @@ def hold_out(
     groups: dict[str, list[int]] = {}
     for index, sample in enumerate(samples):
         groups.setdefault(sample.group or f"\0{index}", []).append(index)
-    total = Counter(sample.label for sample in samples)
+    total = Counter(label for sample in samples for label in sample.labels)
     target = {
         label: max(1.0, round(fraction * count)) if count > 1 else 0.0
         for label, count in total.items()
@@ -54,7 +54,7 @@ def hold_out(
     order = list(groups.values())
     np.random.default_rng(seed).shuffle(order)
     for members in sorted(order, key=len, reverse=True):
-        added = Counter(samples[index].label for index in members)
+        added = Counter(label for index in members for label in samples[index].labels)
         gain = sum(
             (abs(held[c] - target[c]) - abs(held[c] + n - target[c])) / max(1.0, target[c])
             for c, n in added.items()
@@ -66,7 +66,7 @@ def hold_out(
     for members in sorted(
         order, key=len
     ):  # a class whose groups are all too large for its share: its smallest one
-        added = Counter(samples[index].label for index in members)
+        added = Counter(label for index in members for label in samples[index].labels)
         if any(target[c] and not held[c] for c in added) and all(
             held[c] + n < total[c] for c, n in added.items()
         ):
@@ -108,17 +108,14 @@ def class_indices(samples: Sequence[Sample], classes: Sequence[str]) -> np.ndarr
     Raises:
         ValueError: A class that the model does not know.
     """
-    place = {  # letters in one form of Unicode, as `find_data` gives labels
-        unicodedata.normalize("NFC", class_name(name)): number
-        for number, name in enumerate(classes)
-    }
-    unknown = sorted({sample.label for sample in samples} - set(place))
+    names = tuple(classes)
+    unknown = sorted({label for one in samples for label in one.labels} - set(known_labels(names)))
     if unknown:
         raise ValueError(
             f"classes the model does not know: {', '.join(unknown[:5])}; it knows:"
-            f" {', '.join(list(place)[:12])}"
+            f" {', '.join(names[:12])}"
         )
-    return np.array([place[sample.label] for sample in samples], np.int64)
+    return np.array([place_of(sample.labels[0], names) for sample in samples], np.int64)
 
 
 def samples_to_measure(source: str | Path, split: str | None) -> tuple[Found, list[Sample], str]:
@@ -152,7 +149,8 @@ def split_csv(samples: Sequence[Sample], digests: Mapping[Path, str] | None = No
     table = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
     table.writerow((*COLUMNS, DIGEST))
     for sample in samples:
-        own = (sample.name, sample.label, sample.split, sample.group, sample.path.absolute())
+        label = "|".join(sample.labels)
+        own = (sample.name, label, sample.split, sample.group, sample.path.absolute())
         table.writerow((*own, (digests or {}).get(sample.path, "")))
     return text.getvalue()
 
@@ -202,7 +200,8 @@ def _digest(path: Path) -> str | None:
 
 
 def _sample(row: dict[str, str]) -> Sample:
-    return Sample(Path(row["path"]), row["file_name"], row["label"], row["split"], row["group"])
+    label = annotate(row["label"])
+    return Sample(Path(row["path"]), row["file_name"], label, row["split"], row["group"])
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

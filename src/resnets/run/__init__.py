@@ -19,15 +19,15 @@ from torch import nn
 from resnets.data.splits import check_split, read_split, split_csv
 from resnets.files import write_file
 from resnets.modelfile import build_network, read_model
-from resnets.run.finish import Run, finish
+from resnets.run.completion import Run, finish
 from resnets.run.folder import RunFolder, claim, held
 from resnets.run.keywords import TrainCall, takes
-from resnets.run.prepare import prepare
+from resnets.run.preparation import prepare
 from resnets.run.rehearsal import check_module
 from resnets.run.spec import Spec
 from resnets.run.steps import carry_out
 from resnets.run.unfold import restore_statistics
-from resnets.run.work import Callback, Job, plan, read_pictures
+from resnets.run.work import Callback, Job, plan, read_images
 from resnets.screen import Screen
 from resnets.settings import change
 from resnets.training.loop import Diverged, TrainingState
@@ -79,7 +79,7 @@ def train(
     wanted = change(TrainSettings(str(data)), {**({"model": named} if named else {}), **settings})
     with claim(Path(output) if output else None, name, exist_ok) as folder:
         prepared = prepare(wanted, given, screen)
-        job = read_pictures(
+        job = read_images(
             prepared.spec, folder, prepared.net, prepared.samples, screen, callbacks, started
         )
         restore_statistics(job)
@@ -123,7 +123,7 @@ def resume(
         tensors, metadata = read_model(files.last)
         net = build_network(spec.network, model)
         try:
-            job = read_pictures(spec, files, net, samples, screen, callbacks, started)
+            job = read_images(spec, files, net, samples, screen, callbacks, started)
         except ValueError as error:
             raise ValueError(
                 f"{files.path} cannot be resumed with its {files.args.name} and {files.split.name}:"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from resnets.data.check import check_pictures
+from resnets.data.check import check_images
 from resnets.data.findings import about_left_out_files
-from resnets.data.loader import Pictures
+from resnets.data.loader import ImageCache
 from resnets.data.sources import Found
 from resnets.data.splits import class_indices, read_split, samples_to_measure
 from resnets.evaluation.metrics import Metrics, measure
@@ -17,7 +17,7 @@ from resnets.run.folder import RunFolder
 from resnets.run.outcome import measure_model, write_outcome_report
 from resnets.runtime import load
 from resnets.screen import Screen
-from resnets.training.recipe import memory_for_pictures
+from resnets.training.recipe import memory_for_images
 
 
 def measure_file(path: Path, engine: str, data: str, split: str | None, screen: Screen) -> Metrics:
@@ -79,14 +79,14 @@ def measure_and_report(
     else:
         found, samples, part = samples_to_measure(data, split)
         _tell_left_out(found, screen)
-    result = check_pictures(Found("", tuple(samples)))
+    result = check_images(Found("", tuple(samples)))
     for finding in result.findings:
         if finding.text.startswith("unusable"):
             screen.warn(f"  {finding.text}")
     usable = [sample for sample, fact in zip(samples, result.facts, strict=True) if not fact.error]
     if not usable:
         raise ValueError(f"{data}: no usable image in {part}")
-    pictures = Pictures(usable, model.preprocessing, None, memory_for_pictures(None))
+    pictures = ImageCache(usable, model.preprocessing, None, memory_for_images(None))
     with screen.progress("measuring", len(usable)) as bar:
         answers = measure_model(model, pictures, bar.update)
     screen.say(f"{model.network_name} ({path}) on {part} of {data}, {len(usable):,} images")

@@ -16,14 +16,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from resnets.data.loader import Pictures
-from resnets.data.sources import Sample, find_data, sample_folder
+from resnets.data.loader import ImageCache
+from resnets.data.sources import find_data, sample_folder
 from resnets.data.splits import class_indices
 from resnets.evaluation.maps import overlay, thumbnail
 from resnets.evaluation.metrics import Metrics, measure
 from resnets.evaluation.report import Case, Report, choose_cases, write_report
 from resnets.export import Proven, export_model
 from resnets.files import write_file
+from resnets.kinds.sample import Sample
 from resnets.modelfile import Model
 from resnets.models import Network
 from resnets.preprocessing import Preprocessing
@@ -32,7 +33,7 @@ from resnets.screen import printable
 from resnets.settings import listed
 from resnets.summary.diagram import draw
 
-PROOF_PICTURES = 16  # whole images of the data that an export is compared on
+PROOF_IMAGES = 16  # whole images of the data that an export is compared on
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Answers:
             table.writerow(
                 (
                     sample.name,
-                    sample.label,
+                    sample.labels[0],
                     classes[row.argmax()],
                     f"{row.max():.6f}",
                     f"{row[label]:.6f}",
@@ -78,7 +79,7 @@ class NotFinite(ValueError):
 
 def answer_all(
     answer: Callable[[np.ndarray], Answer],
-    pictures: Pictures,
+    pictures: ImageCache,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Answer:
     """Probabilities (n, classes) of all images, and the map of each one's predicted class as heat
@@ -105,7 +106,7 @@ def answer_all(
 
 
 def measure_model(
-    model: Model, pictures: Pictures, progress: Callable[[int], None] = lambda done: None
+    model: Model, pictures: ImageCache, progress: Callable[[int], None] = lambda done: None
 ) -> Answers:
     """Evaluates a model on samples."""
     labels = class_indices(pictures.samples, model.classes)
@@ -117,7 +118,7 @@ def measure_model(
     return Answers(tuple(pictures.samples), labels, said.probabilities, said.heat, metrics)
 
 
-def show_cases(answers: Answers, pictures: Pictures) -> tuple[Case, ...]:
+def show_cases(answers: Answers, pictures: ImageCache) -> tuple[Case, ...]:
     """The images worth a look, with their maps."""
     classes = answers.metrics.classes
     cases = []
@@ -145,7 +146,7 @@ def write_outcome_report(
     path: Path,
     model: Model,
     answers: Answers,
-    pictures: Pictures,
+    pictures: ImageCache,
     *,
     title: str,
     command: str,
@@ -176,20 +177,18 @@ def write_outcome_report(
     write_report(path, report)
 
 
-def proof_pictures(
-    preprocessing: Preprocessing, samples: Sequence[Sample] = ()
-) -> list[Image.Image]:
+def proof_images(preprocessing: Preprocessing, samples: Sequence[Sample] = ()) -> list[Image.Image]:
     """Whole images to prove an export on: of the data, spread over them, or of the sample that
     ships with the package."""
     if not samples:
         samples = find_data(sample_folder()).samples
-    places = np.unique(np.linspace(0, len(samples) - 1, PROOF_PICTURES).astype(int))
+    places = np.unique(np.linspace(0, len(samples) - 1, PROOF_IMAGES).astype(int))
     return [preprocessing.open(samples[place].path) for place in places]
 
 
 def export_outcome(model: Model, path: Path, samples: Sequence[Sample] = ()) -> Proven:
     """Exports a model, proven on whole images of its data where they are at hand."""
-    return export_model(model, path, proof_pictures(model.preprocessing, samples))
+    return export_model(model, path, proof_images(model.preprocessing, samples))
 
 
 def write_card(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from resnets.data.loader import Pictures, TrainingBatches
+from resnets.data.loader import ImageCache, TrainingBatches
 from resnets.modelfile import Model, write_model
 from resnets.run import outcome
 from resnets.training.checkpoint import pack
@@ -66,8 +66,8 @@ def measure_costs(
     batches: TrainingBatches,
     task: Task,
     model: Model,
-    held_out: Pictures,
-    measured: Pictures,
+    held_out: ImageCache,
+    measured: ImageCache,
     seconds: float,
 ) -> Costs:
     """Tries a few steps on a copy of the run, one batch of a validation, what is saved, and the

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resnets.data.loader import Pictures
+from resnets.data.loader import ImageCache
 from resnets.models.statistics import folded_norms, unfold_statistics
 from resnets.run.work import Job
 from resnets.screen import Bar
@@ -24,7 +24,7 @@ def restore_statistics(job: Job) -> None:
         return
     training = [sample for sample in job.samples if sample.split == "train"]
     places = np.unique(np.linspace(0, len(training) - 1, IMAGES).astype(int))
-    images = Pictures(
+    images = ImageCache(
         [training[place] for place in places],
         job.spec.preprocessing,
         None,
@@ -38,7 +38,7 @@ def restore_statistics(job: Job) -> None:
     job.spec = replace(job.spec, weights=f"{job.spec.weights}; {said}")
 
 
-def _inputs(job: Job, images: Pictures, bar: Bar) -> Iterator[Tensor]:
+def _inputs(job: Job, images: ImageCache, bar: Bar) -> Iterator[Tensor]:
     for places, pixels in images.batches(32):
         yield torch.from_numpy(job.spec.preprocessing.normalise(pixels)).to(
             job.device, memory_format=torch.channels_last

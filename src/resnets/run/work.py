@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from resnets.data.loader import Pictures, TrainingBatches
-from resnets.data.sources import Sample
+from resnets.data.loader import ImageCache, TrainingBatches
 from resnets.data.splits import class_indices
 from resnets.data.transforms import Augmentation
+from resnets.kinds.sample import Sample
 from resnets.modelfile import Model
 from resnets.run.folder import RunFolder
 from resnets.run.spec import Spec
@@ -22,7 +22,7 @@ from resnets.screen import Screen
 from resnets.tasks.classification import Classification
 from resnets.training.loop import Row, TrainingState
 from resnets.training.optimizers import Average, make_optimizer
-from resnets.training.recipe import TrainSettings, choose_device, memory_for_pictures
+from resnets.training.recipe import TrainSettings, choose_device, memory_for_images
 
 Callback = Callable[[Row], Any]
 VALIDATIONS = 20  # at most about so many in a run
@@ -41,13 +41,13 @@ class Job:
     started: float
     device: torch.device
     batches: TrainingBatches
-    held_out: Pictures
-    measured: Pictures
+    held_out: ImageCache
+    measured: ImageCache
     stopped: bool = False
     diverged: str = ""
 
 
-def read_pictures(
+def read_images(
     spec: Spec,
     folder: RunFolder,
     net: nn.Module,
@@ -61,17 +61,19 @@ def read_pictures(
     settings, preprocessing = spec.settings, spec.preprocessing
     assert settings.batch_size is not None
     device = choose_device(settings.device)
-    budget, workers = memory_for_pictures(settings.cache_gb), settings.workers or None
+    budget, workers = memory_for_images(settings.cache_gb), settings.workers or None
     parts = {
         split: [sample for sample in samples if sample.split == split]
         for split in ("train", "val", "test")
     }
     augmentation = Augmentation(settings.crop or "none", settings.smallest or 1.0, settings.flip)
-    held_out = Pictures(parts["val"], preprocessing, None, budget, workers)
+    held_out = ImageCache(parts["val"], preprocessing, None, budget, workers)
     measured = (
-        Pictures(parts["test"], preprocessing, None, budget, workers) if parts["test"] else held_out
+        ImageCache(parts["test"], preprocessing, None, budget, workers)
+        if parts["test"]
+        else held_out
     )
-    training = Pictures(
+    training = ImageCache(
         parts["train"], preprocessing, augmentation.short_side(preprocessing), budget, workers
     )
     for title, pictures in (

@@ -14,7 +14,7 @@ from resnets.listing import Listing, images_below
 Inputs = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 
-def find_pictures(inputs: Inputs) -> Listing | Iterator[str]:
+def find_images(inputs: Inputs) -> Listing | Iterator[str]:
     """Names of the images, as they were given and in that order.
 
     A folder stands for every image in it and below it, sorted by name; anything else is taken for a
@@ -32,13 +32,13 @@ def find_pictures(inputs: Inputs) -> Listing | Iterator[str]:
     return Listing(names) if isinstance(inputs, Collection) else _one_by_one(names)
 
 
-def count_pictures(inputs: Inputs) -> int:
-    """How many images `find_pictures` will give.
+def count_images(inputs: Inputs) -> int:
+    """How many images `find_images` will give.
 
     Raises:
         ValueError: As there.
     """
-    return sum(1 for _ in find_pictures(inputs))
+    return sum(1 for _ in find_images(inputs))
 
 
 def _one_by_one(names: Iterable[str]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from resnets.images import UNREADABLE, BadImage, to_mode
 from resnets.listing import Listing
 from resnets.preprocessing import Preprocessing
 from resnets.runtime.decoding import Upright
-from resnets.runtime.folders import find_pictures
+from resnets.runtime.folders import find_images
 
 Input = (
     str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image | np.ndarray
@@ -61,7 +61,7 @@ def _looked_at(item: object) -> object:
 def _named(items: Iterable[object]) -> Iterator[tuple[str, Source]]:
     for number, item in enumerate(items):
         if isinstance(item, (str, os.PathLike)):
-            yield from ((file, file) for file in find_pictures(iter([_path(item)])))
+            yield from ((file, file) for file in find_images(iter([_path(item)])))
         elif isinstance(item, Listing):
             yield from ((file, file) for file in item)
         else:

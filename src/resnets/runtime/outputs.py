@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from resnets.files import locked, write_file
-from resnets.results import Prediction
+from resnets.kinds.classes import ClassPrediction
 from resnets.runtime.ledger import Ledger, Stamp
 from resnets.runtime.writers import OtherColumns, Row, Table, columns, to_row
 
@@ -87,7 +87,7 @@ class Output:
             self._stamps[file] = self.ledger.stamp(file)
             yield file
 
-    def write(self, predictions: Iterable[Prediction]) -> int:
+    def write(self, predictions: Iterable[ClassPrediction]) -> int:
         """Writes a row for each prediction, as it comes.
 
         Args:

@@ -12,8 +12,8 @@ from typing import Any, SupportsIndex
 import numpy as np
 
 from resnets.images import BadImage
+from resnets.kinds.classes import ClassPrediction
 from resnets.preprocessing import Preprocessing
-from resnets.results import Prediction
 from resnets.runtime.decoding import read_input
 from resnets.runtime.engines import Engine, EngineError, make_engine
 from resnets.runtime.inputs import (
@@ -105,7 +105,7 @@ class Predictor:
 
     def predict(
         self, inputs: Inputs, heat: bool = False, skip: Container[str] = ()
-    ) -> Iterator[Prediction]:
+    ) -> Iterator[ClassPrediction]:
         """Predictions for files, folders and images in memory, in order, each as soon as it is
         there.
 
@@ -114,7 +114,7 @@ class Predictor:
                 (bytes), an open file, an image of Pillow, an array (height, width, channels); or
                 several of them, also mixed, or as they come from a generator.
             heat: Whether predictions carry class activation maps, if the file gives them.
-            skip: Names of files to leave out, as `Prediction.file` spells them.
+            skip: Names of files to leave out, as `ClassPrediction.file` spells them.
 
         Returns:
             An iterator of one prediction for each image; one that cannot be read or predicted has
@@ -128,7 +128,7 @@ class Predictor:
         images = open_inputs(inputs)
         return self._stream((one for one in images if one[0] not in skip), heat)
 
-    def predict_image(self, image: Input, heat: bool = False, file: str = "") -> Prediction:
+    def predict_image(self, image: Input, heat: bool = False, file: str = "") -> ClassPrediction:
         """The prediction for one image.
 
         Args:
@@ -148,7 +148,9 @@ class Predictor:
         name = file or (source if isinstance(source, str) else "")
         return self._answer(name, *self._read(source), heat)
 
-    def _stream(self, inputs: Iterator[tuple[str, Source]], heat: bool) -> Iterator[Prediction]:
+    def _stream(
+        self, inputs: Iterator[tuple[str, Source]], heat: bool
+    ) -> Iterator[ClassPrediction]:
         pool = ThreadPoolExecutor(DECODERS, "decode")
         waiting: deque[tuple[str, Future[tuple[np.ndarray, list[str]]]]] = deque()
         try:
@@ -163,13 +165,15 @@ class Predictor:
 
     def _result(
         self, file: str, decoded: Future[tuple[np.ndarray, list[str]]], heat: bool
-    ) -> Prediction:
+    ) -> ClassPrediction:
         try:
             return self._answer(file, *decoded.result(), heat)
         except (BadImage, EngineError, MemoryError) as error:
-            return Prediction(file, self.classes, error=str(error) or "not enough memory")
+            return ClassPrediction(file, self.classes, error=str(error) or "not enough memory")
 
-    def _answer(self, file: str, image: np.ndarray, notes: Sequence[str], heat: bool) -> Prediction:
+    def _answer(
+        self, file: str, image: np.ndarray, notes: Sequence[str], heat: bool
+    ) -> ClassPrediction:
         # One image at a time: on two cores a ResNet-18 gains nothing in batches of 2 or 4
         # equal-sized ones, a tenth in 8.
         answer = self.engine(image[None])
@@ -180,7 +184,7 @@ class Predictor:
             )
         if not np.isfinite(answer.probabilities).all():
             raise EngineError("the network gave probabilities that are not finite numbers")
-        return Prediction(
+        return ClassPrediction(
             file,
             self.classes,
             answer.probabilities[0],

@@ -22,7 +22,7 @@ from typing import IO, Any
 import numpy as np
 
 from resnets.files import replacing
-from resnets.results import Prediction
+from resnets.kinds.classes import ClassPrediction
 
 COLUMNS = ("file", "label", "probability", "error", "notes")
 FORMATS = (".csv", ".jsonl", ".parquet")
@@ -30,7 +30,7 @@ _ERRORS = sys.getfilesystemencodeerrors()
 Row = dict[str, Any]
 
 
-def print_predictions(predictions: Iterable[Prediction], classes: Sequence[str] = ()) -> int:
+def print_predictions(predictions: Iterable[ClassPrediction], classes: Sequence[str] = ()) -> int:
     """Writes predictions to the standard output as CSV, each as it comes.
 
     Args:
@@ -57,7 +57,7 @@ def columns(classes: Sequence[str] = ()) -> list[str]:
     return [*COLUMNS, *(f"p_{name}" for name in classes)]
 
 
-def to_row(prediction: Prediction, probabilities: bool) -> Row:
+def to_row(prediction: ClassPrediction, probabilities: bool) -> Row:
     """The cells of a prediction by column; None where there is nothing to say."""
     row = {
         "file": prediction.file,

@@ -132,7 +132,7 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def memory_for_pictures(cache_gb: float | None) -> float:
+def memory_for_images(cache_gb: float | None) -> float:
     """Bytes of decoded images that may be kept."""
     if cache_gb is not None:
         return cache_gb * 1e9

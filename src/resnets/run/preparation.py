@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from resnets.data.check import Check, check_pictures
+from resnets.data.check import Check, check_images
 from resnets.data.findings import Finding
-from resnets.data.sources import Sample, find_data
+from resnets.data.sources import find_data
 from resnets.data.splits import class_indices, complete_splits
 from resnets.foreign import build_foreign, check_foreign, is_foreign
+from resnets.kinds.sample import Sample
 from resnets.modelfile import describe_network
 from resnets.models import Network
 from resnets.models.weights import load_weights
@@ -163,7 +164,7 @@ def _check(settings: TrainSettings, screen: Screen) -> Check:
         " classes"
     )
     with screen.progress("checking", len(found.samples)) as bar:
-        check = check_pictures(found, bar.update, settings.workers or None, settings.range)
+        check = check_images(found, bar.update, settings.workers or None, settings.range)
     _tell(check.findings, screen)
     errors = [finding.text for finding in check.findings if finding.severity == "error"]
     if errors:
@@ -182,7 +183,7 @@ def _classes(settings: TrainSettings, samples: Sequence[Sample]) -> tuple[str, .
     """Names of the classes, from the training images alone."""
     training = [sample for sample in samples if sample.split == "train"]
     held_out = [sample for sample in samples if sample.split != "train"]
-    classes = tuple(sorted({sample.label for sample in training}))
+    classes = tuple(sorted({label for sample in training for label in sample.labels}))
     if len(classes) < 2 or not held_out:
         raise ValueError(
             f"{settings.data}: {len(training)} usable images of {len(classes)} classes to train"

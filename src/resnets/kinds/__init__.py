@@ -1,0 +1,13 @@
+"""What a sample, a prediction and the outputs of a network are, for each kind of task. NumPy and
+Pillow only.
+
+A kind is a row of `KINDS`; whatever reads data, runs a file or writes a table takes that row and
+names no task.
+"""
+
+from resnets.kinds.classes import CLASSES
+from resnets.kinds.kind import Kind
+
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (CLASSES,)}
+
+__all__ = ["KINDS", "Kind"]

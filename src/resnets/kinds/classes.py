@@ -1,0 +1,200 @@
+"""One label for an image, out of several classes that exclude one another."""
+
+from __future__ import annotations
+
+import functools
+import math
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from resnets.imagenet import class_name
+from resnets.kinds.kind import Difference, Kind, Output
+from resnets.kinds.prediction import Cell, Outputs, Prediction
+from resnets.kinds.sample import Finding, Sample
+
+OUTPUTS = {
+    "probabilities": Output("N, classes", golden=True),
+    "embedding": Output("N, features", always=False),
+    "heat": Output("N, classes, h, w", always=False),
+}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ClassPrediction(Prediction):
+    """The class of one image.
+
+    Args:
+        file: The image, as it was named.
+        classes: Names of the classes, in the order of the outputs.
+        probabilities: (classes,) float32, sums to 1. None for a file that could not be read.
+        embedding: (features,) float32, the pooled features; None where the file gives none.
+        heat: (classes, h, w) float32, class activation maps: where in the input each class was
+            seen.
+        error: Why there is no prediction.
+        notes: What was done to read the image ("turned upright (EXIF)").
+    """
+
+    columns: ClassVar[Mapping[str, type]] = {"label": str, "probability": float}
+
+    probabilities: np.ndarray | None = None
+    embedding: np.ndarray | None = None
+    heat: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if (self.probabilities is None) == (self.error is None):
+            raise ValueError(f"{self.file}: a prediction has either probabilities or an error")
+        if self.probabilities is not None and self.probabilities.shape != (len(self.classes),):
+            raise ValueError(
+                f"{self.file}: probabilities of shape {self.probabilities.shape} for"
+                f" {len(self.classes)} classes"
+            )
+        if self.heat is not None and (self.heat.ndim != 3 or len(self.heat) != len(self.classes)):
+            raise ValueError(
+                f"{self.file}: heat of shape {self.heat.shape}; ({len(self.classes)}, h, w) was"
+                " expected"
+            )
+
+    @property
+    def index(self) -> int | None:
+        """Position of the most probable class."""
+        return None if self.probabilities is None else int(self.probabilities.argmax())
+
+    @property
+    def label(self) -> str:
+        """Name of the most probable class; empty where there is no prediction."""
+        return "" if self.index is None else self.classes[self.index]
+
+    @property
+    def probability(self) -> float:
+        """Probability of `label`; not a number where there is no prediction."""
+        return math.nan if self.probabilities is None else float(self.probabilities.max())
+
+    def top(self, k: int = 5) -> list[tuple[str, float]]:
+        """The k most probable classes with their probabilities, best first."""
+        if self.probabilities is None:
+            return []
+        order = np.argsort(-self.probabilities, kind="stable")[:k]
+        return [(self.classes[i], float(self.probabilities[i])) for i in order]
+
+    def summary(self) -> str:
+        """See `Prediction`."""
+        return f"{self.label!r}, {self.probability:.3f}"
+
+    def rows(self) -> list[dict[str, Cell]]:
+        """See `Prediction`."""
+        probability = None if self.probabilities is None else self.probability
+        return [{"label": self.label or None, "probability": probability}]
+
+    def by_class(self) -> np.ndarray | None:
+        """The probabilities."""
+        return self.probabilities
+
+    def heat_map(self) -> np.ndarray | None:
+        """The map of the most probable class."""
+        return None if self.heat is None or self.index is None else self.heat[self.index]
+
+
+def ground_truth(samples: Sequence[Sample], classes: tuple[str, ...]) -> list[Prediction]:
+    """Samples with one label each, as predictions that are certain.
+
+    Raises:
+        ValueError: A class that the model does not know, or none or several in one sample.
+    """
+    truths: list[Prediction] = []
+    for sample in samples:
+        if len(sample.labels) != 1:
+            raise ValueError(
+                f"{sample.name}: {len(sample.labels)} labels; one of {', '.join(classes[:12])} is"
+                " needed"
+            )
+        certain = np.zeros(len(classes), np.float32)
+        certain[place_of(sample.labels[0], classes)] = 1
+        truths.append(ClassPrediction(sample.name, classes, certain))
+    return truths
+
+
+def place_of(label: str, classes: tuple[str, ...]) -> int:
+    """The position of a label among the classes, by name; never by the order of folders.
+
+    Raises:
+        ValueError: A class that the model does not know.
+    """
+    places = known_labels(classes)
+    if label not in places:
+        raise ValueError(
+            f"classes the model does not know: {label}; it knows: {', '.join(classes[:12])}"
+        )
+    return places[label]
+
+
+@functools.lru_cache(8)
+def known_labels(classes: tuple[str, ...]) -> dict[str, int]:
+    """The position of each class, by its name in the form in which readers give labels."""
+    return {
+        unicodedata.normalize("NFC", class_name(name)): number
+        for number, name in enumerate(classes)
+    }
+
+
+def unbatch(
+    outputs: Outputs, files: Sequence[str], classes: tuple[str, ...], options: Mapping[str, Any]
+) -> list[Prediction]:
+    """Outputs of a network for some images to a prediction for each."""
+    more = {name: outputs[name] for name in ("embedding", "heat") if name in outputs}
+    return [
+        ClassPrediction(
+            file, classes, probabilities, **{name: array[i] for name, array in more.items()}
+        )
+        for i, (file, probabilities) in enumerate(zip(files, outputs["probabilities"], strict=True))
+    ]
+
+
+def differences(found: Outputs, expected: Outputs) -> Difference:
+    """The largest difference of a probability, and of the pooled features relative to their
+    length: a network that is sure of itself gives equal probabilities to anything."""
+    probabilities, wanted = found["probabilities"], expected["probabilities"]
+    values = {"probability": float(np.abs(probabilities - wanted).max())}
+    if "embedding" in found and "embedding" in expected:
+        lengths = np.maximum(np.linalg.norm(expected["embedding"], axis=1), 1e-6)
+        apart = np.linalg.norm(found["embedding"] - expected["embedding"], axis=1)
+        values["features"] = float((apart / lengths).max())
+    return Difference(values, int((probabilities.argmax(1) == wanted.argmax(1)).sum()))
+
+
+def no_options(values: Mapping[str, Any], classes: Sequence[str]) -> Mapping[str, Any]:
+    """Nothing that a file says of this task matters for a prediction."""
+    return {}
+
+
+def check(samples: Sequence[Sample], sizes: Sequence[tuple[int, int]]) -> list[Finding]:
+    """Every reader of classes gives one label to each image, so that nothing can be wrong."""
+    return []
+
+
+CLASSES = Kind(
+    name="classes",
+    prediction=ClassPrediction,
+    outputs=OUTPUTS,
+    fits=("crop", "pad", "stretch"),
+    fewest_classes=2,
+    # float32: ten times the largest that `python benchmarks/proof_limits.py photos/` finds in 38
+    # networks, two engines, every fit and interpolation, photos and panoramas: 1.7e-4 and 1.6e-3 in
+    # a resnetv2_50d_gn with random weights, whose group norms amplify rounding; a trained resnet50
+    # comes to 5.5e-6 and 4.1e-6. Three networks of 164 layers and more overflow with random weights
+    # (not a number in the model itself), and no limit is made for them.
+    # any: what the first files of format 1 say. Their golden images are scaled by the graph, where
+    # a grey level may be rounded to the other side; no file is believed to need more.
+    limits={
+        "float32": {"probability": 2e-3, "features": 2e-2},
+        "any": {"probability": 0.02, "features": 0.2},
+    },
+    options=no_options,
+    check=check,
+    ground_truth=ground_truth,
+    unbatch=unbatch,
+    differences=differences,
+)

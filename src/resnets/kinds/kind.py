@@ -1,0 +1,78 @@
+"""The row that a kind of task is, for all code that names none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from resnets.kinds.prediction import Outputs, Prediction
+from resnets.kinds.sample import Finding, Sample
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output of the exported graph.
+
+    Args:
+        shape: Its dimensions by name ("N, classes"), for people and tests.
+        place: `points` (x and y in turn, in the last dimension) or `pixels` (rows and columns in
+            the last two) of the input, to be brought back to the image; empty for all else.
+        always: Whether every network of the kind has it.
+        golden: Whether it is stored with the golden images of a file.
+    """
+
+    shape: str
+    place: str = ""
+    always: bool = True
+    golden: bool = False
+
+
+class Difference(NamedTuple):
+    """How far the outputs of an engine are from those of the model.
+
+    Args:
+        values: By name, each to be held against the limit of that name; the first is the one that
+            people are told.
+        agreeing: Images for which both come to the same decision.
+    """
+
+    values: dict[str, float]
+    agreeing: int
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a prediction of one kind of task is.
+
+    Args:
+        name: `classes`, `labels`, ...; also that of its task, evaluator and recipes.
+        prediction: The type of a prediction, and of ground truth.
+        outputs: Of the exported graph, in order.
+        fits: How an image may be made to fit the input, of `preprocessing.FITS`: cropping would cut
+            away what is to be found.
+        fewest_classes: That can be told apart.
+        limits: By the precision of the weights, what each value of a `Difference` may be; under
+            `any`, what the file itself may allow at most.
+        options: Checks what a file says of its task (`{"thresholds": [...]}`) against its classes,
+            and gives it in the types that `unbatch` takes; ValueError where it does not fit.
+        check: What is wrong with the annotations of some samples, whose sizes in pixels (width,
+            height) are known.
+        ground_truth: Samples to what is true of them, by the names of the classes.
+        unbatch: Outputs, names of files, classes and options to a prediction for each image.
+        differences: Outputs of an engine and of the model, as far as both are there, compared.
+    """
+
+    name: str
+    prediction: type[Prediction]
+    outputs: Mapping[str, Output]
+    fits: tuple[str, ...]
+    fewest_classes: int
+    limits: Mapping[str, Mapping[str, float]]
+    options: Callable[[Mapping[str, Any], Sequence[str]], Mapping[str, Any]]
+    check: Callable[[Sequence[Sample], Sequence[tuple[int, int]]], list[Finding]]
+    ground_truth: Callable[[Sequence[Sample], tuple[str, ...]], list[Prediction]]
+    unbatch: Callable[
+        [Outputs, Sequence[str], tuple[str, ...], Mapping[str, Any]], list[Prediction]
+    ]
+    differences: Callable[[Outputs, Outputs], Difference]

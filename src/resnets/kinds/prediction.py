@@ -1,0 +1,58 @@
+"""The prediction for one image, whatever the task. Ground truth is of the same type, so that
+metrics and drawings know one type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+Outputs = Mapping[str, np.ndarray]  # of a network, by name; the first dimension counts the images
+Cell = str | float | None
+
+
+@dataclass(frozen=True, eq=False, repr=False)  # arrays do not compare to one truth
+class Prediction:
+    """The prediction for one image, or the reason why there is none. Each kind of task adds its own
+    fields.
+
+    Args:
+        file: The image, as it was named.
+        classes: Names of the classes, in the order of the outputs.
+        error: Why there is no prediction.
+        notes: What was done to read the image ("turned upright (EXIF)").
+    """
+
+    columns: ClassVar[Mapping[str, type]] = {}  # of a table, between `file` and `error`
+
+    file: str
+    classes: tuple[str, ...]
+    error: str | None = field(default=None, kw_only=True)
+    notes: tuple[str, ...] = field(default=(), kw_only=True)
+
+    def __repr__(self) -> str:
+        said = f"error={self.error!r}" if self.error else self.summary()
+        return f"{type(self).__name__}({self.file!r}, {said})"
+
+    def summary(self) -> str:
+        """The prediction in a few words."""
+        raise NotImplementedError
+
+    def rows(self) -> list[dict[str, Cell]]:
+        """Cells of a table under the names of `columns`: at least one row, also of an error."""
+        raise NotImplementedError
+
+    def by_class(self) -> np.ndarray | None:
+        """(classes,) float32, a number for each class, where the task has one for a whole image;
+        None where it has none, or after an error."""
+        return None
+
+    def heat_map(self) -> np.ndarray | None:
+        """(h, w) where in the input the main class was seen; None where that is not known."""
+        return None
+
+    if TYPE_CHECKING:
+        # A network of any task may be loaded: type checkers let the fields of its kind pass.
+        def __getattr__(self, name: str) -> Any: ...

@@ -1,0 +1,40 @@
+"""What a task is to the loop, the run and the export: met by frozen dataclasses whose fields are
+the options of the task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol, Self
+
+from torch import Tensor, nn
+
+from resnets.kinds import Kind
+from resnets.kinds.prediction import Prediction
+from resnets.models import Network
+
+Targets = dict[str, Tensor]  # whatever a loss needs, first dimension N; padded, never lists
+
+
+class Task(Protocol):
+    """How one kind of task is learnt. Its fields are stored with the model, by name."""
+
+    kind: ClassVar[Kind]
+
+    def build(self, network: Network, classes: int) -> nn.Module:
+        """The network with a head for so many classes; the same raw output in both modes."""
+
+    def backbone(self, net: nn.Module) -> nn.Module:
+        """The part that published weights fit, and whose norms `norms=frozen` freezes."""
+
+    def collate(self, truths: Sequence[Prediction]) -> Targets:
+        """The ground truth of a batch as tensors."""
+
+    def loss(self, raw: Any, targets: Targets) -> dict[str, Tensor]:
+        """`loss`, a mean over images; all else are sums over images, for the log."""
+
+    def inference(self, net: nn.Module) -> nn.Module:
+        """Normalised images to a tuple of the outputs of `kind`, in their order; traceable."""
+
+    def settle(self, truths: Sequence[Prediction], predictions: Sequence[Prediction]) -> Self:
+        """The task with the options that are fitted on validation images (thresholds); called
+        once, before measuring. Most return themselves."""
