@@ -109,7 +109,11 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
         "sample/LICENSE",
         "sample/ATTRIBUTION.md",
     } <= inside
-    assert {"evaluation/report.html.j2", "evaluation/report.css", "evaluation/report.js"} <= inside
+    assert {
+        "evaluation/page/frame.html.j2",
+        "evaluation/page/report.css",
+        "evaluation/page/report.js",
+    } <= inside
     assert sum(name.startswith("sample/") and name.endswith(".jpg") for name in inside) == 1270
     assert all(
         name.startswith(("resnets/", f"resnets-{version('resnets')}.dist-info/")) for name in names

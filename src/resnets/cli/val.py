@@ -132,20 +132,15 @@ def _prove(path: Path, engine: str, screen: Screen) -> dict[str, Any]:
 
 
 def _show(metrics: Metrics, screen: Screen) -> None:
-    rows = [
-        ("accuracy", str(metrics.accuracy)),
-        ("balanced accuracy", str(metrics.balanced_accuracy)),
-        ("macro F1", str(metrics.macro_f1)),
-    ]
-    rows += [(f"top-{k}", str(estimate)) for k, estimate in metrics.top_k.items()]
-    screen.table((), rows)
+    from resnets.evaluation.metrics import title
+
+    screen.table((), [(title(name), str(one)) for name, one in metrics.numbers.items()])
     screen.say("")
-    screen.table(
-        ("class", "recall", "precision"),
-        [
-            (one.name, str(one.recall or "-"), str(one.precision or "-"))
-            for one in metrics.per_class[:MOST]
-        ],
-    )
+    names = list(metrics.per_class[0].estimates)
+    rows = [
+        (one.name, *(str(one.estimates[name] or "-") for name in names))
+        for one in metrics.per_class[:MOST]
+    ]
+    screen.table(("class", *map(title, names)), rows)
     if len(metrics.per_class) > MOST:
         screen.say(f"and {len(metrics.per_class) - MOST:,} more classes (--json has all)")

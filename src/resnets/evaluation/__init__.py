@@ -1,2 +1,9 @@
-"""What a network is worth: numbers with intervals, curves, maps of evidence, and the report that
-shows them. No torch."""
+"""How good a model is: numbers with intervals, and the page that shows them. One file a task, one
+row of `EVALUATORS`. Needs no torch."""
+
+from resnets.evaluation.classes import EVALUATOR as CLASSES
+from resnets.evaluation.evaluator import Evaluator
+
+EVALUATORS: dict[str, Evaluator] = {"classes": CLASSES}
+
+__all__ = ["EVALUATORS", "Evaluator"]

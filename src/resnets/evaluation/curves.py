@@ -7,17 +7,44 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from resnets.evaluation.metrics import heading, title
+
 Rows = Iterable[Mapping[str, float | None]]
 
-PANELS = {  # title -> line -> column of results.csv
-    "Loss": {"training": "train_loss", "validation": "val_loss"},
-    "Accuracy": {
-        "training": "train_accuracy",
-        "validation": "val_accuracy",
-        "validation, averaged weights": "val_accuracy_ema",
-    },
+LINES = {  # name -> column of results.csv
+    "training": "train_{}",
+    "validation": "val_{}",
+    "validation, averaged weights": "val_{}_ema",
 }
 MOST_POINTS = 240  # of a line in the report; more cannot be told apart
+
+
+def panels(rows: Rows) -> dict[str, dict[str, str]]:
+    """What was measured over a run, by name, the loss first; of each the lines that there are, and
+    their columns in results.csv."""
+    known = dict.fromkeys(key for row in rows for key in row)
+    numbers = {key.partition("_")[2] for key in known if key.startswith(("train_", "val_"))}
+    ordered = sorted({name.removesuffix("_ema") for name in numbers}, key=lambda one: one != "loss")
+    every = {
+        name: {line: column.format(name) for line, column in LINES.items()} for name in ordered
+    }
+    return {
+        name: {line: column for line, column in lines.items() if column in known}
+        for name, lines in every.items()
+    }
+
+
+def columns(rows: Rows) -> list[tuple[str, str]]:
+    """Columns of results.csv, and what a table calls them: `Validation accuracy, averaged
+    weights`."""
+    found = []
+    for name, lines in panels(rows).items():
+        for said, column in lines.items():
+            first, *more = said.split(",")
+            found.append((column, ",".join((f"{first.capitalize()} {title(name)}", *more))))
+    return found
 
 
 def line(rows: Rows, column: str) -> list[tuple[float, float]]:
@@ -43,17 +70,19 @@ def plot_curves(rows: Rows, path: Path) -> None:
     rows = list(rows)
     figure = Figure(figsize=(10, 4), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, (title, columns) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
-        for (name, column), style in zip(columns.items(), ("-", "--", ":"), strict=False):
+    found = panels(rows) or {"loss": {}}
+    all_axes = np.atleast_1d(figure.subplots(1, len(found)))
+    for axes, (name, lines) in zip(all_axes, found.items(), strict=True):
+        for (said, column), style in zip(lines.items(), ("-", "--", ":"), strict=False):
             points = line(rows, column)
             if points:
                 axes.plot(
                     *zip(*points, strict=True),
                     style,
-                    label=name,
+                    label=said,
                     marker="." if len(points) < 3 else None,
                 )
-        axes.set(title=title, xlabel="epoch")
+        axes.set(title=heading(name), xlabel="epoch")
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend()
@@ -78,6 +107,7 @@ class Chart:
     lines: tuple[Line, ...]
     x_ticks: tuple[tuple[float, str], ...]
     y_ticks: tuple[tuple[float, str], ...]
+    x_title: str = "epoch"
     width: int = 440
     height: int = 250
     left: int = 46
@@ -90,21 +120,34 @@ def charts(rows: Rows) -> list[Chart]:
     """The panels that have something to show, for the report to draw."""
     rows = list(rows)
     found = []
-    for title, columns in PANELS.items():
-        lines = {name: points for name, column in columns.items() if (points := line(rows, column))}
+    for name, named in panels(rows).items():
+        lines = {said: points for said, column in named.items() if (points := line(rows, column))}
         if lines:
-            found.append(_chart(title, lines))
+            found.append(chart(heading(name), lines, percent=name != "loss"))
     return found
 
 
-def _chart(title: str, lines: dict[str, list[tuple[float, float]]]) -> Chart:
+def chart(
+    name: str,
+    lines: Mapping[str, list[tuple[float, float]]],
+    percent: bool = False,
+    x_title: str = "epoch",
+) -> Chart:
+    """The geometry of some lines.
+
+    Args:
+        name: Of the panel.
+        lines: (x, y) by name; at least one point in all.
+        percent: Whether y is a fraction, written as a percentage.
+        x_title: What x is.
+    """
     from matplotlib.ticker import MaxNLocator
 
     every = [point for points in lines.values() for point in points]
     round_numbers = MaxNLocator(5, steps=[1, 2, 5, 10])
     x_ticks = round_numbers.tick_values(0, max(x for x, _ in every))
     y_ticks = round_numbers.tick_values(min(y for _, y in every), max(y for _, y in every))
-    empty = Chart(title, (), (), ())
+    empty = Chart(name, (), (), ())
 
     def across(x: float) -> float:
         span = empty.width - empty.left - empty.right
@@ -119,8 +162,9 @@ def _chart(title: str, lines: dict[str, list[tuple[float, float]]]) -> Chart:
         return Line(name, points[-1][1], " ".join(f"{across(x)},{down(y)}" for x, y in kept))
 
     return Chart(
-        title,
+        name,
         tuple(drawn(name, points) for name, points in lines.items()),
         tuple((across(x), f"{x:g}") for x in x_ticks),
-        tuple((down(y), f"{100 * y:g} %" if title == "Accuracy" else f"{y:g}") for y in y_ticks),
+        tuple((down(y), f"{100 * y:g} %" if percent else f"{y:g}") for y in y_ticks),
+        x_title,
     )

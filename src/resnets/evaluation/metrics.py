@@ -1,23 +1,34 @@
-"""Numbers of a classifier, each with its n and a 95 % interval.
+"""Measured numbers, each with its n and a 95 % interval.
 
-Proportions of independent images (accuracy, top-k, recall, precision) get Wilson's interval;
-means over classes (balanced accuracy, macro-F1) get the percentile interval of a bootstrap.
-Images of one group (one patient, one video) resemble one another: where groups are given, whole
-groups are resampled, and the intervals of accuracy and top-k come from there too.
+Proportions of independent images get Wilson's interval; all else gets the percentile interval of a
+bootstrap over images. Images of one group (one patient, one video) resemble one another: where
+groups are given, whole groups are resampled.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
 RESAMPLES = 1000
-TOP = 5
+TITLES = {"macro_f1": "macro F1", "map": "mAP"}  # where the name itself does not say it
+
+
+def title(name: str) -> str:
+    """A number's name as people write it: `balanced accuracy`, `macro F1`, `top-5`."""
+    known = TITLES.get(name, name.replace("_", " "))
+    return known.replace("top ", "top-")
+
+
+def heading(name: str) -> str:
+    """The same at the beginning of a line: `Balanced accuracy`, `mAP`."""
+    said = title(name)
+    return said if any(letter.isupper() for letter in said[:3]) else said[:1].upper() + said[1:]
 
 
 @dataclass(frozen=True)
@@ -37,85 +48,88 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class ClassMetrics:
+class PerClass:
     """How one class fares. Its intervals take images as independent, with groups or without.
 
     Args:
         name: The class.
         n: Images that show it.
-        precision: Of the images that were called so, the part that are. None where none was
-            called so.
-        recall: Of the images that show it, the part that were called so. None where none shows
-            it.
-        f1: Harmonic mean of both; 0 where nothing was found.
+        estimates: By name, such as precision and recall; None where there is nothing to measure.
+        f1: Harmonic mean of precision and recall; 0 where nothing was found.
     """
 
     name: str
     n: int
-    precision: Estimate | None
-    recall: Estimate | None
+    estimates: Mapping[str, Estimate | None]
     f1: float
+
+    def __getattr__(self, name: str) -> Estimate | None:
+        if name.startswith("__") or name not in self.estimates:
+            raise AttributeError(f"no {name!r} was measured of {self.name}")
+        return self.estimates[name]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, as they go into JSON."""
+        return {"name": self.name, "n": self.n, **plain(self.estimates), "f1": self.f1}
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """All numbers of one evaluation.
+    """All numbers of one evaluation; each of `numbers` is an attribute too: `metrics.accuracy`.
 
     Args:
-        classes: Names of the k classes.
-        confusion: (k, k) int64, images by true class (rows) and predicted class (columns).
-        accuracy: Part of the images that were named rightly.
-        balanced_accuracy: Mean recall of the classes that occur among the labels.
-        macro_f1: Mean F1 of the classes that occur among labels or predictions.
-        top_k: By k, the part of the images whose class is among the k most probable. Empty for
-            five classes or fewer.
-        loss: Mean negative log likelihood (natural logarithm).
-        per_class: In the order of `classes`.
+        numbers: By name, in order; the first is the main one.
+        n: Number of images.
+        loss: Mean loss of an image, where the task has one.
+        per_class: In the order of the model's classes.
+        detail: What else the task measures, plain, as it goes into JSON.
     """
 
-    classes: tuple[str, ...]
-    confusion: np.ndarray
-    accuracy: Estimate
-    balanced_accuracy: Estimate
-    macro_f1: Estimate
-    top_k: dict[int, Estimate]
-    loss: float
-    per_class: tuple[ClassMetrics, ...]
+    numbers: Mapping[str, Estimate]
+    n: int
+    loss: float | None
+    per_class: tuple[PerClass, ...]
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+    def __getattr__(self, name: str) -> Estimate:
+        if name.startswith("__") or name not in self.numbers:
+            raise AttributeError(f"no {name!r} was measured")
+        return self.numbers[name]
 
     @property
-    def n(self) -> int:
-        """Number of images."""
-        return self.accuracy.n
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return tuple(one.name for one in self.per_class)
+
+    @property
+    def main(self) -> tuple[str, Estimate]:
+        """The number that stands for all, and its name as people write it."""
+        name, estimate = next(iter(self.numbers.items()))
+        return title(name), estimate
+
+    @property
+    def unmeasured(self) -> list[str]:
+        """Classes that no image shows: no number says anything of them."""
+        return [one.name for one in self.per_class if not one.n]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, lists and strings, as they go into JSON."""
-        estimates = {
-            "accuracy": self.accuracy,
-            "balanced_accuracy": self.balanced_accuracy,
-            "macro_f1": self.macro_f1,
-        }
-        estimates |= {f"top_{k}": estimate for k, estimate in self.top_k.items()}
-        per_class = [
-            {
-                "name": c.name,
-                "n": c.n,
-                **_plain("precision", c.precision),
-                **_plain("recall", c.recall),
-                "f1": c.f1,
-            }
-            for c in self.per_class
-        ]
-        numbers = {
-            key: value
-            for name, estimate in estimates.items()
-            for key, value in _plain(name, estimate).items()
-        }
-        return numbers | {
+        return {
+            **plain(self.numbers),
             "loss": self.loss,
             "n": self.n,
-            "per_class": per_class,
-            "confusion": self.confusion.tolist(),
+            "per_class": [one.to_dict() for one in self.per_class],
+            **{name: np.asarray(value).tolist() for name, value in self.detail.items()},
         }
+
+
+def plain(estimates: Mapping[str, Estimate | None]) -> dict[str, Any]:
+    """`NAME` and `NAME_interval` of each estimate."""
+    values: dict[str, Any] = {}
+    for name, one in estimates.items():
+        values[name] = None if one is None else one.value
+        values[f"{name}_interval"] = None if one is None else [one.low, one.high]
+    return values
 
 
 def wilson(hits: int, n: int, level: float = 0.95) -> Estimate:
@@ -126,181 +140,10 @@ def wilson(hits: int, n: int, level: float = 0.95) -> Estimate:
             f"wilson: {hits} hits of n = {n} at level {level}; needed are n >= 1, 0 <= hits <= n, 0"
             " < level < 1"
         )
-    return Estimate(hits / n, *_wilson(hits / n, n, level), int(n))
+    return Estimate(hits / n, *_wilson_interval(hits / n, n, level), int(n))
 
 
-def measure(
-    probabilities: np.ndarray,
-    labels: np.ndarray,
-    classes: Sequence[str],
-    groups: np.ndarray | None = None,
-    seed: int = 0,
-) -> Metrics:
-    """Compares what a network said with what is true.
-
-    Args:
-        probabilities: (n, k), a row for each image that sums to 1.
-        labels: (n,) integers, positions in `classes`.
-        classes: Names of the k classes.
-        groups: (n,) of any sortable type; images of equal value belong together.
-        seed: Of the bootstrap.
-    """
-    probabilities, labels = _checked(np.asarray(probabilities), np.asarray(labels), classes, groups)
-    n, k = probabilities.shape
-    predicted = probabilities.argmax(1)
-    confusion = np.bincount(labels * k + predicted, minlength=k * k).reshape(k, k)
-    right, support, guessed = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
-    in_top = _rank(probabilities, labels, predicted) < TOP
-    balanced, macro = _means(right, support, guessed)
-
-    drawn_right, drawn_support, drawn_guessed, drawn_top = _bootstrap(
-        labels, predicted, in_top, groups, k, seed
-    )
-    drawn_balanced, drawn_macro = _means(drawn_right, drawn_support, drawn_guessed)
-    units = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
-    n_units = int(units.max()) + 1
-    per_class = np.bincount(np.unique(units * k + labels) % k)  # units that hold a class
-    n_balanced = min(
-        n_units, np.count_nonzero(per_class) ** 2 / (1 / per_class[per_class > 0]).sum()
-    )
-
-    def proportion(hits: np.ndarray, drawn: np.ndarray) -> Estimate:
-        if groups is None:
-            return wilson(int(hits.sum()), n)
-        return _percentile(float(hits.sum() / n), drawn / drawn_support.sum(1), n, n_units)
-
-    return Metrics(
-        classes=tuple(classes),
-        confusion=confusion,
-        accuracy=proportion(right, drawn_right.sum(1)),
-        balanced_accuracy=_percentile(float(balanced), drawn_balanced, n, n_balanced),
-        macro_f1=_percentile(float(macro), drawn_macro, n, n_balanced),
-        top_k={TOP: proportion(in_top, drawn_top)} if k > TOP else {},
-        loss=_loss(probabilities, labels),
-        per_class=tuple(
-            _class_metrics(*row) for row in zip(classes, right, support, guessed, strict=True)
-        ),
-    )
-
-
-def _checked(
-    probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str], groups: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """The arrays in floating point and int64, or a ValueError that names what is wrong."""
-    if probabilities.ndim != 2 or probabilities.shape[1] != len(classes):
-        raise ValueError(
-            f"measure: probabilities of shape {probabilities.shape}; (n, {len(classes)}) was"
-            " expected"
-        )
-    n, k = probabilities.shape
-    if n == 0 or k == 0:
-        raise ValueError(
-            "measure: no images (or no classes) to evaluate on; is the folder or the split empty?"
-        )
-    if labels.shape != (n,) or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(
-            f"measure: labels of shape {labels.shape} and type {labels.dtype}; ({n},) integers were"
-            " expected"
-        )
-    if labels.min() < 0 or labels.max() >= k:
-        raise ValueError(
-            f"measure: labels from {labels.min()} to {labels.max()}; allowed are 0 to {k - 1}, one"
-            " for each class"
-        )
-    if groups is not None and np.shape(groups) != (n,):
-        raise ValueError(
-            f"measure: groups of shape {np.shape(groups)}; ({n},) was expected, one for each image"
-        )
-    probabilities = (
-        probabilities
-        if np.issubdtype(probabilities.dtype, np.floating)
-        else probabilities.astype(np.float64)
-    )
-    if not (
-        probabilities.min() >= 0 and np.abs(probabilities.sum(1, dtype=np.float64) - 1).max() < 0.01
-    ):  # NaN lands here too
-        raise ValueError(
-            "measure: rows of probabilities must be finite, not negative and sum to 1; are these"
-            " logits? Apply softmax"
-        )
-    return probabilities, labels.astype(np.int64)
-
-
-def _rank(probabilities: np.ndarray, labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """(n,) place of the true class, 0 for the most probable; of equals the first in order stands
-    first, as in `argmax`."""
-    rank = np.zeros(len(labels), np.int64)
-    wrong = np.flatnonzero(predicted != labels)
-    rows, own = probabilities[wrong], labels[wrong, None]
-    mine = np.take_along_axis(rows, own, 1)
-    before = np.arange(rows.shape[1]) < own
-    rank[wrong] = np.count_nonzero((rows > mine) | ((rows == mine) & before), axis=1)
-    return rank
-
-
-def _loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    chosen = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    # a probability of 0 costs 87, not infinity
-    return float(-np.log(np.maximum(chosen, np.finfo(np.float32).tiny)).mean())
-
-
-def _means(
-    right: np.ndarray, support: np.ndarray, guessed: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Balanced accuracy and macro-F1, (...), from counts by class, (..., k)."""
-    either = support + guessed
-    recall = right / np.maximum(support, 1)  # 0 where the class does not occur
-    f1 = 2 * right / np.maximum(either, 1)
-    return recall.sum(-1) / (support > 0).sum(-1), f1.sum(-1) / (either > 0).sum(-1)
-
-
-def _bootstrap(
-    labels: np.ndarray,
-    predicted: np.ndarray,
-    in_top: np.ndarray,
-    groups: np.ndarray | None,
-    k: int,
-    seed: int,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Draws images, or whole groups, with replacement.
-
-    Images of equal label, prediction and rank are interchangeable. So what is drawn is counted by
-    such kinds, few beside the k x k cells of a confusion matrix, and each resample becomes counts
-    by class in three passes over the kinds.
-
-    Returns:
-        Per resample: rightly named, shown and predicted images by class, (RESAMPLES, k) each, and
-        (RESAMPLES,) in the top.
-    """
-    kind = (labels * k + predicted) * 2 + in_top
-    if groups is None:
-        # a draw from the pool names a unit: here a kind
-        kinds, pool = np.unique(kind, return_inverse=True)
-        unit, count = np.arange(len(kinds)), np.ones(len(kinds), np.int64)
-    else:
-        of_picture = np.unique(groups, return_inverse=True)[1]
-        # here a group, which brings some images of some kinds
-        pool = np.arange(of_picture.max() + 1)
-        pairs, count = np.unique(of_picture * (2 * k * k) + kind, return_counts=True)
-        unit, kinds = np.divmod(pairs, 2 * k * k)
-    true, said, top = kinds // 2 // k, kinds // 2 % k, kinds % 2
-    hit = true == said
-    right, support, guessed = np.zeros((3, RESAMPLES, k))
-    in_top_drawn = np.zeros(RESAMPLES)
-    rng = np.random.default_rng(seed)
-    for i in range(RESAMPLES):
-        drawn = (
-            np.bincount(pool[rng.integers(len(pool), size=len(pool))], minlength=unit[-1] + 1)[unit]
-            * count
-        )
-        right[i] = np.bincount(true[hit], drawn[hit], k)
-        support[i] = np.bincount(true, drawn, k)
-        guessed[i] = np.bincount(said, drawn, k)
-        in_top_drawn[i] = drawn @ top
-    return right, support, guessed, in_top_drawn
-
-
-def _percentile(value: float, drawn: np.ndarray, n: int, n_effective: float) -> Estimate:
+def percentile(value: float, drawn: np.ndarray, n: int, n_effective: float) -> Estimate:
     """95 % of the resampled values, and `value` itself.
 
     Resamples that never differ (no mistake at all, a single group) know no spread; they would call
@@ -308,32 +151,38 @@ def _percentile(value: float, drawn: np.ndarray, n: int, n_effective: float) -> 
     said.
     """
     if np.ptp(drawn) < 1e-12:
-        low, high = _wilson(value, n_effective, 0.95)
+        low, high = _wilson_interval(value, n_effective, 0.95)
     else:
         low, high = np.percentile(drawn, [2.5, 97.5])
     return Estimate(value, min(float(low), value), max(float(high), value), n)
 
 
-def _wilson(share: float, n: float, level: float) -> tuple[float, float]:
+def draw_images(n: int, groups: np.ndarray | None, seed: int) -> np.ndarray:
+    """The resamples of a bootstrap: images, or whole groups, drawn with replacement.
+
+    Args:
+        n: Number of images.
+        groups: (n,) of any sortable type; None where each image stands for itself.
+        seed: Fixes the draws.
+
+    Returns:
+        (RESAMPLES, n) int64, how often each image was drawn.
+    """
+    unit = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
+    units = int(unit.max()) + 1
+    rng = np.random.default_rng(seed)
+    return np.stack(
+        [
+            np.bincount(rng.integers(units, size=units), minlength=units)[unit]
+            for _ in range(RESAMPLES)
+        ]
+    )
+
+
+def _wilson_interval(share: float, n: float, level: float) -> tuple[float, float]:
     z = NormalDist().inv_cdf((1 + level) / 2)
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     return (0.0 if share == 0 else max(0.0, centre - half)), (
         1.0 if share == 1 else min(1.0, centre + half)
     )
-
-
-def _class_metrics(name: str, right: int, support: int, guessed: int) -> ClassMetrics:
-    return ClassMetrics(
-        name=name,
-        n=int(support),
-        precision=wilson(int(right), int(guessed)) if guessed else None,
-        recall=wilson(int(right), int(support)) if support else None,
-        f1=float(2 * right / max(support + guessed, 1)),
-    )
-
-
-def _plain(name: str, estimate: Estimate | None) -> dict[str, Any]:
-    if estimate is None:
-        return {name: None, f"{name}_interval": None}
-    return {name: estimate.value, f"{name}_interval": [estimate.low, estimate.high]}

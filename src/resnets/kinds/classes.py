@@ -6,8 +6,8 @@ import functools
 import math
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -92,6 +92,10 @@ class ClassPrediction(Prediction):
     def by_class(self) -> np.ndarray | None:
         """The probabilities."""
         return self.probabilities
+
+    def light(self) -> Self:
+        """Without embedding and maps."""
+        return replace(self, embedding=None, heat=None)
 
     def heat_map(self) -> np.ndarray | None:
         """The map of the most probable class."""

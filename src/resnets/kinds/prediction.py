@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -52,6 +52,10 @@ class Prediction:
     def heat_map(self) -> np.ndarray | None:
         """(h, w) where in the input the main class was seen; None where that is not known."""
         return None
+
+    def light(self) -> Self:
+        """What is kept of it where there are many: itself without what is large."""
+        return self
 
     if TYPE_CHECKING:
         # A network of any task may be loaded: type checkers let the fields of its kind pass.

@@ -5,23 +5,28 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from resnets.data.splits import class_indices, read_split
+from resnets.data.splits import read_split
+from resnets.evaluation import EVALUATORS
 from resnets.evaluation.curves import plot_curves
-from resnets.evaluation.metrics import Metrics
+from resnets.evaluation.metrics import Metrics, title
 from resnets.export import Proven
 from resnets.files import write_file
+from resnets.kinds import KINDS
 from resnets.modelfile import Model, load_model, read_model, write_model
 from resnets.run import outcome
-from resnets.run.doubts import doubts_about
 from resnets.run.folder import RunFolder
+from resnets.run.reporting import Account, write_card, write_outcome_report
 from resnets.run.work import Job
 from resnets.training.loop import TrainingState
+
+HEADLINES = 2  # numbers on the screen; the report has all
 
 
 @dataclass
@@ -43,7 +48,8 @@ class Run:
     seconds: float
 
     def __str__(self) -> str:
-        return f"accuracy {self.metrics.accuracy}, {self.seconds:.0f} s, {self.folder}"
+        name, estimate = self.metrics.main
+        return f"{name} {estimate}, {self.seconds:.0f} s, {self.folder}"
 
     def export(self, path: str | Path) -> Proven:
         """Writes the model as one ONNX file, proven on whole images of the run's data.
@@ -67,75 +73,78 @@ class Run:
             "network": self.model.network_name,
             "metrics": self.metrics.to_dict(),
             "classes": list(self.model.classes),
-            "unmeasured": _unmeasured(self.metrics),
+            "unmeasured": self.metrics.unmeasured,
             "seconds": round(self.seconds, 2),
         }
 
 
 def finish(job: Job, state: TrainingState) -> Run:
     """Measures the best weights once more, writes everything that people look at, and exports."""
-    spec, folder, screen = job.spec, job.folder, job.screen
-    net = job.net if spec.network["kind"] == "object" else None
-    model = load_model(folder.best, net)
-    model.net.to(job.device).to(memory_format=torch.channels_last)
+    folder, screen = job.folder, job.screen
+    model = _best(job)
     with screen.progress("measuring", len(job.measured)) as bar:
-        answers = outcome.measure_model(model, job.measured, bar.update)
-    model.metadata["metrics"] = answers.metrics.to_dict()
+        measured = outcome.measure_model(model, job.measured, bar.update)
+    model.metadata["metrics"] = measured.metrics.to_dict()
     tensors, metadata = read_model(folder.best)
     write_model(folder.best, tensors, {**metadata, "metrics": model.metadata["metrics"]})
-    write_file(folder.predictions, answers.to_csv())
+    write_file(folder.predictions, measured.to_csv())
     folder.write_results(state.rows)
-    name = _data_name(spec.settings.data)
-    facts = _facts(job, state)
-    if missing := _unmeasured(answers.metrics):
-        facts.append(("not measured", f"no held-out image of: {', '.join(missing)}"))
-    labels = class_indices(job.held_out.samples, spec.classes)
-    doubts = doubts_about(state.rows, labels, spec.classes)
-    title = f"{model.network_name} on {name}"
+    doubts = _doubts(job, state)
+    account = _account(job, state, model, measured.metrics)
     with screen.progress("writing the report", 1):
         plot_curves(state.rows, folder.path / "results.png")
-        outcome.write_outcome_report(
-            folder.report,
-            model,
-            answers,
-            job.measured,
-            title=title,
-            command=spec.command,
-            facts=facts,
-            rows=state.rows,
-            findings=spec.findings,
-            notes=[*_notes(job, state), *doubts],
-        )
+        told = replace(account, notes=(*account.notes, *doubts))
+        write_outcome_report(folder.report, model, measured, job.measured, told)
+    name = _data_name(job.spec.settings.data)
     with screen.progress("exporting and verifying", 1):
         proven = outcome.export_outcome(model, folder.path / f"{name}.onnx", job.measured.samples)
-    outcome.write_card(
-        folder.card,
-        title,
-        [*facts, *(("caution", doubt) for doubt in doubts)],
-        answers.metrics,
-        proven,
-    )
-    run = Run(folder.path, model, answers.metrics, proven, time.monotonic() - job.started)
-    write_file(
-        folder.summary,
-        json.dumps(
-            {**run.to_dict(), "stopped": job.stopped, "diverged": job.diverged},
-            ensure_ascii=False,
-            indent=1,
-        ),
-    )
-    screen.say("")
-    screen.pairs(
-        [
-            ("accuracy", str(answers.metrics.accuracy), ""),
-            ("balanced accuracy", str(answers.metrics.balanced_accuracy), ""),
-            ("report", str(folder.report), ""),
-            ("file", str(proven), ""),
-        ]
-    )
-    for doubt in doubts:
-        screen.warn(f"  warning: {doubt}")
+    write_card(folder.card, account, doubts, measured.metrics, proven)
+    run = Run(folder.path, model, measured.metrics, proven, time.monotonic() - job.started)
+    ended = {"stopped": job.stopped, "diverged": job.diverged}
+    text = json.dumps({**run.to_dict(), **ended}, ensure_ascii=False, indent=1)
+    write_file(folder.summary, text)
+    _tell(job, run, doubts)
     return run
+
+
+def _best(job: Job) -> Model:
+    """The best weights, on the device of the run."""
+    net = job.net if job.spec.network["kind"] == "object" else None
+    model = load_model(job.folder.best, net)
+    model.net.to(job.device).to(memory_format=torch.channels_last)
+    return model
+
+
+def _doubts(job: Job, state: TrainingState) -> list[str]:
+    """What speaks against the training, in sentences."""
+    evaluator, kind = EVALUATORS["classes"], KINDS["classes"]
+    truths = kind.ground_truth(job.held_out.samples, job.spec.classes)
+    evidence = [evaluator.compare(truth, truth) for truth in truths]
+    return evaluator.doubts(state.rows, evidence, job.spec.classes)
+
+
+def _account(job: Job, state: TrainingState, model: Model, metrics: Metrics) -> Account:
+    spec, facts = job.spec, _facts(job, state)
+    if missing := metrics.unmeasured:
+        facts.append(("not measured", f"no held-out image of: {', '.join(missing)}"))
+    return Account(
+        f"{model.network_name} on {_data_name(spec.settings.data)}",
+        spec.command,
+        tuple(facts),
+        tuple(state.rows),
+        spec.findings,
+        tuple(_notes(job, state)),
+    )
+
+
+def _tell(job: Job, run: Run, doubts: Sequence[str]) -> None:
+    numbers = list(run.metrics.numbers.items())[:HEADLINES]
+    files = [("report", str(job.folder.report)), ("file", str(run.proven))]
+    told = [*((title(name), str(estimate)) for name, estimate in numbers), *files]
+    job.screen.say("")
+    job.screen.pairs([(name, value, "") for name, value in told])
+    for doubt in doubts:
+        job.screen.warn(f"  warning: {doubt}")
 
 
 def _notes(job: Job, state: TrainingState) -> list[str]:
@@ -192,11 +201,6 @@ def _facts(job: Job, state: TrainingState) -> list[tuple[str, str]]:
             else ("best weights", "last")
         ),
     ]
-
-
-def _unmeasured(metrics: Metrics) -> list[str]:
-    """Classes of which no image was held out: no number says anything of them."""
-    return [one.name for one in metrics.per_class if not one.n]
 
 
 def _data_name(data: str) -> str:

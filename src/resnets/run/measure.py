@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from resnets.data.check import check_images
 from resnets.data.findings import about_left_out_files
 from resnets.data.loader import ImageCache
 from resnets.data.sources import Found
-from resnets.data.splits import class_indices, read_split, samples_to_measure
-from resnets.evaluation.metrics import Metrics, measure
+from resnets.data.splits import read_split, samples_to_measure
+from resnets.evaluation import EVALUATORS
+from resnets.evaluation.metrics import Metrics
+from resnets.kinds import KINDS
 from resnets.modelfile import Model
 from resnets.run.folder import RunFolder
-from resnets.run.outcome import measure_model, write_outcome_report
+from resnets.run.outcome import measure_model
+from resnets.run.reporting import Account, write_outcome_report
 from resnets.runtime import load
 from resnets.screen import Screen
 from resnets.training.recipe import memory_for_images
@@ -29,20 +30,20 @@ def measure_file(path: Path, engine: str, data: str, split: str | None, screen: 
     predictor = load(path, engine)
     found, samples, part = samples_to_measure(data, split)
     _tell_left_out(found, screen)
-    labels = class_indices(samples, predictor.classes)
-    rows, kept = [], []
+    kind, evaluator = KINDS["classes"], EVALUATORS["classes"]
+    truths = kind.ground_truth(samples, predictor.classes)
+    evidence = []
     with screen.progress("measuring", len(samples)) as bar:
         for place, prediction in enumerate(predictor.predict(sample.path for sample in samples)):
-            if prediction.probabilities is None:
+            if prediction.error is not None:
                 screen.warn(f"  skipped: {samples[place].name}: {prediction.error}")
             else:
-                rows.append(prediction.probabilities)
-                kept.append(place)
+                evidence.append(evaluator.compare(truths[place], prediction))
             bar.update(place + 1)
-    if not rows:
+    if not evidence:
         raise ValueError(f"{data}: no usable image")
-    screen.say(f"{path} on {part} of {data}, {len(rows):,} images")
-    return measure(np.stack(rows), labels[kept], predictor.classes)
+    screen.say(f"{path} on {part} of {data}, {len(evidence):,} images")
+    return evaluator.measure(evidence, predictor.classes, None)
 
 
 def measure_and_report(
@@ -86,18 +87,17 @@ def measure_and_report(
     usable = [sample for sample, fact in zip(samples, result.facts, strict=True) if not fact.error]
     if not usable:
         raise ValueError(f"{data}: no usable image in {part}")
-    pictures = ImageCache(usable, model.preprocessing, None, memory_for_images(None))
+    images = ImageCache(usable, model.preprocessing, None, memory_for_images(None))
     with screen.progress("measuring", len(usable)) as bar:
-        answers = measure_model(model, pictures, bar.update)
+        measured = measure_model(model, images, bar.update)
     screen.say(f"{model.network_name} ({path}) on {part} of {data}, {len(usable):,} images")
     if report:
         facts = [("model", str(path)), ("data", f"{part} of {data}")]
         title, command = f"{model.network_name} on {Path(data).name}", f"resnets val {path} {data}"
-        write_outcome_report(
-            report, model, answers, pictures, title=title, command=command, facts=facts
-        )
+        account = Account(title, command, tuple(facts))
+        write_outcome_report(report, model, measured, images, account)
         screen.say(f"report: {report}")
-    return answers.metrics
+    return measured.metrics
 
 
 def _tell_left_out(found: Found, screen: Screen) -> None:

@@ -1,14 +1,11 @@
-"""What comes of a trained model: measured on images it has not seen, shown with its mistakes,
-exported and proven."""
+"""What comes of a trained model: measured on images it has not seen, and exported with whole ones
+of them."""
 
 from __future__ import annotations
 
 import csv
 import io
-import platform
-import re
-import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,163 +15,116 @@ from PIL import Image
 
 from resnets.data.loader import ImageCache
 from resnets.data.sources import find_data, sample_folder
-from resnets.data.splits import class_indices
-from resnets.evaluation.maps import overlay, thumbnail
-from resnets.evaluation.metrics import Metrics, measure
-from resnets.evaluation.report import Case, Report, choose_cases, write_report
+from resnets.evaluation import EVALUATORS
+from resnets.evaluation.evaluator import Evidence
+from resnets.evaluation.metrics import Metrics
 from resnets.export import Proven, export_model
-from resnets.files import write_file
+from resnets.kinds import KINDS
+from resnets.kinds.prediction import Cell, Outputs, Prediction
 from resnets.kinds.sample import Sample
 from resnets.modelfile import Model
-from resnets.models import Network
 from resnets.preprocessing import Preprocessing
-from resnets.runtime.engines import Answer
-from resnets.screen import printable
-from resnets.settings import listed
-from resnets.summary.diagram import draw
 
 PROOF_IMAGES = 16  # whole images of the data that an export is compared on
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What a model said of some samples.
-
-    Args:
-        samples: The samples.
-        labels: (n,) index of the true class.
-        probabilities: (n, classes) float32.
-        heat: (n, h, w) float16, the map of the predicted class; None where the network has no maps.
-        metrics: All of it, measured.
-    """
-
-    samples: tuple[Sample, ...]
-    labels: np.ndarray
-    probabilities: np.ndarray
-    heat: np.ndarray | None
-    metrics: Metrics
-
-    def to_csv(self) -> str:
-        """predictions.csv: what was said of each image."""
-        text = io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow(("file", "label", "predicted", "probability", "label_probability"))
-        classes = self.metrics.classes
-        for sample, label, row in zip(self.samples, self.labels, self.probabilities, strict=True):
-            table.writerow(
-                (
-                    sample.name,
-                    sample.labels[0],
-                    classes[row.argmax()],
-                    f"{row.max():.6f}",
-                    f"{row[label]:.6f}",
-                )
-            )
-        return text.getvalue()
 
 
 class NotFinite(ValueError):
     """A network says NaN, which is no prediction: as a number it would count for class 0."""
 
 
-def answer_all(
-    answer: Callable[[np.ndarray], Answer],
-    pictures: ImageCache,
-    progress: Callable[[int], None] = lambda done: None,
-) -> Answer:
-    """Probabilities (n, classes) of all images, and the map of each one's predicted class as heat
-    (n, h, w).
+@dataclass(frozen=True)
+class Measured:
+    """A model, measured on some images. What is large of a prediction is let go.
+
+    Args:
+        samples: The images.
+        evidence: What the metrics need of each.
+        predictions: Of each, `Prediction.light`.
+        maps: (h, w) float16 of each, where its main class was seen; None where there is no map.
+        rows: Of predictions.csv.
+        metrics: All of it, measured.
+    """
+
+    samples: tuple[Sample, ...]
+    evidence: tuple[Evidence, ...]
+    predictions: tuple[Prediction, ...]
+    maps: tuple[np.ndarray | None, ...]
+    rows: tuple[dict[str, Cell], ...]
+    metrics: Metrics
+
+    def to_csv(self) -> str:
+        """predictions.csv: what was said of each image."""
+        text = io.StringIO()
+        table = csv.DictWriter(text, list(self.rows[0]), lineterminator="\n")
+        table.writeheader()
+        table.writerows(self.rows)
+        return text.getvalue()
+
+
+def judged(
+    model: Model, images: ImageCache, progress: Callable[[int], None] = lambda done: None
+) -> Iterator[tuple[Prediction, Prediction]]:
+    """The truth and the prediction of each image, one after the other.
 
     Raises:
-        NotFinite: Some of them are NaN.
+        NotFinite: An output for an image is NaN or infinite.
+        ValueError: An image of a class that the model does not know.
     """
-    size = 64 if max(pictures.preprocessing.size) >= 96 else 256
-    probabilities, heat = [], []
-    for places, pixels in pictures.batches(size):
-        said = answer(pixels)
-        good = np.isfinite(said.probabilities).all(1)
-        if not good.all():
-            name = pictures.samples[places[good.argmin()]].name
-            raise NotFinite(f"the probabilities of {name} are not finite numbers")
-        probabilities.append(said.probabilities)
-        if said.heat is not None:
-            heat.append(
-                said.heat[np.arange(len(places)), said.probabilities.argmax(1)].astype(np.float16)
-            )
+    kind = KINDS["classes"]
+    size = 64 if max(images.preprocessing.size) >= 96 else 256
+    for places, pixels in images.batches(size):
+        samples = [images.samples[place] for place in places]
+        outputs = _outputs(model.answer(pixels))
+        names = [sample.name for sample in samples]
+        _refuse_infinite(outputs, names)
+        truths = kind.ground_truth(samples, model.classes)
+        predictions = kind.unbatch(outputs, names, model.classes, {})
+        yield from zip(truths, predictions, strict=True)
         progress(int(places[-1]) + 1)
-    return Answer(np.concatenate(probabilities), heat=np.concatenate(heat) if heat else None)
+
+
+def _outputs(answer: Any) -> Outputs:
+    return {name: array for name, array in vars(answer).items() if array is not None}
+
+
+def _refuse_infinite(outputs: Outputs, names: Sequence[str]) -> None:
+    for array in outputs.values():
+        if np.issubdtype(array.dtype, np.floating):
+            finite = np.isfinite(array).reshape(len(array), -1).all(1)
+            if not finite.all():
+                name = names[int(finite.argmin())]
+                raise NotFinite(f"the outputs for {name} are not finite numbers")
 
 
 def measure_model(
-    model: Model, pictures: ImageCache, progress: Callable[[int], None] = lambda done: None
-) -> Answers:
+    model: Model, images: ImageCache, progress: Callable[[int], None] = lambda done: None
+) -> Measured:
     """Evaluates a model on samples."""
-    labels = class_indices(pictures.samples, model.classes)
-    said = answer_all(model.answer, pictures, progress)
-    groups = np.array([sample.group for sample in pictures.samples])
-    metrics = measure(
-        said.probabilities, labels, model.classes, groups=groups if _clustered(groups) else None
+    evaluator = EVALUATORS["classes"]
+    evidence, predictions, maps, rows = [], [], [], []
+    for sample, (truth, prediction) in zip(
+        images.samples, judged(model, images, progress), strict=True
+    ):
+        evidence.append(evaluator.compare(truth, prediction))
+        rows.append({"file": sample.name, **evaluator.row(truth, prediction)})
+        heat = prediction.heat_map()
+        maps.append(None if heat is None else heat.astype(np.float16))
+        predictions.append(prediction.light())
+    groups = np.array([sample.group for sample in images.samples])
+    metrics = evaluator.measure(evidence, model.classes, groups if _clustered(groups) else None)
+    return Measured(
+        tuple(images.samples),
+        tuple(evidence),
+        tuple(predictions),
+        tuple(maps),
+        tuple(rows),
+        metrics,
     )
-    return Answers(tuple(pictures.samples), labels, said.probabilities, said.heat, metrics)
 
 
-def show_cases(answers: Answers, pictures: ImageCache) -> tuple[Case, ...]:
-    """The images worth a look, with their maps."""
-    classes = answers.metrics.classes
-    cases = []
-    for place in choose_cases(answers.probabilities, answers.labels):
-        pixels = pictures.read(int(place))
-        pixels = (pixels // 257).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
-        row, sample = answers.probabilities[place], answers.samples[place]
-        heat = (
-            None
-            if answers.heat is None
-            else _jpeg(overlay(pixels, answers.heat[place].astype(np.float32)))
-        )
-        case = Case(
-            sample.name,
-            classes[answers.labels[place]],
-            classes[row.argmax()],
-            float(row.max()),
-            float(row[answers.labels[place]]),
-        )
-        cases.append(Case(**{**vars(case), "thumbnail": thumbnail(pixels), "heat": heat}))
-    return tuple(cases)
-
-
-def write_outcome_report(
-    path: Path,
-    model: Model,
-    answers: Answers,
-    pictures: ImageCache,
-    *,
-    title: str,
-    command: str,
-    facts: Iterable[tuple[str, str]],
-    rows: Sequence[dict[str, Any]] = (),
-    findings: Iterable[tuple[str, str]] = (),
-    notes: Iterable[str] = (),
-) -> None:
-    """report.html of an evaluation."""
-    cases = show_cases(answers, pictures)
-    diagram = ""
-    if model.network["kind"] == "family":
-        network = Network.parse(
-            model.network["name"], model.network["classes"], model.network["channels"]
-        )
-        diagram = draw(network, model.preprocessing.size[0])
-    report = Report(
-        title,
-        command,
-        tuple(facts),
-        answers.metrics,
-        list(rows),
-        cases,
-        tuple(findings),
-        tuple(notes),
-        diagram,
-    )
-    write_report(path, report)
+def _clustered(groups: np.ndarray) -> bool:
+    named = groups[groups != ""]
+    return len(named) == len(groups) and len(np.unique(named)) < len(named)
 
 
 def proof_images(preprocessing: Preprocessing, samples: Sequence[Sample] = ()) -> list[Image.Image]:
@@ -189,53 +139,3 @@ def proof_images(preprocessing: Preprocessing, samples: Sequence[Sample] = ()) -
 def export_outcome(model: Model, path: Path, samples: Sequence[Sample] = ()) -> Proven:
     """Exports a model, proven on whole images of its data where they are at hand."""
     return export_model(model, path, proof_images(model.preprocessing, samples))
-
-
-def write_card(
-    path: Path, name: str, facts: Iterable[tuple[str, str]], metrics: Metrics, proven: Proven
-) -> None:
-    """model_card.md: what the model is, for whoever finds the file later."""
-    classes = [markdown(one) for one in metrics.classes]
-    lines = [
-        f"# {markdown(name)}",
-        "",
-        f"Image classifier with {len(classes):,} classes: {listed(classes, 20)}.",
-        "",
-        "| | |",
-        "|---|---|",
-        *(f"| {markdown(key)} | {markdown(value)} |" for key, value in facts),
-        "",
-        "## Measured on images it was not trained on",
-        "",
-        "| | value [95 % interval] |",
-        "|---|---|",
-        f"| accuracy | {metrics.accuracy} |",
-        f"| balanced accuracy | {metrics.balanced_accuracy} |",
-        f"| macro F1 | {metrics.macro_f1} |",
-        "",
-        "## Use",
-        "",
-        f"    resnets predict {printable(shlex.quote(proven.path.name))} IMAGES/ -o new.csv",
-        "",
-        "The file takes whole images (uint8, any size); resizing, normalisation and softmax are",
-        "part of it. It always predicts one of its classes, also for an image of something else,",
-        "and the numbers above hold for images like those it was trained on.",
-        "",
-        markdown(f"Made with {platform.system()}, Python {platform.python_version()}; {proven}"),
-    ]
-    write_file(path, "\n".join(lines) + "\n")
-
-
-def markdown(text: str) -> str:
-    """A text as Markdown that shows it as it is: names of classes and files may hold marks. An
-    underscore within a word is none."""
-    return re.sub(r"[\\`*\[\]<>|~&]|(?<!\w)_|_(?!\w)", r"\\\g<0>", printable(text))
-
-
-def _clustered(groups: np.ndarray) -> bool:
-    named = groups[groups != ""]
-    return len(named) == len(groups) and len(np.unique(named)) < len(named)
-
-
-def _jpeg(image: Image.Image) -> bytes:
-    return thumbnail(np.asarray(image))

@@ -11,11 +11,10 @@ from itertools import pairwise
 from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from resnets.data.splits import class_indices
+from resnets.evaluation import EVALUATORS
 from resnets.modelfile import Model, write_model
 from resnets.run import outcome
 from resnets.run.rehearsal import memory_explained
@@ -143,18 +142,16 @@ def _validate(job: Job, state: TrainingState, plan: Plan) -> Row:
     Raises:
         Diverged: What they say is not finite: nothing to compare, and nothing to keep.
     """
-    labels = class_indices(job.held_out.samples, job.spec.classes)
+    evaluator = EVALUATORS["classes"]
     row: Row = {}
     for weights, net, suffix in (("raw", state.net, ""), ("averaged", state.average.net, "_ema")):
         model = Model(net, job.spec.classes, job.spec.preprocessing, job.spec.network)
         try:
-            probabilities = outcome.answer_all(model.answer, job.held_out).probabilities
+            evidence = [evaluator.compare(*pair) for pair in outcome.judged(model, job.held_out)]
         except outcome.NotFinite as error:
             raise diverged(f"in validation {error}", state.step, plan.schedule) from None
-        accuracy = float((probabilities.argmax(1) == labels).mean())
-        loss = float(
-            -np.log(np.maximum(probabilities[np.arange(len(labels)), labels], 1e-12)).mean()
-        )
+        accuracy, loss = evaluator.quick(evidence)
+        assert loss is not None
         if weights == "raw":
             row["val_loss"] = loss
         row[f"val_accuracy{suffix}"] = accuracy

@@ -1,0 +1,140 @@
+"""Mistakes of a classifier as a report shows them: the confusion matrix and the worst images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import attrgetter
+
+import numpy as np
+
+from resnets.evaluation.metrics import Metrics
+from resnets.evaluation.sections import Caption, Case, Figure, Section
+
+# classes; beyond it nobody reads a matrix, and the most confused pairs are listed instead
+LARGEST_MATRIX = 20
+MOST_PAIRS = 60
+WORST = 60  # mistakes shown in the page itself
+WORST_OPEN = 12  # of them at once, the others on demand
+BAND = 6  # images a cell gets before the next cell has its turn
+
+
+def choose_cases(
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    per_cell: int = 24,
+    worst: int = 60,
+    most: int = 1200,
+) -> np.ndarray:
+    """Positions of the images worth keeping in the page.
+
+    First the mistakes with the highest loss. Then every cell of the confusion matrix gets its
+    images, highest loss first, a few at a time, so that no cell starves when there are many:
+    mistakes before right predictions, the fullest cells first.
+
+    Args:
+        probabilities: (n, k).
+        labels: (n,) integers.
+        per_cell: Images of one cell, at the most (more where the worst mistakes share a cell).
+        worst: Mistakes taken first.
+        most: Images in all.
+    """
+    k = probabilities.shape[1]
+    predicted = probabilities.argmax(1)
+    order = np.argsort(probabilities[np.arange(len(labels)), labels], kind="stable")
+    cell = (np.asarray(labels, np.int64) * k + predicted)[order]
+    right = (predicted == labels)[order]
+    grouped = np.argsort(cell, kind="stable")
+    _, start, size = np.unique(cell[grouped], return_index=True, return_counts=True)
+    place, fill = np.empty((2, len(cell)), np.int64)
+    place[grouped] = np.arange(len(cell)) - np.repeat(start, size)  # of each image within its cell
+    fill[grouped] = np.repeat(size, size)
+    first = np.flatnonzero(~right)[:worst]
+    turn = np.lexsort((place, cell, -fill, right, place // BAND))
+    turn = turn[place[turn] < per_cell]
+    return order[np.concatenate([first, turn[~np.isin(turn, first)]])[:most]]
+
+
+def sections(metrics: Metrics, cases: Sequence[Case]) -> list[Section]:
+    """The confusion matrix, the classes, and the worst mistakes.
+
+    Raises:
+        ValueError: A case of a class that was not measured.
+    """
+    known = set(metrics.classes)
+    for case in cases:
+        if unknown := {case.truth.label, case.prediction.label} - known:
+            raise ValueError(
+                f"report: cases of class {min(unknown)!r}, which is none of the {len(known)}"
+                " classes measured"
+            )
+    figures = [_figure(case) for case in sorted(cases, key=_of_truth)]
+    wrong = [one for one in figures if one.case.truth.label != one.case.prediction.label]
+    shown = {id(one) for one in wrong[:WORST]}
+    others = tuple(one for one in figures if id(one) not in shown)
+    return [_matrix(metrics, others), class_section(metrics), _worst(metrics, wrong[:WORST])]
+
+
+def _of_truth(case: Case) -> float:
+    """The probability of the true class."""
+    return float(case.prediction.probabilities[case.truth.index])
+
+
+def _figure(case: Case) -> Figure:
+    truth, prediction = case.truth, case.prediction
+    right = truth.label == prediction.label
+    role = "said" if right else "said wrong"
+    captions = [Caption(role, f"predicted {prediction.label}", prediction.probability)]
+    if not right:
+        captions.append(Caption("true", f"true {truth.label}", _of_truth(case)))
+    heat = f"Class activation map of {prediction.label} in {prediction.file}"
+    return Figure(case, tuple(captions), heat, f"{truth.index}-{prediction.index}")
+
+
+def _matrix(metrics: Metrics, hidden: tuple[Figure, ...]) -> Section:
+    counts, k = metrics.detail["confusion"], len(metrics.classes)
+    wrong = counts * (1 - np.eye(k, dtype=np.int64))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_PAIRS]
+    pairs = [divmod(int(flat), k) for flat in order]
+    values = {
+        "names": metrics.classes,
+        "matrix": k <= LARGEST_MATRIX,
+        "counts": counts.tolist(),
+        "shares": (counts / np.maximum(counts.sum(1, keepdims=True), 1)).tolist(),
+        "pairs": [(i, j) for i, j in pairs if wrong[i, j]],
+        "confused": int(np.count_nonzero(wrong)),
+    }
+    title = "Confusion matrix" if k <= LARGEST_MATRIX else "Most confused classes"
+    return Section("matrix", title, values=values, hidden=hidden)
+
+
+def class_section(metrics: Metrics) -> Section:
+    """Bars of recall and precision."""
+    many = len(metrics.classes) > LARGEST_MATRIX
+    hint = (
+        "Recall: the fraction of the images of a class that are predicted as that class. Precision:"
+        " the fraction of the images predicted as a class that belong to it. With 95 % confidence"
+        " intervals"
+    )
+    entries = sorted(metrics.per_class, key=attrgetter("f1")) if many else metrics.per_class
+    values = {"many": many, "entries": entries, "estimates": ("recall", "precision")}
+    return Section(
+        "classes", "Classes", hint + ("; the lowest F1 comes first." if many else "."), values
+    )
+
+
+def _worst(metrics: Metrics, figures: Sequence[Figure]) -> Section:
+    counts = metrics.detail["confusion"]
+    mistakes = int(counts.sum() - counts.diagonal().sum())
+    if not figures:
+        hint = f"{mistakes} mistakes; none is shown on this page." if mistakes else ""
+        return Section("cases", "Worst mistakes", hint or f"None in {metrics.n} images.")
+    hint = (
+        "the lowest probability of the true class first. Beside each image: the class activation"
+        " map of the predicted class."
+    )
+    if len(figures) < mistakes:
+        hint = f"{len(figures)} of {mistakes} mistakes, {hint}"
+    elif mistakes > 1:
+        hint = f"All {mistakes} mistakes, {hint}"
+    values = {"open": figures[:WORST_OPEN], "more": figures[WORST_OPEN:]}
+    return Section("cases", "Worst mistakes", hint, values)

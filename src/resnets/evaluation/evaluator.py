@@ -1,0 +1,53 @@
+"""How well predictions of one kind of task fit the truth: the row that evaluation is to a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from resnets.evaluation.metrics import Metrics
+from resnets.evaluation.sections import Case, Section
+from resnets.kinds.prediction import Cell, Prediction
+
+Evidence = Any  # of one image: a few numbers, so that masks and images need not be kept
+Rows = Sequence[Mapping[str, float | None]]  # of results.csv
+
+
+class Quick(NamedTuple):
+    """A validation during training: what chooses the best weights, without intervals."""
+
+    main: float
+    loss: float | None
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """How one kind of task is measured.
+
+    Args:
+        main: The number that chooses the best weights and heads report, card and screen.
+        compare: The truth and the prediction of an image to its evidence.
+        quick: Evidence to what a validation during training needs.
+        measure: Evidence, classes and groups (n,) or None to all numbers with their intervals.
+        worst: Positions of the images worth a look, in their order.
+        sections: Numbers and cases to what the report shows of them.
+        row: The truth and the prediction of an image to a row of predictions.csv, after `file`.
+        doubts: Rows of results.csv and evidence of the validation images to sentences on what
+            speaks against the training.
+        model: What the model is, for its card.
+        caution: What who uses it must know.
+    """
+
+    main: str
+    compare: Callable[[Prediction, Prediction], Evidence]
+    quick: Callable[[Sequence[Evidence]], Quick]
+    measure: Callable[[Sequence[Evidence], Sequence[str], np.ndarray | None], Metrics]
+    worst: Callable[[Sequence[Evidence]], np.ndarray]
+    sections: Callable[[Metrics, Sequence[Case]], list[Section]]
+    row: Callable[[Prediction, Prediction], Mapping[str, Cell]]
+    doubts: Callable[[Rows, Sequence[Evidence], Sequence[str]], list[str]]
+    model: str
+    caution: str

@@ -1,0 +1,78 @@
+"""What a report shows between its head and its end: sections, each with a template of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from resnets.kinds.prediction import Prediction
+
+TEMPLATES = ("matrix", "classes", "cases", "lines")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One measured image: what is true, and what was predicted.
+
+    Args:
+        truth: Ground truth.
+        prediction: Of the same type.
+        thumbnail: The image, JPEG.
+        heat: Where the main class was seen (`maps.overlay`), JPEG.
+    """
+
+    truth: Prediction
+    prediction: Prediction
+    thumbnail: bytes | None = None
+    heat: bytes | None = None
+
+
+class Caption(NamedTuple):
+    """A line below an image: its role (`said`, `said wrong`, `true`), text, and a share in bold."""
+
+    role: str
+    text: str
+    share: float | None = None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """An image in the page.
+
+    Args:
+        case: What it shows.
+        captions: Below it.
+        heat_title: What its map shows.
+        cell: Of a matrix, the cell that opens it: "0-1" is row 0, column 1.
+    """
+
+    case: Case
+    captions: tuple[Caption, ...]
+    heat_title: str = ""
+    cell: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """One section of the page.
+
+    Args:
+        template: Of `TEMPLATES`.
+        title: Its heading.
+        hint: What a reader should know of it.
+        values: What its template shows.
+        hidden: Images that are shown when a cell is opened.
+    """
+
+    template: str
+    title: str
+    hint: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    hidden: tuple[Figure, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.template not in TEMPLATES:
+            raise ValueError(
+                f"section {self.title}: template {self.template!r}; allowed: {', '.join(TEMPLATES)}"
+            )

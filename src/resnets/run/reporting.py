@@ -1,0 +1,140 @@
+"""What people read of a measurement: report.html and model_card.md."""
+
+from __future__ import annotations
+
+import platform
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from resnets.data.loader import ImageCache
+from resnets.evaluation import EVALUATORS
+from resnets.evaluation.maps import overlay, thumbnail
+from resnets.evaluation.metrics import Metrics, title
+from resnets.evaluation.report import Report, write_report
+from resnets.evaluation.sections import Case
+from resnets.export import Proven
+from resnets.files import write_file
+from resnets.kinds import KINDS
+from resnets.modelfile import Model
+from resnets.models import Network
+from resnets.run.outcome import Measured
+from resnets.screen import printable
+from resnets.settings import listed
+from resnets.summary.diagram import draw
+
+
+@dataclass(frozen=True)
+class Account:
+    """What is told of a measurement beside its numbers.
+
+    Args:
+        title: What was measured on what.
+        command: What repeats it, as typed.
+        facts: (name, value) pairs.
+        rows: Of results.csv; empty where nothing was trained.
+        findings: What the check of the data found: severity and text.
+        notes: What else a reader must know.
+    """
+
+    title: str
+    command: str
+    facts: tuple[tuple[str, str], ...]
+    rows: tuple[Mapping[str, Any], ...] = ()
+    findings: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def write_outcome_report(
+    path: Path, model: Model, measured: Measured, images: ImageCache, account: Account
+) -> None:
+    """report.html of an evaluation."""
+    evaluator = EVALUATORS["classes"]
+    places = evaluator.worst(measured.evidence)
+    cases = [_case(int(place), model, measured, images) for place in places]
+    report = Report(
+        account.title,
+        account.command,
+        account.facts,
+        measured.metrics,
+        [dict(row) for row in account.rows],
+        tuple(evaluator.sections(measured.metrics, cases)),
+        len(cases),
+        account.findings,
+        account.notes,
+        _diagram(model),
+    )
+    write_report(path, report)
+
+
+def _case(place: int, model: Model, measured: Measured, images: ImageCache) -> Case:
+    pixels = images.read(place)
+    pixels = (pixels // 257).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
+    heat = measured.maps[place]
+    (truth,) = KINDS["classes"].ground_truth([measured.samples[place]], model.classes)
+    return Case(
+        truth,
+        measured.predictions[place],
+        thumbnail(pixels),
+        None if heat is None else _jpeg(overlay(pixels, heat.astype(np.float32))),
+    )
+
+
+def _jpeg(image: Image.Image) -> bytes:
+    return thumbnail(np.asarray(image))
+
+
+def _diagram(model: Model) -> str:
+    if model.network["kind"] != "family":
+        return ""
+    network = Network.parse(
+        model.network["name"], model.network["classes"], model.network["channels"]
+    )
+    return draw(network, model.preprocessing.size[0])
+
+
+def write_card(
+    path: Path, account: Account, doubts: Sequence[str], metrics: Metrics, proven: Proven
+) -> None:
+    """model_card.md: what the model is, for whoever finds the file later."""
+    evaluator = EVALUATORS["classes"]
+    classes = [markdown(one) for one in metrics.classes]
+    facts = [*account.facts, *(("caution", doubt) for doubt in doubts)]
+    lines = [
+        f"# {markdown(account.title)}",
+        "",
+        f"{evaluator.model} with {len(classes):,} classes: {listed(classes, 20)}.",
+        "",
+        "| | |",
+        "|---|---|",
+        *(f"| {markdown(name)} | {markdown(value)} |" for name, value in facts),
+        "",
+        "## Measured on images it was not trained on",
+        "",
+        "| | value [95 % interval] |",
+        "|---|---|",
+        *(f"| {title(name)} | {one} |" for name, one in metrics.numbers.items()),
+        "",
+        "## Use",
+        "",
+        f"    resnets predict {printable(shlex.quote(proven.path.name))} IMAGES/ -o new.csv",
+        "",
+        "The file takes whole images (uint8, any size): preprocessing and decoding are part of it.",
+        f"{evaluator.caution}, and the numbers",
+        "above hold for images like those it was trained on.",
+        "",
+        markdown(f"Made with {platform.system()}, Python {platform.python_version()}; {proven}"),
+    ]
+    write_file(path, "\n".join(lines) + "\n")
+
+
+def markdown(text: str) -> str:
+    """A text as Markdown that shows it as it is: names of classes and files may hold marks. An
+    underscore within a word is none."""
+    return re.sub(r"[\\`*\[\]<>|~&]|(?<!\w)_|_(?!\w)", r"\\\g<0>", printable(text))
