@@ -29,7 +29,7 @@ FLOORS = (
     ("__main__",),
 )
 # What a package may use, where that is less than its floor allows
-ONLY = {"evaluation": ("images", "results")}
+ONLY = {"evaluation": ("images", "kinds", "files")}
 # Modules that never import torch, nor anything that does
 WITHOUT_TORCH = (
     *(name for floor in FLOORS[:4] for name in floor),

@@ -15,10 +15,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnets.evaluation.curves import plot_curves
+from resnets.evaluation.classes import measure, sections
+from resnets.evaluation.confusion import BAND, choose_cases
+from resnets.evaluation.curves import chart, plot_curves
 from resnets.evaluation.maps import overlay, thumbnail
-from resnets.evaluation.metrics import measure
-from resnets.evaluation.report import BAND, Case, Report, choose_cases, write_report
+from resnets.evaluation.report import Report, write_report
+from resnets.evaluation.sections import Case, Section
+from resnets.kinds.classes import ClassPrediction
 
 pytest.importorskip("jinja2")
 
@@ -38,18 +41,18 @@ def example(classes=("ants", "bees"), n=80, seed=0, **changes):
         thumbnail(pixels),
         thumbnail(np.asarray(overlay(pixels, rng.normal(size=(7, 7))))),
     )
-    cases = tuple(
-        Case(
-            file=f"{classes[labels[i]]}/{i} <img src=x onerror=alert(2)>.jpg",
-            label=classes[labels[i]],
-            predicted=classes[probabilities[i].argmax()],
-            probability=float(probabilities[i].max()),
-            label_probability=float(probabilities[i, labels[i]]),
+    classes = tuple(classes)
+    cases = [
+        case(
+            f"{classes[labels[i]]}/{i} <img src=x onerror=alert(2)>.jpg",
+            classes,
+            labels[i],
+            probabilities[i],
             thumbnail=picture,
             heat=heat,
         )
         for i in choose_cases(probabilities, labels)
-    )
+    ]
     rows = [
         {
             "step": s,
@@ -71,11 +74,19 @@ def example(classes=("ants", "bees"), n=80, seed=0, **changes):
         "facts": (("Network", "resnet18"), ("ImageCache", f"{n} of {k} classes")),
         "metrics": measure(probabilities, labels, classes),
         "rows": rows,
-        "cases": cases,
         "findings": (("warning", "2 pictures <twice>"), ("note", "1 turned upright")),
         "notes": ("Not measured: other cameras.",),
     }
+    shown = changes.pop("cases", cases)
+    values |= {"sections": tuple(sections(values["metrics"], shown)), "shown": len(shown)}
     return Report(**values | changes)
+
+
+def case(file, classes, label, probabilities, **images):
+    """An image with its true class and what a network said of it."""
+    truth = ClassPrediction(file, classes, np.eye(len(classes), dtype=np.float32)[label])
+    said = ClassPrediction(file, classes, np.asarray(probabilities, np.float32))
+    return Case(truth, said, **images)
 
 
 def written(tmp_path, report):
@@ -117,8 +128,8 @@ def test_hostile_names_stay_text(tmp_path):
 
 
 def test_a_file_name_that_is_no_unicode_does_not_stop_the_page(tmp_path):
-    case = Case("b\udcffd.jpg", "ants", "bees", 0.9, 0.1)
-    assert "b?d.jpg" in written(tmp_path, example(cases=(case,)))
+    wrong = case("b\udcffd.jpg", ("ants", "bees"), 0, [0.1, 0.9])
+    assert "b?d.jpg" in written(tmp_path, example(cases=[wrong]))
 
 
 @pytest.mark.parametrize("k", [2, 30])
@@ -190,6 +201,7 @@ def test_a_failed_write_leaves_the_old_page_and_no_rubbish(tmp_path, monkeypatch
     def fail(*_):
         raise OSError("disk full")
 
+    monkeypatch.setattr("os.replace", fail)
     monkeypatch.setattr("pathlib.Path.replace", fail)
     with pytest.raises(OSError, match="disk full"):
         write_report(tmp_path / "report.html", example(title="another"))
@@ -199,9 +211,37 @@ def test_a_failed_write_leaves_the_old_page_and_no_rubbish(tmp_path, monkeypatch
 
 def test_a_report_refuses_what_it_cannot_show():
     with pytest.raises(ValueError, match="'moths'"):
-        example(cases=(Case("x.jpg", "moths", "ants", 0.9, 0.1),))
+        example(cases=[case("x.jpg", ("ants", "moths"), 1, [0.9, 0.1])])
     with pytest.raises(ValueError, match="'fatal'"):
         example(findings=(("fatal", "x"),))
+    with pytest.raises(ValueError, match="'pie'"):
+        Section("pie", "Shares")
+
+
+def test_a_section_of_lines_shows_its_charts(tmp_path):
+    values = {"precision": [(0.0, 0.2), (1.0, 0.9)], "recall": [(0.0, 1.0), (1.0, 0.3)]}
+    drawn = chart("All labels", values, percent=True, x_title="threshold")
+    section = Section(
+        "lines", "Thresholds", "Over them.", {"charts": [drawn], "over": "thresholds"}
+    )
+    page = Page(written(tmp_path, example(sections=(section,))))
+    assert "Thresholds" in page.text
+    (label,) = [
+        a["aria-label"] for tag, a in page.tags if "over thresholds" in a.get("aria-label", "")
+    ]
+    assert "precision 0.900" in label
+    assert "recall 0.300" in label
+    lines = [a["points"] for tag, a in page.tags if tag == "polyline"]
+    assert len(lines) == 2 + 5  # of this chart, and of the two learning curves
+    assert all(len(set(points.split())) == 2 for points in lines[:2])
+
+
+def test_curves_come_from_the_columns_that_there_are(tmp_path):
+    rows = [{"epoch": 1, "train_loss": 0.5, "val_loss": None, "val_map": 0.7, "val_map_ema": 0.8}]
+    text = " ".join(Page(written(tmp_path, example(rows=rows))).text.split())
+    for part in ("Learning curves", "mAP", "Validation mAP, averaged weights", "Training loss"):
+        assert part in text
+    assert "accuracy, averaged" not in text
 
 
 def test_choose_cases_takes_the_worst_first_and_then_from_every_cell():

@@ -14,6 +14,7 @@ import torch
 from conftest import write_pictures
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from resnets.run.doubts import doubts_about
 from torch import nn
 
 import resnets
@@ -26,7 +27,6 @@ from resnets.models import create_model
 from resnets.models.statistics import folded_norms, unfold_statistics
 from resnets.preprocessing import Preprocessing
 from resnets.run import resume
-from resnets.run.doubts import doubts_about
 from resnets.run.folder import RunFolder, choose_folder, claim, claimed, held
 from resnets.run.outcome import NotFinite, measure_model
 from resnets.run.rehearsal import memory_explained

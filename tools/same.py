@@ -177,11 +177,11 @@ def read_summary(path: Path) -> dict[str, Any]:
 
 
 def read_report(path: Path) -> list[str]:
-    """The lines that a report shows, without times."""
+    """The words that a report shows, however its source is broken into lines, without times."""
     hidden = re.sub(r"<(style|script)\b.*?</\1>", "", path.read_text(), flags=re.DOTALL)
     text = html.unescape(re.sub(r"<[^>]*>", "\n", hidden))
     text = re.sub(r"\d+ s of training", "some time of training", text)
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    return text.split()
 
 
 def readings(folder: Path) -> list[tuple[str, Callable[[Path], Any]]]:

@@ -125,14 +125,15 @@ def class_section(metrics: Metrics) -> Section:
 def _worst(metrics: Metrics, figures: Sequence[Figure]) -> Section:
     counts = metrics.detail["confusion"]
     mistakes = int(counts.sum() - counts.diagonal().sum())
-    if not figures:
-        hint = f"{mistakes} mistakes; none is shown on this page." if mistakes else ""
-        return Section("cases", "Worst mistakes", hint or f"None in {metrics.n} images.")
     hint = (
         "the lowest probability of the true class first. Beside each image: the class activation"
         " map of the predicted class."
     )
-    if len(figures) < mistakes:
+    if not mistakes:
+        hint = f"None in {metrics.n} images."
+    elif not figures:
+        hint = f"{mistakes} mistakes; none is shown on this page."
+    elif len(figures) < mistakes:
         hint = f"{len(figures)} of {mistakes} mistakes, {hint}"
     elif mistakes > 1:
         hint = f"All {mistakes} mistakes, {hint}"

@@ -63,10 +63,11 @@ class PerClass:
     estimates: Mapping[str, Estimate | None]
     f1: float
 
-    def __getattr__(self, name: str) -> Estimate | None:
-        if name.startswith("__") or name not in self.estimates:
-            raise AttributeError(f"no {name!r} was measured of {self.name}")
-        return self.estimates[name]
+    def __getattr__(self, name: str) -> Any:
+        estimates = vars(self).get("estimates", {})  # none while it is being unpickled
+        if name in estimates:
+            return estimates[name]
+        raise AttributeError(f"no {name!r} was measured of a class")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, as they go into JSON."""
@@ -75,7 +76,8 @@ class PerClass:
 
 @dataclass(frozen=True)
 class Metrics:
-    """All numbers of one evaluation; each of `numbers` is an attribute too: `metrics.accuracy`.
+    """All numbers of one evaluation; each of `numbers` and of `detail` is an attribute
+    too: `metrics.accuracy`.
 
     Args:
         numbers: By name, in order; the first is the main one.
@@ -91,10 +93,11 @@ class Metrics:
     per_class: tuple[PerClass, ...]
     detail: Mapping[str, Any] = field(default_factory=dict)
 
-    def __getattr__(self, name: str) -> Estimate:
-        if name.startswith("__") or name not in self.numbers:
-            raise AttributeError(f"no {name!r} was measured")
-        return self.numbers[name]
+    def __getattr__(self, name: str) -> Any:
+        for measured in (vars(self).get("numbers", {}), vars(self).get("detail", {})):
+            if name in measured:
+                return measured[name]
+        raise AttributeError(f"no {name!r} was measured")
 
     @property
     def classes(self) -> tuple[str, ...]:
