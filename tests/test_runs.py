@@ -14,13 +14,13 @@ import torch
 from conftest import write_pictures
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from resnets.run.doubts import doubts_about
 from torch import nn
 
 import resnets
 from resnets.data.loader import ImageCache
 from resnets.data.sources import find_data
 from resnets.data.splits import check_split, read_split, split_csv
+from resnets.evaluation.classes import ClassEvidence, doubts
 from resnets.files import Locked, content_digest, write_file
 from resnets.modelfile import Model, read_model, write_model
 from resnets.models import create_model
@@ -338,15 +338,15 @@ def rows_of(*accuracies):
 
 
 def test_a_validation_at_the_majority_share_is_doubted():
-    labels = np.array([0] * 60 + [1] * 40)
-    (said,) = doubts_about(rows_of(0.6, 0.6, 0.62), labels, ("ants", "bees"))
+    evidence = [ClassEvidence(label, np.eye(2)[label]) for label in [0] * 60 + [1] * 40]
+    (said,) = doubts(rows_of(0.6, 0.6, 0.62), evidence, ("ants", "bees"))
     assert "60.0%" in said
     assert "ants" in said
     assert all(word in said for word in ("learning rate", "labels", "BatchNorm"))
-    (said,) = doubts_about(rows_of(0.9, 0.7, 0.6), labels, ("ants", "bees"))
+    (said,) = doubts(rows_of(0.9, 0.7, 0.6), evidence, ("ants", "bees"))
     assert "fell from 90.0% to 60.0%" in said
-    assert not doubts_about(rows_of(0.6, 0.8, 0.85), labels, ("ants", "bees"))
-    assert not doubts_about([], labels, ("ants", "bees"))
+    assert not doubts(rows_of(0.6, 0.8, 0.85), evidence, ("ants", "bees"))
+    assert not doubts([], evidence, ("ants", "bees"))
 
 
 def test_the_doubt_stands_on_the_screen_in_the_report_and_on_the_card(colours, tmp_path, capsys):
