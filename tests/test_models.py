@@ -29,7 +29,7 @@ from resnets.models import (
     layers,
     rows,
 )
-from resnets.models.inflate import KINDS as TIMES
+from resnets.models.inflation import KINDS as TIMES
 from resnets.models.rows import ROWS
 from resnets.models.setting import DenseNetSetting, ResNetSetting, TransformerSetting
 from resnets.preprocessing import Preprocessing
