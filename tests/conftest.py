@@ -9,8 +9,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 from PIL import Image
+from sampling import WEEK
 
+REPEAT = f"RESNETS_TEST_WEEK={WEEK}"
 COLOURS = {"blue": (40, 60, 200), "green": (50, 180, 60), "red": (200, 50, 40)}
+
+
+def pytest_terminal_summary(terminalreporter):
+    """At the end, since a quiet run has no header."""
+    terminalreporter.write_line(
+        f"networks were compared in part (make test-all: all); the same part again: {REPEAT}"
+    )
 
 
 def write_pictures(folder, classes=("blue", "red"), count=16, size=32, seed=0):

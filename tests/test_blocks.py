@@ -132,10 +132,7 @@ def test_their_blocks_in_our_network(name, blocks):
     ours, layers = DEPTHS[name]
     if len(layers) and sum(layers) > 20:
         layers = [min(depth, 4) for depth in layers]  # deep ones: the shapes below are all of them
-    equal(
-        ResNet(ours, layers, 5, widths=NARROW),
-        ResNet(blocks[ours], layers, 5, widths=NARROW),
-    )
+    equal(ResNet(ours, layers, 5, widths=NARROW), ResNet(blocks[ours], layers, 5, widths=NARROW))
 
 
 @pytest.mark.parametrize("blocks", [THEIRS, TORCHVISION], ids=["by hand", "torchvision"])

@@ -248,9 +248,8 @@ def test_harmless_objects_beside_the_weights_are_not_built(tmp_path, monkeypatch
         )
         assert same(read_state(path), state())
     assert not built
-    with pytest.raises(
-        Exception, match="Unsupported global"
-    ):  # and afterwards nothing more is allowed
+    # and afterwards nothing more is allowed
+    with pytest.raises(Exception, match="Unsupported global"):
         torch.load(path, weights_only=True)
 
 
@@ -521,11 +520,7 @@ def test_a_model_file_keeps_its_own_input_and_classes(tmp_path):
         ):
             open_model(str(path), None, classes, Said(), changes)
     # not read as a bare file
-    assert open_model(str(path), WORDS, None, Said()).classes == (
-        "a",
-        "b",
-        "c",
-    )
+    assert open_model(str(path), WORDS, None, Said()).classes == ("a", "b", "c")
     with pytest.raises(ValueError, match=f"this file is of {WORDS}, not of resnet32"):
         open_model(str(path), "resnet32", None, Said())
     own = describe_network(None, NET, 3, 3, "own.Net")

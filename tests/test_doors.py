@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sampling import sampled
 from torch import nn
 
 import resnets
@@ -119,7 +120,7 @@ def test_what_is_no_network_is_refused(own):
 # the whole way
 
 
-@pytest.mark.parametrize("kind", ["timm", "file"])
+@pytest.mark.parametrize("kind", sampled(["timm", "file"], 2))
 def test_it_trains_resumes_and_is_measured_where_it_is_named_again(kind, own, colours, tmp_path):
     if kind == "timm":
         pytest.importorskip("timm")

@@ -28,8 +28,9 @@ from resnets.models.rewrite import BlurPool, StandardisedConv2d  # noqa: E402
 from resnets.models.rows import ROWS  # noqa: E402
 from resnets.models.weights import convert, load_weights, look_alikes  # noqa: E402
 from resnets.models.zoo import Network  # noqa: E402
-from resnets.pretrained import _timm_preprocessing, torchvision_weights  # noqa: E402
+from resnets.pretrained import torchvision_weights  # noqa: E402
 from resnets.summary.table import count_parameters, summarise  # noqa: E402
+from resnets.timm_config import timm_preprocessing  # noqa: E402
 
 randomise = parity.randomise
 
@@ -700,7 +701,7 @@ def test_trap_30_preprocessing_is_that_of_the_tag():
     for tag in tags:
         config = timm.get_pretrained_cfg(tag).to_dict()
         expected = resolve_data_config(pretrained_cfg=config, use_test_size=True)
-        found = _timm_preprocessing(config)
+        found = timm_preprocessing(config)
         assert found.size == tuple(expected["input_size"][1:]), tag
         assert found.resize[0] == int(found.size[0] / expected["crop_pct"]), tag
         assert (found.mean, found.std, found.interpolation) == (
@@ -709,9 +710,9 @@ def test_trap_30_preprocessing_is_that_of_the_tag():
             expected["interpolation"],
         ), tag
         assert expected["crop_mode"] == "center", tag
-    tv2 = _timm_preprocessing(timm.get_pretrained_cfg("resnet50.tv2_in1k").to_dict())
+    tv2 = timm_preprocessing(timm.get_pretrained_cfg("resnet50.tv2_in1k").to_dict())
     assert (tv2.size, tv2.resize) == ((224, 224), (232, 232))
-    assert _timm_preprocessing(timm.get_pretrained_cfg("resnetv2_50.a1h_in1k").to_dict()).mean == (
+    assert timm_preprocessing(timm.get_pretrained_cfg("resnetv2_50.a1h_in1k").to_dict()).mean == (
         0.5,
         0.5,
         0.5,

@@ -16,6 +16,7 @@ import threading
 import time
 import types
 import zipfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -174,6 +175,7 @@ def test_folded_statistics_are_recognised():
 # look-alikes
 
 
+@cache
 def shapes(network: Network) -> list[tuple[str, tuple[int, ...]]]:
     with torch.device("meta"):
         return [(key, tuple(value.shape)) for key, value in network.build().state_dict().items()]
@@ -341,9 +343,8 @@ def test_damaged_files_are_refused(tmp_path, state, name):
         with pytest.raises(ValueError, match=name):
             read_state(tmp_path / name)
     chance = random.Random(0)
-    for _ in range(
-        200
-    ):  # without a digest not every flip can be seen; what is refused is refused in words
+    # without a digest not every flip can be seen; what is refused is refused in words
+    for _ in range(200):
         flipped = bytearray(whole)
         flipped[chance.randrange(min(len(whole), 4000))] ^= 1 << chance.randrange(8)
         (tmp_path / name).write_bytes(flipped)

@@ -19,13 +19,8 @@ from resnets.models.weights import convert, load_weights, look_alikes, unseen_di
 from resnets.pretrained import Weights, published_accuracy, published_weights, torchvision_weights
 from resnets.screen import Screen
 
-HEADS = (
-    "fc",
-    "classifier",
-    "head",
-    "head.fc",
-    "last_linear",
-)  # where networks have their last layer
+# Where networks have their last layer
+HEADS = ("fc", "classifier", "head", "head.fc", "last_linear")
 
 
 def create_model(

@@ -190,11 +190,7 @@ def is_deep(image: Image.Image) -> bool:
 
 
 def _from_deep(
-    image: Image.Image,
-    channels: int,
-    value_range: int,
-    notes: list[str],
-    deep_range: Range | None,
+    image: Image.Image, channels: int, value_range: int, notes: list[str], deep_range: Range | None
 ) -> Image.Image:
     values = np.asarray(image)
     try:

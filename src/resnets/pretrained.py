@@ -23,8 +23,7 @@ from resnets.imagenet import names_by_wnid
 from resnets.models.weights import convert
 from resnets.preprocessing import Preprocessing
 from resnets.settings import nearest
-from resnets.timm_config import read_config
-from resnets.timm_config import timm_preprocessing as _timm_preprocessing
+from resnets.timm_config import read_config, timm_preprocessing
 
 TORCHVISION_NAMES = {"vit_base_patch16_224": "vit_b_16"}  # where they differ from ours
 
@@ -92,23 +91,23 @@ def published_accuracy(network: str) -> list[Published]:
 
     found = []
     name = TORCHVISION_NAMES.get(network, network)
-    if any(
-        name in torchvision.models.list_models(module=one)
-        for one in (torchvision.models, torchvision.models.video)
-    ):
+    if _in_torchvision(name):
         for tag in torchvision.models.get_model_weights(name):
             values = next(iter(tag.meta["_metrics"].values()))
-            found.append(
-                Published(
-                    f"torchvision:{tag.name}", tag.transforms().crop_size[0], float(values["acc@1"])
-                )
-            )
+            size, top1 = tag.transforms().crop_size[0], float(values["acc@1"])
+            found.append(Published(f"torchvision:{tag.name}", size, top1))
     for row in _timm_results():
         if row["network"] == network:
-            found.append(
-                Published(f"timm:{network}.{row['tag']}", int(row["size"]), float(row["top1"]))
-            )
+            weights = f"timm:{network}.{row['tag']}"
+            found.append(Published(weights, int(row["size"]), float(row["top1"])))
     return sorted(found, key=lambda one: -one.top1)
+
+
+def _in_torchvision(name: str) -> bool:
+    """Whether it is a classifier of images or clips there."""
+    from torchvision import models
+
+    return any(name in models.list_models(module=module) for module in (models, models.video))
 
 
 @cache
@@ -138,10 +137,7 @@ def torchvision_weights(
 
     asked, name = network, network.partition(" ")[0]  # changes do not change what there is
     network = TORCHVISION_NAMES.get(name, name)
-    if not any(
-        network in torchvision.models.list_models(module=one)
-        for one in (torchvision.models, torchvision.models.video)
-    ):
+    if not _in_torchvision(network):
         raise ValueError(f"torchvision has no weights for {network}")
     tags = torchvision.models.get_model_weights(network)
     if tag != "DEFAULT" and tag not in tags.__members__:
@@ -189,7 +185,7 @@ def timm_default(words: str) -> Preprocessing:
     config = timm.get_pretrained_cfg(words.removeprefix("timm:"))
     if config is None:
         raise ValueError(f"timm knows no weights of {words}")
-    return _timm_preprocessing(config.to_dict())
+    return timm_preprocessing(config.to_dict())
 
 
 def _class_names(names: Sequence[str]) -> tuple[str, ...]:
@@ -210,6 +206,21 @@ def hub_weights(tag: str, network: str | None, say: Say = lambda text: None) -> 
         ValueError: huggingface_hub is not installed, or there is no such tag.
         Offline: It could not be downloaded, or what came is not what was announced.
     """
+    described, path = _from_hub(f"timm/{tag}", say)
+    names, preprocessing = _read_description(described, f"timm/{tag}")
+    say(f"sha256 {_checked_digest(path)}")
+    state = read_state(path, say)
+    return Weights(
+        state if network is None else convert(state, network, say),
+        f"timm {tag}",
+        preprocessing,
+        None if names is None else _class_names(names),
+        tag.partition(".")[0],
+    )
+
+
+def _from_hub(repository: str, say: Say) -> tuple[Path, Path]:
+    """The description and the weights, in the hub's own cache."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
         from huggingface_hub import hf_hub_download
@@ -223,7 +234,7 @@ def hub_weights(tag: str, network: str | None, say: Say = lambda text: None) -> 
         raise ValueError(
             'weights from the hub need huggingface_hub; run: pip install "resnets[hub]"'
         ) from None
-    repository = f"timm/{tag}"
+    tag = repository.removeprefix("timm/")
     say(
         f"looking for {tag} in the cache of huggingface_hub, else at the hub (licence: see its"
         " model card)"
@@ -233,9 +244,9 @@ def hub_weights(tag: str, network: str | None, say: Say = lambda text: None) -> 
     try:
         described = Path(hf_hub_download(repository, "config.json"))
         try:
-            path = Path(hf_hub_download(repository, "model.safetensors"))
+            return described, Path(hf_hub_download(repository, "model.safetensors"))
         except EntryNotFoundError:  # or nothing answers
-            path = Path(hf_hub_download(repository, "pytorch_model.bin"))
+            return described, Path(hf_hub_download(repository, "pytorch_model.bin"))
     except (RepositoryNotFoundError, HFValidationError):
         raise ValueError(
             f"the hub has no {repository}; look for the tags of {tag.partition('.')[0]} there"
@@ -243,25 +254,39 @@ def hub_weights(tag: str, network: str | None, say: Say = lambda text: None) -> 
     except failures as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise Offline(
-            f"{reason}; bring https://huggingface.co/{repository}/resolve/main/model.safetensors by"
-            " hand, to any place, and name that file: --weights FILE"
+            f"{reason}; bring {_address(repository)} by hand, to any place, and name that file:"
+            " --weights FILE"
         ) from None
+
+
+def _address(repository: str) -> str:
+    return f"https://huggingface.co/{repository}/resolve/main/model.safetensors"
+
+
+def _read_description(path: Path, repository: str) -> tuple[list[str] | None, Preprocessing]:
+    """Names of classes, where they are known, and the preprocessing."""
     try:
-        config = json.loads(described.read_text(encoding="utf-8"))
+        config = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
         raise Offline(
-            f"{described.resolve()}: not JSON; remove it, and it is downloaded again"
+            f"{path.resolve()}: not JSON; remove it, and it is downloaded again"
         ) from None
     try:
-        names, preprocessing = read_config(config)
+        return read_config(config)
     except ValueError as error:
         raise ValueError(
             f"the description of {repository}: {error}. To use its weights all the same, bring"
-            f" https://huggingface.co/{repository}/resolve/main/model.safetensors by hand, name"
-            " that file, and say how images are prepared: --size, --mean, --std, --interpolation,"
-            " --fit, --crop"
+            f" {_address(repository)} by hand, name that file, and say how images are prepared:"
+            " --size, --mean, --std, --interpolation, --fit, --crop"
         ) from None
-    # the hub's cache names large files by their digest
+
+
+def _checked_digest(path: Path) -> str:
+    """The sha256 of a file of the hub's cache, which names large ones by their digest.
+
+    Raises:
+        Offline: It is not the digest in the name.
+    """
     announced = path.readlink().name if path.is_symlink() else ""
     digest = sha256(path)
     if re.fullmatch("[0-9a-f]{64}", announced) and announced != digest:
@@ -269,12 +294,4 @@ def hub_weights(tag: str, network: str | None, say: Say = lambda text: None) -> 
             f"{path.resolve()}: its sha256 is {digest}, the hub announced {announced}; remove it,"
             " and it is downloaded again"
         )
-    say(f"sha256 {digest}")
-    state = read_state(path, say)
-    return Weights(
-        state if network is None else convert(state, network, say),
-        f"timm {tag}",
-        preprocessing,
-        None if names is None else _class_names(names),
-        tag.partition(".")[0],
-    )
+    return digest

@@ -2,7 +2,7 @@
 
 from resnets.models.densenet import DenseNet
 from resnets.models.features import Features
-from resnets.models.inflate import inflate
+from resnets.models.inflation import inflate
 from resnets.models.resnet import BasicBlock, Bottleneck, ResNet
 from resnets.models.vit import VisionTransformer
 from resnets.models.zoo import (

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resnets.models.resnet import Shortcut, conv1x1, conv3x3, projection
+from resnets.models.resnet import Downsample, Shortcut, conv1x1, conv3x3, projection
 
 
 def cifar_stem(in_channels: int, width: int) -> dict[str, nn.Module]:
@@ -93,7 +93,7 @@ def no_shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
     return NoShortcut()
 
 
-def zero_pad(in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
+def zero_pad(in_channels: int, out_channels: int, stride: int) -> Downsample:
     """The identity, or zero padding where the shape changes (option A of section 3.3)."""
     if stride == 1 and in_channels == out_channels:
         return None
@@ -110,7 +110,7 @@ def projection_everywhere(in_channels: int, out_channels: int, stride: int) -> n
     return nn.Sequential(conv1x1(in_channels, out_channels, stride), nn.BatchNorm2d(out_channels))
 
 
-def average(in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
+def average(in_channels: int, out_channels: int, stride: int) -> Downsample:
     """Means of 2x2, then a 1x1 convolution at stride 1 and its norm (ResNet-D): no pixel is left
     out."""
     if stride == 1 and in_channels == out_channels:
@@ -123,7 +123,7 @@ def average(in_channels: int, out_channels: int, stride: int) -> nn.Module | Non
     return nn.Sequential(pool, conv1x1(in_channels, out_channels), nn.BatchNorm2d(out_channels))
 
 
-def wide_projection(in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
+def wide_projection(in_channels: int, out_channels: int, stride: int) -> Downsample:
     """A 3x3 convolution and its norm where the size shrinks, 1x1 where only the channels change
     (SENet-154)."""
     if stride == 1:
@@ -135,7 +135,7 @@ def bare(shortcut: Shortcut) -> Shortcut:
     """The same without its norm: in pre-activation networks nothing stands between a sum and the
     next norm."""
 
-    def make(in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
+    def make(in_channels: int, out_channels: int, stride: int) -> Downsample:
         module = shortcut(in_channels, out_channels, stride)
         if not isinstance(module, nn.Sequential):
             return module

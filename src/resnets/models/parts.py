@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -34,6 +34,26 @@ def zero_branches(net: nn.Module) -> None:
 def make_head(channels: int, num_classes: int) -> nn.Module:
     """The classifier on pooled features; nothing at all for 0 classes."""
     return nn.Linear(channels, num_classes) if num_classes else nn.Identity()
+
+
+def check_stages(block: Any, layers: Sequence[int], widths: Sequence[int]) -> None:
+    """Refuses blocks, and numbers of them, that do not make a network.
+
+    Raises:
+        ValueError: The block has no `expansion`, or a stage has no width or no block.
+    """
+    expansion = getattr(block, "expansion", None)
+    if type(expansion) is not int or expansion < 1:
+        raise ValueError(
+            f"expansion of block {getattr(block, '__name__', block)!r} is {expansion!r};"
+            " allowed: a class attribute with a whole number from 1 on, the block's output"
+            " channels divided by the stage's width"
+        )
+    if len(widths) != len(layers) or min(layers, default=0) < 1:
+        raise ValueError(
+            f"{list(layers)} blocks, widths {list(widths)}: every stage needs one width, and a"
+            " block at least"
+        )
 
 
 def check_input(net: nn.Module, x: Tensor) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from resnets.models.resnet import BasicBlock, Bottleneck
+from resnets.models.resnet import BasicBlock, Bottleneck, Downsample
 
 
 class PreActBasicBlock(BasicBlock):
@@ -19,11 +19,7 @@ class PreActBasicBlock(BasicBlock):
     branch_end = "conv2"
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        stride: int = 1,
-        downsample: nn.Module | None = None,
+        self, in_channels: int, out_channels: int, stride: int = 1, downsample: Downsample = None
     ) -> None:
         super().__init__(in_channels, out_channels, stride, downsample)
         self.bn1 = nn.BatchNorm2d(in_channels)
@@ -43,11 +39,7 @@ class PreActBottleneck(Bottleneck):
     branch_end = "conv3"
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        stride: int = 1,
-        downsample: nn.Module | None = None,
+        self, in_channels: int, out_channels: int, stride: int = 1, downsample: Downsample = None
     ) -> None:
         super().__init__(in_channels, out_channels, stride, downsample)
         self.bn1, self.bn2, self.bn3 = (

@@ -1,5 +1,4 @@
-"""The residual network, top to bottom: two blocks, a stem, a shortcut, and the network that stacks
-them.
+"""The residual network, top to bottom: two blocks, a stem, a shortcut, and the network of them.
 
 He et al., Deep Residual Learning for Image Recognition, 2015 (arXiv:1512.03385). Parameters are
 named as in torchvision. ResNet-50 is `ResNet(Bottleneck, [3, 4, 6, 3])`; the shapes beside the code
@@ -17,10 +16,17 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from resnets.models.parts import check_input, initialise, make_head, zero_branches
+from resnets.models.parts import (
+    check_input,
+    check_stages,
+    initialise,
+    make_head,
+    zero_branches,
+)
 
-# (in_channels, out_channels, stride) -> module; None is the identity
-Shortcut = Callable[[int, int, int], nn.Module | None]
+Downsample = nn.Module | None  # a shortcut that changes the shape; None is the identity
+# (in_channels, out_channels, stride) -> the shortcut of a block
+Shortcut = Callable[[int, int, int], Downsample]
 # (in_channels, width) -> conv1, bn1, relu and maxpool
 Stem = Callable[[int, int], dict[str, Any]]
 
@@ -43,11 +49,7 @@ class BasicBlock(nn.Module):
     branch_end = "bn2"  # what `zero_init` sets to zero, so that the block starts as the identity
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        stride: int = 1,
-        downsample: nn.Module | None = None,
+        self, in_channels: int, out_channels: int, stride: int = 1, downsample: Downsample = None
     ) -> None:
         super().__init__()
         self.conv1 = conv3x3(in_channels, out_channels, stride)
@@ -84,11 +86,7 @@ class Bottleneck(nn.Module):
     group_width = 64  # channels of a group where out_channels is 64; it grows with them
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        stride: int = 1,
-        downsample: nn.Module | None = None,
+        self, in_channels: int, out_channels: int, stride: int = 1, downsample: Downsample = None
     ) -> None:
         super().__init__()
         mid_channels = out_channels * self.group_width // 64 * self.groups
@@ -115,8 +113,7 @@ class Bottleneck(nn.Module):
 
 
 def imagenet_stem(in_channels: int, width: int) -> dict[str, nn.Module]:
-    """7x7 at stride 2, then 3x3 max pooling at stride 2: a quarter of the size before the first
-    stage."""
+    """7x7 at stride 2, then 3x3 max pooling at stride 2: stage 1 sees a quarter of the size."""
     return {
         "conv1": nn.Conv2d(in_channels, width, 7, stride=2, padding=3, bias=False),
         "bn1": nn.BatchNorm2d(width),
@@ -125,9 +122,8 @@ def imagenet_stem(in_channels: int, width: int) -> dict[str, nn.Module]:
     }
 
 
-def projection(in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
-    """The identity, or a 1x1 convolution and its norm where the shape changes (option B of section
-    3.3)."""
+def projection(in_channels: int, out_channels: int, stride: int) -> Downsample:
+    """A 1x1 convolution and its norm where the shape changes (option B of section 3.3)."""
     if stride == 1 and in_channels == out_channels:
         return None
     return nn.Sequential(conv1x1(in_channels, out_channels, stride), nn.BatchNorm2d(out_channels))
@@ -169,19 +165,8 @@ class ResNet(nn.Module):
         zero_init: bool = False,
     ) -> None:
         super().__init__()
-        expansion = getattr(block, "expansion", None)
-        if type(expansion) is not int or expansion < 1:
-            raise ValueError(
-                f"expansion of block {getattr(block, '__name__', block)!r} is {expansion!r};"
-                " allowed: a class attribute with a whole number from 1 on, the block's output"
-                " channels divided by the stage's width"
-            )
         widths = [64 * 2**stage for stage in range(len(layers))] if widths is None else widths
-        if len(widths) != len(layers) or min(layers, default=0) < 1:
-            raise ValueError(
-                f"{list(layers)} blocks, widths {list(widths)}: every stage needs one width, and a"
-                " block at least"
-            )
+        check_stages(block, layers, widths)
         preactivated = getattr(block, "preactivated", False)
 
         parts = stem(in_channels, widths[0])  # (N, 3, 224, 224) -> (N, 64, 56, 56)
@@ -196,9 +181,9 @@ class ResNet(nn.Module):
             blocks = []
             for index in range(depth):
                 stride = 2 if name != "layer1" and index == 0 else 1
-                downsample = shortcut(channels, width * expansion, stride)
+                downsample = shortcut(channels, width * block.expansion, stride)
                 blocks.append(block(channels, width, stride, downsample))
-                channels = width * expansion
+                channels = width * block.expansion
             self.add_module(name, nn.Sequential(*blocks))  # (N, 256, 56, 56) .. (N, 2048, 7, 7)
 
         self.norm = nn.BatchNorm2d(channels) if preactivated else nn.Identity()

@@ -1,9 +1,5 @@
 """Weights that go into a network: other names become ours, what fits is loaded, what does not is
-adapted or left new and told.
-
-A scheme of names is a list of replacements, each tried on every key in turn; which schemes apply
-follows from the network.
-"""
+adapted or left new and told."""
 
 from __future__ import annotations
 
@@ -17,10 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from resnets.models.rows import ROWS
-from resnets.models.setting import DenseNetSetting, ResNetSetting, Setting, TransformerSetting
+from resnets.models.schemes import our_names
+from resnets.models.setting import Setting
 from resnets.models.zoo import Network
-
-Rule = tuple[str, str | Callable[[re.Match[str]], str]]
 
 Say = Callable[[str], None]
 DEEPEST = 6  # names that may stand before those of a network: module._orig_mod.model.
@@ -28,16 +23,9 @@ FEWEST = 16  # one key in so many must have a prefix for it to hold the network
 AVERAGED = ("ema", "averaged", "teacher")  # parts of a prefix that tell averaged weights
 # May change neither names nor shapes of weights
 UNSEEN = (
-    "stride_in",
-    "antialias",
-    "stem_pool",
-    "conv",
-    "output_stride",
-    "order",
-    "shortcut",
-    "spatial",
+    "stride_in", "antialias", "stem_pool", "conv", "output_stride", "order", "shortcut", "spatial",
     "heads",
-)
+)  # fmt: skip
 IDLE = ("drop_path", "zero_init")  # nor what a trained network answers
 FOLDED_VARIANCE = 1 - 1e-5  # with BatchNorm's eps of 1e-5 it divides by exactly one
 
@@ -62,23 +50,14 @@ def convert(
         ValueError: The network is unknown.
     """
     setting = Network.parse(model).setting
-    state = unwrap(state, _shapes(setting), lambda keys: _our_names(keys, setting), say)
+    state = unwrap(state, _shapes(setting), lambda keys: our_names(keys, setting), say)
     result: dict[str, Tensor] = {}
-    for (key, value), name in zip(state.items(), _our_names(state, setting), strict=True):
+    for (key, value), name in zip(state.items(), our_names(state, setting), strict=True):
         tensor = torch.as_tensor(value)
         if key.endswith("/kernel") and tensor.ndim == 4:  # TensorFlow's: (height, width, in, out)
             tensor = tensor.permute(3, 2, 0, 1).contiguous()
         result[name] = tensor.flatten(1) if name == "fc.weight" else tensor
     return result
-
-
-def _our_names(keys: Collection[str], setting: Setting) -> list[str]:
-    rules, names = schemes(setting, keys), []
-    for name in keys:
-        for pattern, new in rules:
-            name = re.sub(pattern, new, name)
-        names.append(name)
-    return names
 
 
 def unwrap(
@@ -123,83 +102,6 @@ def unwrap(
     return {key.removeprefix(best): value for key, value in state.items() if key.startswith(best)}
 
 
-def schemes(setting: Setting, state: Collection[str]) -> list[Rule]:
-    """The replacements for a network; what the names of a state dict look like decides where one
-    network has several schemes."""
-    if isinstance(setting, DenseNetSetting):
-        return [(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.", r"\1\2.")]
-    if isinstance(setting, TransformerSetting):
-        return list(TORCHVISION_TRANSFORMER)
-    if any(key.startswith("resnet/") for key in state):
-        return list(BIT)
-    rules: list[Rule] = []
-    if setting.order == "pre":
-        rules += _resnetv2(setting)
-    if setting.spatial[0] == "sk":
-        rules += [
-            (r"^(layer\d+\.\d+)\.conv(\d)\.conv\.", r"\1.conv\2."),
-            (r"^(layer\d+\.\d+)\.conv(\d)\.bn\.", r"\1.bn\2."),
-        ]
-    if setting.spatial[0] == "res2":
-        rules += [(r"^(layer\d+\.\d+)\.(convs|bns)\.", r"\1.conv2.\2.")]
-    if setting.time != ("none",) and any(key.startswith("stem.") for key in state):
-        rules += _clips(setting)
-    return rules
-
-
-TORCHVISION_TRANSFORMER: tuple[Rule, ...] = (
-    (r"^conv_proj\.", "patch_embed.proj."), (r"^class_token$", "cls_token"), (r"^encoder\.pos_embedding$", "pos_embed"),
-    (r"^encoder\.layers\.encoder_layer_(\d+)\.", r"blocks.\1."), (r"^encoder\.ln\.", "norm."), (r"^heads\.head\.", "head."),
-    (r"\.ln_(\d)\.", r".norm\1."), (r"\.self_attention\.in_proj_", ".attn.qkv."), (r"\.self_attention\.out_proj\.", ".attn.proj."),
-    (r"\.mlp\.(?:linear_1|0)\.", ".mlp.fc1."), (r"\.mlp\.(?:linear_2|3)\.", ".mlp.fc2."),
-)  # fmt: skip
-
-BIT: tuple[Rule, ...] = (  # the npz files of Big Transfer, which name their layers a, b and c
-    (r"^resnet/root_block/standardized_conv2d/", "conv1/"),
-    (r"^resnet/block(\d+)/unit(\d+)/", lambda found: f"layer{found[1]}.{int(found[2]) - 1}/"),
-    (r"/a/proj/standardized_conv2d/", ".downsample/"),
-    (r"/([abc])/standardized_conv2d/", lambda found: f".conv{' abc'.index(found[1])}/"),
-    (r"/([abc])/group_norm/", lambda found: f".bn{' abc'.index(found[1])}/"),
-    (r"^resnet/group_norm/", "norm/"), (r"^resnet/head/conv2d/", "fc/"), (r"/(kernel|gamma)$", ".weight"),
-    (r"/(bias|beta)$", ".bias"),
-)  # fmt: skip
-
-
-def _resnetv2(setting: ResNetSetting) -> list[Rule]:
-    """timm's pre-activation networks."""
-    deep = {
-        "conv1": "conv1.0",
-        "norm1": "conv1.1",
-        "conv2": "conv1.3",
-        "norm2": "conv1.4",
-        "conv3": "conv1.6",
-        "conv": "conv1",
-    }
-    shortcut = "downsample.1" if setting.shortcut == "average" else "downsample"
-    return [
-        *((rf"^stem\.{old}\.", f"{new}.") for old, new in deep.items()),
-        (r"^stages\.(\d+)\.blocks\.", lambda found: f"layer{int(found[1]) + 1}."),
-        (r"^(layer\d+\.\d+)\.norm(\d)\.", r"\1.bn\2."),
-        (r"^(layer\d+\.\d+)\.downsample\.conv\.", rf"\1.{shortcut}."),
-        (r"^head\.fc\.", "fc."),
-    ]
-
-
-def _clips(setting: ResNetSetting) -> list[Rule]:
-    """torchvision's video networks, which nest convolution and norm."""
-    split = setting.time[0] == "2plus1"
-    stem = (
-        {"0": "conv1.0", "1": "conv1.1", "3": "conv1.3", "4": "bn1"}
-        if split
-        else {"0": "conv1", "1": "bn1"}
-    )
-    return [
-        *((rf"^stem\.{old}\.", f"{new}.") for old, new in stem.items()),
-        (r"^(layer\d+\.\d+)\.conv(\d)\.1\.", r"\1.bn\2."),
-        (r"^(layer\d+\.\d+)\.conv(\d)\.0\.", r"\1.conv\2."),
-    ]
-
-
 def unseen_differences(one: Setting, two: Setting) -> list[str]:
     """What two networks differ in although their weights have the same names and shapes: a file
     alone does not tell them apart."""
@@ -240,11 +142,10 @@ class Loaded:
         parts = [f"{len(self.loaded)} entries loaded"]
         parts += [f"adapted: {', '.join(self.adapted)}"] if self.adapted else []
         parts += [f"new: {', '.join(self.left)}"] if self.left else []
-        parts += (
-            ["BatchNorm statistics are folded into its weights (mean 0, variance 1 - 1e-5)"]
-            if self.folded
-            else []
-        )
+        if self.folded:
+            parts.append(
+                "BatchNorm statistics are folded into its weights (mean 0, variance 1 - 1e-5)"
+            )
         return "; ".join(parts)
 
 
@@ -252,7 +153,7 @@ def load_weights(net: nn.Module, state: Mapping[str, Tensor]) -> Loaded:
     """Loads a state dict; the head is left new where the classes differ, the first convolution
     adapted to the channels.
 
-    RGB filters are summed for one channel: a grey image then gives the logits that its RGB copy did.
+    RGB filters are summed for one channel: a grey image then gives the logits of its RGB copy.
 
     Args:
         net: Changed in place.
@@ -276,12 +177,8 @@ def load_weights(net: nn.Module, state: Mapping[str, Tensor]) -> Loaded:
             result[key] = own[key]
             left.append(key)
     first = first_convolution(net)
-    if (
-        first in result
-        and first in own
-        and result[first].shape[1] == 3
-        and own[first].shape[1] == 1
-    ):
+    channels = [one[first].shape[1] if first in one else 0 for one in (result, own)]
+    if channels == [3, 1]:
         result[first] = result[first].float().sum(1, keepdim=True)
         adapted.append(f"{first} (3 channels to 1)")
     if different := differences(own, result):

@@ -30,13 +30,11 @@ def built(
     with torch.device("meta"):
         net = network.build()
     side = size or ROWS[network.name].size
-    return (
-        net,
-        side,
-        summarise(
-            net, (FRAMES, side, side) if network.is_clip else side, network.in_channels, layers
-        ),
-    )
+    return net, side, summarise(net, _sides(network, side), network.in_channels, layers)
+
+
+def _sides(network: Network, side: int) -> int | tuple[int, int, int]:
+    return (FRAMES, side, side) if network.is_clip else side
 
 
 def show_list(pattern: str, size: int | None, sort: str | None, screen: Screen) -> dict[str, Any]:
@@ -53,19 +51,14 @@ def show_list(pattern: str, size: int | None, sort: str | None, screen: Screen) 
     networks: list[dict[str, Any]] = []
     for name in names:
         row, published = ROWS[name], [vars(one) for one in published_accuracy(name)]
-        macs = (
-            sum(stage.macs for stage in built(Network.parse(name), size)[2]) if size else row.macs
-        )
-        counts = {
-            "parameters": row.parameters,
-            "macs": macs,
-            "size": size or row.size,
-            "classes": row.classes,
-        }
+        stages = built(Network.parse(name), size)[2] if size else []
         networks.append(
             {
                 "name": name,
-                **counts,
+                "parameters": row.parameters,
+                "macs": sum(stage.macs for stage in stages) if size else row.macs,
+                "size": size or row.size,
+                "classes": row.classes,
                 "published": published,
                 "top1": published[0]["top1"] if published else None,
             }
@@ -91,37 +84,13 @@ def show_one(
 ) -> dict[str, Any]:
     """One network, stage by stage or layer by layer."""
     net, side, stages = built(network, size, layers)
-    memory = activation_bytes(
-        net, (FRAMES, side, side) if network.is_clip else side, batch, network.in_channels
-    )
+    memory = activation_bytes(net, _sides(network, side), batch, network.in_channels)
     parameters, macs = count_parameters(net), sum(stage.macs for stage in stages)
     published = published_accuracy(network.name) if str(network) == network.name else []
-    lines = [
-        (
-            *(
-                stage.name.removeprefix("features."),
-                stage.layers,
-                " x ".join(map(str, stage.output)),
-                str(stage.field),
-            ),
-            *(f"{stage.parameters:,}", f"{stage.macs / 1e6:,.1f}" if stage.macs else ""),
-        )
-        for stage in stages
-    ]
     screen.say(f"{network} at {side} x {side}")
-    header = (
-        "layer" if layers else "stage",
-        "layers",
-        "output",
-        "sees, px",
-        "parameters",
-        "MACs, M",
-    )
-    screen.table(
-        header,
-        [*lines, ("all", "", "", "", f"{parameters:,}", f"{macs / 1e6:,.1f}")],
-        right=(3, 4, 5),
-    )
+    header = ("layer" if layers else "stage", "layers", "output", "sees, px", "parameters")
+    total = ("all", "", "", "", f"{parameters:,}", f"{macs / 1e6:,.1f}")
+    screen.table((*header, "MACs, M"), [*map(_row, stages), total], right=(3, 4, 5))
     screen.say(
         f"a training step of {batch} images keeps {memory / 1e9:.2f} GB for the backward pass"
         " (float32)"
@@ -133,20 +102,22 @@ def show_one(
         write_file(svg, draw(network, size))
         screen.say(f"diagram written to {svg}")
     return {
-        **{
-            "network": str(network),
-            "parameters": parameters,
-            "macs": macs,
-            "size": side,
-            "classes": network.num_classes,
-        },
-        **{
-            "batch": batch,
-            "activation_bytes": memory,
-            "published": [vars(one) for one in published],
-        },
+        "network": str(network),
+        "parameters": parameters,
+        "macs": macs,
+        "size": side,
+        "classes": network.num_classes,
+        "batch": batch,
+        "activation_bytes": memory,
+        "published": [vars(one) for one in published],
         "stages": [{**vars(stage), "output": list(stage.output)} for stage in stages],
     }
+
+
+def _row(stage: Stage) -> tuple[str, ...]:
+    name, output = stage.name.removeprefix("features."), " x ".join(map(str, stage.output))
+    macs = f"{stage.macs / 1e6:,.1f}" if stage.macs else ""
+    return (name, stage.layers, output, str(stage.field), f"{stage.parameters:,}", macs)
 
 
 def show_difference(networks: list[Network], size: int | None, screen: Screen) -> dict[str, Any]:

@@ -40,9 +40,8 @@ def draw(network: Network, size: int | None = None) -> str:
     parts = [Part("input", (shape,), side)]
     for stage in stages:
         single_norm = isinstance(net.get_submodule(stage.name), NORMS)
-        if not (
-            single_norm and parts[-1].blocks == 0
-        ):  # the norm of a stem is part of its convolution
+        # the norm of a stem is part of its convolution
+        if not (single_norm and parts[-1].blocks == 0):
             parts.append(_part(net, stage))
     macs = sum(stage.macs for stage in stages)
     work = f"{macs / 1e9:.2f} G" if macs >= 1e8 else f"{macs / 1e6:.1f} M"

@@ -118,9 +118,8 @@ def _blocks(part: Part, left: float, top: float, height: float, shown: int) -> l
     for place in range(shown):
         x = left + 4 + place * STEP
         drawn.append(_box(x, top + 6, STEP - 3, height - 12, "block"))
-        if (
-            part.arcs != "none"
-        ):  # a sum goes around one block, in a DenseNet a layer's maps go to all that follow
+        # a sum goes around one block, in a DenseNet a layer's maps go to all that follow
+        if part.arcs != "none":
             reach = STEP if part.arcs == "sum" else (shown - place) * STEP
             rise = 14 if part.arcs == "sum" else 8 + 4 * (shown - place)
             drawn.append(_bow(x - 1, top, x - 1 + reach, rise))

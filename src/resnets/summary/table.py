@@ -81,13 +81,12 @@ def summarise(
         net(x)
     flops = counter.get_flop_counts()
     for name, module in net.named_modules():
-        if (
-            isinstance(module, nn.ModuleList) and f"{name}.{len(module) - 1}" in outputs
-        ):  # is not called itself, its blocks are
-            outputs[name], fields[name] = (
-                outputs[f"{name}.{len(module) - 1}"],
-                fields[f"{name}.{len(module) - 1}"],
-            )
+        if not isinstance(module, nn.ModuleList):
+            continue
+        # it is not called itself, its blocks are
+        last = f"{name}.{len(module) - 1}"
+        if last in outputs:
+            outputs[name], fields[name] = outputs[last], fields[last]
             flops[f"{type(net).__name__}.{name}"] = {
                 "all": sum(_flops(flops, net, f"{name}.{i}") for i in range(len(module)))
             }
@@ -206,17 +205,10 @@ def _leaf_words(module: nn.Module) -> str:
     if isinstance(module, nn.AdaptiveAvgPool2d | nn.AdaptiveAvgPool3d):
         return "global average"
     if isinstance(module, SEEING):
-        kind = (
-            "blur"
-            if isinstance(module, BlurPool)
-            else "max"
-            if isinstance(module, nn.MaxPool2d | nn.MaxPool3d)
-            else "average"
-        )
-        size = _side(module.kernel_size)
-        return f"{kind} {size}x{size}" + (
-            f", /{_side(module.stride)}" if _side(module.stride) > 1 else ""
-        )
+        pools = isinstance(module, nn.MaxPool2d | nn.MaxPool3d)
+        kind = "blur" if isinstance(module, BlurPool) else "max" if pools else "average"
+        size, stride = _side(module.kernel_size), _side(module.stride)
+        return f"{kind} {size}x{size}" + (f", /{stride}" if stride > 1 else "")
     return "norm" if "norm" in type(module).__name__.lower() else type(module).__name__
 
 

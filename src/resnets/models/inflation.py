@@ -55,9 +55,8 @@ def inflate(net: Any, kinds: str | Sequence[str] = "full", published: bool = Fal
         for block in getattr(net, name):
             # a selective kernel has no width of the paper's
             plain = isinstance(block.conv1, nn.Conv2d)
-            _inflate(
-                block, kind, True, _published_width(block.conv1) if published and plain else None
-            )
+            width = _published_width(block.conv1) if published and plain else None
+            _inflate(block, kind, True, width)
     _inflate(net, kinds[0], False, 45 if published else None)  # the stem, and all else that is left
     return net
 
@@ -65,9 +64,8 @@ def inflate(net: Any, kinds: str | Sequence[str] = "full", published: bool = Fal
 def _published_width(conv: nn.Conv2d) -> int:
     """Channels between the halves: a block then has as many weights as its 3-D form (section 3.5,
     as in torchvision)."""
-    return (
-        27 * conv.in_channels * conv.out_channels // (9 * conv.in_channels + 3 * conv.out_channels)
-    )
+    count_in, count_out = conv.in_channels, conv.out_channels
+    return 27 * count_in * count_out // (9 * count_in + 3 * count_out)
 
 
 def _inflate(net: nn.Module, kind: str, in_stage: bool, width: int | None) -> None:
@@ -84,43 +82,40 @@ def _conv(conv: nn.Conv2d, kind: str, strides: bool, width: int | None) -> nn.Mo
     if kind == "2plus1" and not pointwise:
         whole = max(1, (width or 0) // conv.groups) * conv.groups
         return _two_plus_one(conv, time_stride, whole if width else 2 * conv.out_channels)
-    reach = 1 if kind == "full" and not pointwise else 0
-    new = nn.Conv3d(
-        *(
-            conv.in_channels,
-            conv.out_channels,
-            (2 * reach + 1, *conv.kernel_size),
-            (time_stride, *conv.stride),
-        ),  # type: ignore[arg-type]
-        *((reach, *conv.padding), (1, *conv.dilation), conv.groups, conv.bias is not None),  # type: ignore[arg-type]
-        device=conv.weight.device,
-    )
-    with (
-        torch.no_grad()
-    ):  # all weight on the middle image: the border of zeros in time then does not matter
+    frames = 3 if kind == "full" and not pointwise else 1
+    new = _over_frames(conv, conv.out_channels, frames, time_stride, conv.bias is not None)
+    # all weight on the middle image: the border of zeros in time then does not matter
+    with torch.no_grad():
         new.weight.zero_()
-        new.weight[:, :, reach] = conv.weight
+        new.weight[:, :, frames // 2] = conv.weight
     new.bias = conv.bias
     return new
+
+
+def _over_frames(
+    conv: nn.Conv2d, out_channels: int, frames: int = 1, time_stride: int = 1, bias: bool = False
+) -> nn.Conv3d:
+    """The same convolution over so many images at a time, with weights of its own."""
+    sides: Any = (conv.kernel_size, conv.stride, conv.padding, conv.dilation)
+    kernel, stride, padding, dilation = sides
+    return nn.Conv3d(
+        conv.in_channels,
+        out_channels,
+        kernel_size=(frames, *kernel),
+        stride=(time_stride, *stride),
+        padding=(frames // 2, *padding),
+        dilation=(1, *dilation),
+        groups=conv.groups,
+        bias=bias,
+        device=conv.weight.device,
+    )
 
 
 def _two_plus_one(conv: nn.Conv2d, time_stride: int, width: int) -> nn.Sequential:
     """Over the image, norm, ReLU, over time. A 2-D convolution fits in where each of its outputs
     has one channel for its positive and one for its negative part."""
     count, device = conv.out_channels, conv.weight.device
-    over_picture = nn.Conv3d(
-        *(
-            conv.in_channels,
-            width,
-            (1, *conv.kernel_size),
-            (1, *conv.stride),
-            (0, *conv.padding),
-            (1, *conv.dilation),
-        ),  # type: ignore[arg-type]
-        groups=conv.groups,
-        bias=False,
-        device=device,
-    )
+    over_image = _over_frames(conv, width)
     norm = nn.BatchNorm3d(width, device=device)
     over_time = nn.Conv3d(
         width, count, (3, 1, 1), (time_stride, 1, 1), (1, 0, 0), bias=False, device=device
@@ -129,7 +124,7 @@ def _two_plus_one(conv: nn.Conv2d, time_stride: int, width: int) -> nn.Sequentia
         with torch.no_grad():
             # outputs in pairs, so that groups stay together
             signs = torch.stack([conv.weight, -conv.weight], 1).flatten(0, 1)
-            over_picture.weight[:, :, 0] = signs
+            over_image.weight[:, :, 0] = signs
             over_time.weight.zero_()
             over_time.weight[range(count), range(0, width, 2), 1] = 1.0
             over_time.weight[range(count), range(1, width, 2), 1] = -1.0
@@ -137,9 +132,9 @@ def _two_plus_one(conv: nn.Conv2d, time_stride: int, width: int) -> nn.Sequentia
             # with mean 0 and weight 1 the norm changes nothing
             norm.running_var.fill_(1 - norm.eps)
     else:
-        initialise(over_picture)
+        initialise(over_image)
         initialise(over_time)
-    return nn.Sequential(over_picture, norm, nn.ReLU(inplace=True), over_time).train(conv.training)
+    return nn.Sequential(over_image, norm, nn.ReLU(inplace=True), over_time).train(conv.training)
 
 
 def _norm(norm: nn.BatchNorm2d) -> nn.BatchNorm3d:
