@@ -26,7 +26,7 @@ from PIL import Image
 from resnets.data.check import check_images
 from resnets.data.downloads import torchvision_folder
 from resnets.data.duplicates import THUMBNAIL, find_pairs
-from resnets.data.findings import Finding, about_names, about_split
+from resnets.data.findings import SPLIT, about_names, about_split
 from resnets.data.sources import find_data
 from resnets.data.splits import (
     class_indices,
@@ -36,8 +36,10 @@ from resnets.data.splits import (
     samples_to_measure,
     split_csv,
 )
-from resnets.kinds.sample import Sample, annotate
+from resnets.kinds import KINDS
+from resnets.kinds.sample import Finding, Sample, annotate
 
+CLASSES = KINDS["classes"]
 linux = pytest.mark.skipif(
     sys.platform != "linux", reason="file names that are not UTF-8, and links, as on Linux"
 )
@@ -917,6 +919,7 @@ def test_a_class_that_is_never_measured_is_named_with_the_reason(tmp_path):
         "warning",
         "classes without a usable image in val, so they are not measured there: alike (12 images,"
         " all alike or of one group), single (1 image)",
+        topic=SPLIT,
     )
     severities = [one.severity for one in after]
     assert severities == sorted(severities, key=["error", "warning", "note"].index)
@@ -930,17 +933,23 @@ def test_what_is_said_of_given_parts_is_said_of_those_that_were_made(tmp_path):
     """The same samples, split by us or by the data: the same lines."""
     samples = samples_of(["a"] * 20 + ["b"] * 12 + ["c"], [""] * 32 + [""])
     made, _ = complete_splits(samples, 0.2, 0)
-    assert [f.text for f in about_split(made, ("a", "b", "c"))] == [
+    assert [f.text for f in about_split(made, ("a", "b", "c"), CLASSES)] == [
         "classes without a usable image in val, so they are not measured there: c (1 image)",
         "fewer than 10 images for training: c",
         "imbalanced: a has 16 images, c has 1; read the balanced accuracy",
     ]
-    assert about_split(samples, ("a", "b", "c")) == [
-        Finding("warning", "fewer than 10 images for training: c"),
-        Finding("warning", "imbalanced: a has 20 images, c has 1; read the balanced accuracy"),
+    assert about_split(samples, ("a", "b", "c"), CLASSES) == [
+        Finding("warning", "fewer than 10 images for training: c", topic=SPLIT),
+        Finding(
+            "warning",
+            "imbalanced: a has 20 images, c has 1; read the balanced accuracy",
+            topic=SPLIT,
+        ),
     ]
     given_ = [replace(sample, split="val") for sample in samples if sample.labels[0] != "c"]
-    assert about_split([*made, *given_], ("a", "b", "c"))[0].text.startswith("classes without")
+    assert about_split([*made, *given_], ("a", "b", "c"), CLASSES)[0].text.startswith(
+        "classes without"
+    )
 
 
 def test_given_parts_are_judged_once(good):

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from resnets.data.check import check_images
-from resnets.data.findings import about_left_out_files
+from resnets.data.check import look_at
+from resnets.data.findings import UNUSABLE, about_files, about_left_out_files
 from resnets.data.loader import ImageCache
-from resnets.data.sources import Found
+from resnets.data.readers import Found
 from resnets.data.splits import class_indices, read_split, samples_to_measure
 from resnets.evaluation.metrics import Metrics, measure
 from resnets.modelfile import Model
@@ -79,11 +79,11 @@ def measure_and_report(
     else:
         found, samples, part = samples_to_measure(data, split)
         _tell_left_out(found, screen)
-    result = check_images(Found("", tuple(samples)))
-    for finding in result.findings:
-        if finding.text.startswith("unusable"):
+    facts = look_at(samples)
+    for finding in about_files(samples, facts):
+        if finding.topic == UNUSABLE:
             screen.warn(f"  {finding.text}")
-    usable = [sample for sample, fact in zip(samples, result.facts, strict=True) if not fact.error]
+    usable = [sample for sample, fact in zip(samples, facts, strict=True) if not fact.error]
     if not usable:
         raise ValueError(f"{data}: no usable image in {part}")
     pictures = ImageCache(usable, model.preprocessing, None, memory_for_images(None))
@@ -91,10 +91,10 @@ def measure_and_report(
         answers = measure_model(model, pictures, bar.update)
     screen.say(f"{model.network_name} ({path}) on {part} of {data}, {len(usable):,} images")
     if report:
-        facts = [("model", str(path)), ("data", f"{part} of {data}")]
+        told = [("model", str(path)), ("data", f"{part} of {data}")]
         title, command = f"{model.network_name} on {Path(data).name}", f"resnets val {path} {data}"
         write_outcome_report(
-            report, model, answers, pictures, title=title, command=command, facts=facts
+            report, model, answers, pictures, title=title, command=command, facts=told
         )
         screen.say(f"report: {report}")
     return answers.metrics
