@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Exit, Option
 
-from resnets.cli.options import DATA, Json
+from resnets.cli.options import DATA, Format, Json
 from resnets.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -31,15 +31,7 @@ def check(
             rich_help_panel=DATA,
         ),
     ],
-    format: Annotated[
-        str | None,
-        Option(
-            metavar="table|folders",
-            help="How the data are laid out: a table of labels, or class folders.",
-            show_default="whichever fits",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
+    format: Format = None,
     workers: Annotated[
         int | None,
         Option(

@@ -217,15 +217,22 @@ def _digest(path: Path) -> str | None:
 
 
 def _sample(row: dict[str, str], path: Path) -> Sample:
-    annotations = annotate(row["label"])
-    if ANNOTATIONS in row:
-        try:
-            annotations = tuple(map(Annotation.from_dict, json.loads(row[ANNOTATIONS])))
-        except (TypeError, AttributeError, ValueError) as error:  # JSON, but not a list of objects
-            raise ValueError(
-                f"{path}, {row['file_name']}: {ANNOTATIONS} that cannot be read ({error}); {CURE}"
-            ) from None
+    try:
+        annotations = _annotations(row)
+    except ValueError as error:
+        raise ValueError(
+            f"{path}, {row['file_name']}: {ANNOTATIONS} that cannot be read ({error}); {CURE}"
+        ) from None
     return Sample(Path(row["path"]), row["file_name"], annotations, row["split"], row["group"])
+
+
+def _annotations(row: dict[str, str]) -> tuple[Annotation, ...]:
+    if ANNOTATIONS not in row:
+        return annotate(row["label"])
+    values = json.loads(row[ANNOTATIONS])
+    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        raise ValueError("not a list of objects in JSON")
+    return tuple(map(Annotation.from_dict, values))
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
