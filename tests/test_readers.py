@@ -148,6 +148,12 @@ def test_a_format_that_is_not_there(tmp_path):
     assert find_data(table, "table") == find_data(table)
 
 
+def test_an_unrelated_table_does_not_hide_why_folders_cannot_be_read(tmp_path):
+    files = ("train/a/1.jpg", "train/b/2.jpg", "bus/3.jpg", "car/4.jpg")
+    write(tmp_path, {**dict.fromkeys(files, ""), "metadata.csv": "camera,date\n"})
+    assert "train holds folders with images, and so do bus, car beside it" in error_of(tmp_path)
+
+
 def test_names_of_formats_and_kinds_are_checked(tmp_path, monkeypatch):
     write(tmp_path, EXAMPLES["folders"])
     assert error_of(tmp_path, "folder") == "no format 'folder'; did you mean folders?"

@@ -10,8 +10,9 @@ from resnets.data.check import look_at
 from resnets.data.findings import UNUSABLE, about_files, about_left_out_files
 from resnets.data.loader import ImageCache
 from resnets.data.readers import Found
-from resnets.data.splits import class_indices, read_split, samples_to_measure
+from resnets.data.splits import read_split, refuse_unknown_classes, samples_to_measure
 from resnets.evaluation.metrics import Metrics, measure
+from resnets.kinds import KINDS
 from resnets.modelfile import Model
 from resnets.run.folder import RunFolder
 from resnets.run.outcome import measure_model, write_outcome_report
@@ -29,20 +30,22 @@ def measure_file(path: Path, engine: str, data: str, split: str | None, screen: 
     predictor = load(path, engine)
     found, samples, part = samples_to_measure(data, split)
     _tell_left_out(found, screen)
-    labels = class_indices(samples, predictor.classes)
-    rows, kept = [], []
+    refuse_unknown_classes(samples, predictor.classes)
+    kind, evidence = KINDS["classes"], []
     with screen.progress("measuring", len(samples)) as bar:
-        for place, prediction in enumerate(predictor.predict(sample.path for sample in samples)):
-            if prediction.probabilities is None:
-                screen.warn(f"  skipped: {samples[place].name}: {prediction.error}")
+        predictions = predictor.predict(sample.path for sample in samples)
+        for done, (sample, prediction) in enumerate(zip(samples, predictions, strict=True), 1):
+            if prediction.error is not None:
+                screen.warn(f"  skipped: {sample.name}: {prediction.error}")
             else:
-                rows.append(prediction.probabilities)
-                kept.append(place)
-            bar.update(place + 1)
-    if not rows:
+                (truth,) = kind.ground_truth([sample], predictor.classes)
+                evidence.append((truth.by_class(), prediction.by_class()))
+            bar.update(done)
+    if not evidence:
         raise ValueError(f"{data}: no usable image")
-    screen.say(f"{path} on {part} of {data}, {len(rows):,} images")
-    return measure(np.stack(rows), labels[kept], predictor.classes)
+    screen.say(f"{path} on {part} of {data}, {len(evidence):,} images")
+    truths, rows = (np.stack(arrays) for arrays in zip(*evidence, strict=True))
+    return measure(rows, truths.argmax(1), predictor.classes)
 
 
 def measure_and_report(
