@@ -283,6 +283,27 @@ def test_check_says_json_and_fails_where_training_would(trained, tmp_path):
         assert "Traceback" not in done.err
 
 
+def test_check_reads_the_format_that_is_asked_for(trained, tmp_path):
+    shutil.copytree(trained.data, tmp_path / "data")
+    (tmp_path / "data" / "labels.csv").write_text("file,label\nx.jpg,a\ny.jpg,b\n")
+    values = only_json(resnets("check", tmp_path / "data", "--format", "folders", "--json"))
+    assert (values["format"], values["kind"]) == ("folders", "classes")
+    assert values["counts"] == {"all": dict.fromkeys(CLASSES, 12)}
+    assert "did you mean folders?" in refused("check", tmp_path / "data", "--format", "folder")
+
+
+def test_val_searches_for_no_pairs_and_says_what_it_skips(trained, tmp_path, monkeypatch):
+    def refuse(*_arguments):
+        raise AssertionError("searched for pairs")
+
+    monkeypatch.setattr("resnets.data.check.find_pairs", refuse)
+    shutil.copytree(trained.data, tmp_path / "data")
+    (tmp_path / "data" / CLASSES[0] / "empty.jpg").touch()
+    done = resnets("val", trained.folder, tmp_path / "data")
+    assert done.code == 0, done.err
+    assert f"unusable, skipped: empty file ({CLASSES[0]}/empty.jpg)" in done.err
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="file names that are not UTF-8")
 def test_json_of_names_that_are_not_utf8(tmp_path):
     folder = tmp_path / os.fsdecode(b"caf\xe9")

@@ -23,21 +23,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from resnets.data.check import check_images
+from resnets.data import check as check_module
+from resnets.data.check import check_images, look_at
 from resnets.data.downloads import torchvision_folder
 from resnets.data.duplicates import THUMBNAIL, find_pairs
-from resnets.data.findings import Finding, about_names, about_split
+from resnets.data.findings import PAIRS, SPLIT, UNUSABLE, about_names, about_split
 from resnets.data.sources import find_data
 from resnets.data.splits import (
     class_indices,
     complete_splits,
     hold_out,
     read_split,
+    refuse_unknown_classes,
     samples_to_measure,
     split_csv,
 )
-from resnets.kinds.sample import Sample, annotate
+from resnets.kinds import KINDS
+from resnets.kinds.sample import Annotation, Finding, Sample, annotate
 
+CLASSES = KINDS["classes"]
 linux = pytest.mark.skipif(
     sys.platform != "linux", reason="file names that are not UTF-8, and links, as on Linux"
 )
@@ -523,6 +527,49 @@ def test_groups_of_even_size_come_near_the_fraction():
     assert Counter(s.labels[0] for s in held if s.split == "val") == {"a": 30, "b": 30}
 
 
+def shown_of(label_sets):
+    return [
+        Sample(Path(f"{i}.png"), f"{i}.png", annotate(*labels))
+        for i, labels in enumerate(label_sets)
+    ]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    label_sets=st.lists(st.lists(st.sampled_from("abcde"), max_size=6), min_size=1, max_size=60),
+    fraction=st.floats(0.05, 0.6),
+    seed=st.integers(0, 1000),
+)
+def test_any_number_of_labels_is_divided(label_sets, fraction, seed):
+    samples = shown_of(label_sets)
+    held = hold_out(samples, fraction, seed)
+    assert held == hold_out(samples, fraction, seed)
+    assert [replace(sample, split="") for sample in held] == samples
+    for label in {label for labels in label_sets for label in labels}:  # training keeps some of all
+        assert any(s.split == "train" for s in held if label in s.labels)
+    without = [sample.split for sample in held if not sample.labels]
+    expected = min(len(without) - 1, max(1, round(fraction * len(without))))
+    assert without.count("val") == (expected if without else 0)
+
+
+def test_images_are_counted_and_not_their_annotations():
+    """A label that is there ten times in an image is no ten images."""
+    held = hold_out(shown_of([["a"] * 10, *[["a"]] * 9, *[["b"]] * 10]), 0.2, 0)
+    assert Counter(s.labels[0] for s in held if s.split == "val") == {"a": 2, "b": 2}
+    assert hold_out(shown_of([["a", "a"]]), 0.5, 0)[0].split == "train"
+
+
+def test_several_labels_come_near_the_fraction():
+    rng = np.random.default_rng(0)
+    frequency = dict(zip("abcdefgh", (0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.1, 0.05), strict=True))
+    samples = shown_of([[k for k, p in frequency.items() if rng.random() < p] for _ in range(1000)])
+    for seed in range(5):
+        held = hold_out(samples, 0.2, seed)
+        total = Counter(label for s in held for label in s.labels or ("none",))
+        found = Counter(label for s in held if s.split == "val" for label in s.labels or ("none",))
+        assert all(abs(found[label] / total[label] - 0.2) < 0.05 for label in total), found
+
+
 def test_parts_that_the_data_name_are_kept():
     samples = [
         Sample(Path(str(i)), str(i), annotate("ab"[i % 2]), ("train", "val", "test")[i % 3])
@@ -595,6 +642,57 @@ def test_split_csv_and_back(names, tmp_path_factory):
     assert read_split(path) == samples
 
 
+@settings(max_examples=100, deadline=None)
+@given(
+    label_sets=st.lists(
+        st.lists(
+            st.one_of(
+                st.sampled_from(
+                    ["a|b", "|", 'say "x"', "two\nlines", "return\r", "고양이", "a,b", " "]
+                ),
+                st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
+            ),
+            max_size=4,
+        ),
+        min_size=1,
+    )
+)
+def test_split_csv_of_any_number_of_labels_and_back(label_sets, tmp_path_factory):
+    from resnets.files import write_file
+
+    samples = [
+        Sample(Path(f"/data/{i}.jpg"), f"{i}.jpg", annotate(*labels), "train", "g")
+        for i, labels in enumerate(label_sets)
+    ]
+    path = tmp_path_factory.getbasetemp() / "split.csv"
+    write_file(path, split_csv(samples, {samples[0].path: "1f"}))
+    assert read_split(path) == samples
+    header = path.read_text("utf-8").splitlines()[0].replace('"', "").split(",")
+    plain = all(len(labels) == 1 for labels in label_sets)
+    more = [] if plain else ["annotations"]
+    assert header == ["file_name", "label", "split", "group", "path", "digest", *more]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["", "x", "1", "null", '"a"', "{}", '{"label": "a"}', '["a"]', "[1]", "[{}]", "[[]]"]
+    + ['[{"label": 1}]', '[{"label": null}]', '[{"label": "a", "labl": "b"}]', '[{"label": "a"}'],
+)
+def test_annotations_that_cannot_be_read_name_the_image(tmp_path, cell):
+    text = split_csv(shown_of([["a", "b"]]))
+    whole = '"' + '[{"label": "a"}, {"label": "b"}]'.replace('"', '""') + '"'
+    assert whole in text
+    path = tmp_path / "split.csv"
+    path.write_text(text.replace(whole, '"' + cell.replace('"', '""') + '"'))
+    with pytest.raises(ValueError, match=r"split.csv, 0.png: annotations .*restore the file"):
+        read_split(path)
+
+
+def test_an_annotation_is_written_without_its_defaults():
+    assert Annotation("a").to_dict() == {"label": "a"}
+    assert Annotation.from_dict({"label": "a"}) == Annotation("a")
+
+
 def test_a_split_finds_its_pictures_from_any_folder(tmp_path, monkeypatch):
     save(tmp_path / "photos" / "a" / "1.png", photo(1, 8, 8))
     monkeypatch.chdir(tmp_path)
@@ -630,6 +728,14 @@ def test_classes_go_by_name_and_never_by_the_order_of_folders(tmp_path):
     ] == [("c", 1), ("d", 2)]
     with pytest.raises(ValueError, match=r"classes the model does not know: b; it knows: c, d"):
         class_indices(found.samples, ["c", "d"])
+
+
+def test_classes_that_a_model_does_not_know():
+    samples = shown_of([["a", "b"], [], ["b", "c", "c"]])
+    refuse_unknown_classes(samples, ("a", "b", "c"))
+    refuse_unknown_classes([], ())
+    with pytest.raises(ValueError, match=r"^classes the model does not know: a, c; it knows: b$"):
+        refuse_unknown_classes(samples, ("b",))
 
 
 def test_what_is_measured(tmp_path):
@@ -917,6 +1023,7 @@ def test_a_class_that_is_never_measured_is_named_with_the_reason(tmp_path):
         "warning",
         "classes without a usable image in val, so they are not measured there: alike (12 images,"
         " all alike or of one group), single (1 image)",
+        topic=SPLIT,
     )
     severities = [one.severity for one in after]
     assert severities == sorted(severities, key=["error", "warning", "note"].index)
@@ -930,17 +1037,23 @@ def test_what_is_said_of_given_parts_is_said_of_those_that_were_made(tmp_path):
     """The same samples, split by us or by the data: the same lines."""
     samples = samples_of(["a"] * 20 + ["b"] * 12 + ["c"], [""] * 32 + [""])
     made, _ = complete_splits(samples, 0.2, 0)
-    assert [f.text for f in about_split(made, ("a", "b", "c"))] == [
+    assert [f.text for f in about_split(made, ("a", "b", "c"), CLASSES)] == [
         "classes without a usable image in val, so they are not measured there: c (1 image)",
         "fewer than 10 images for training: c",
         "imbalanced: a has 16 images, c has 1; read the balanced accuracy",
     ]
-    assert about_split(samples, ("a", "b", "c")) == [
-        Finding("warning", "fewer than 10 images for training: c"),
-        Finding("warning", "imbalanced: a has 20 images, c has 1; read the balanced accuracy"),
+    assert about_split(samples, ("a", "b", "c"), CLASSES) == [
+        Finding("warning", "fewer than 10 images for training: c", topic=SPLIT),
+        Finding(
+            "warning",
+            "imbalanced: a has 20 images, c has 1; read the balanced accuracy",
+            topic=SPLIT,
+        ),
     ]
     given_ = [replace(sample, split="val") for sample in samples if sample.labels[0] != "c"]
-    assert about_split([*made, *given_], ("a", "b", "c"))[0].text.startswith("classes without")
+    assert about_split([*made, *given_], ("a", "b", "c"), CLASSES)[0].text.startswith(
+        "classes without"
+    )
 
 
 def test_given_parts_are_judged_once(good):
@@ -961,6 +1074,57 @@ def test_few_and_imbalanced(tmp_path):
     for number in range(3, 4):
         save(tmp_path / "b" / f"{number}.jpg", photo(150 + number, 40, 50))
     assert findings(tmp_path) == ["fewer than 10 images for training: b"]
+
+
+def test_how_many_classes_are_enough_is_for_the_kind_to_say():
+    samples = shown_of([["a"]] * 12)
+    assert [f.severity for f in about_split(samples, ("a",), CLASSES)] == ["error"]
+    assert about_split(samples, ("a",), replace(CLASSES, fewest_classes=1)) == []
+    none = about_split(shown_of([[], []]), (), replace(CLASSES, fewest_classes=1))
+    assert none == [Finding("error", "not one image to train on has a label", topic=SPLIT)]
+
+
+def test_images_with_several_labels_count_once_for_each():
+    samples = shown_of([["a", "a", "b"]] * 12 + [["a"]] * 120 + [[]] * 3)
+    assert [f.text for f in about_split(samples, ("a", "b"), replace(CLASSES, name="labels"))] == [
+        "imbalanced: a has 132 images, b has 12; read the numbers of each class"
+    ]
+
+
+def test_what_a_kind_finds_in_annotations_is_said(good, monkeypatch):
+    (good / "cat" / "00.jpg").write_bytes(b"")
+
+    def complain(samples, sizes):
+        assert [sample.name for sample in samples][:2] == ["cat/01.jpg", "cat/02.jpg"]
+        assert list(sizes) == [(160, 120)] * 23
+        return [Finding("error", "a box outside of its image", ("cat/01.jpg",), "annotations")]
+
+    monkeypatch.setitem(check_module.KINDS, "classes", replace(CLASSES, check=complain))
+    check = check_images(find_data(good))
+    assert check.findings[0].text == "a box outside of its image"
+    assert [finding.topic for finding in check.findings] == ["annotations", UNUSABLE]
+    assert check.findings_after(check.usable()) == check.findings
+
+
+def test_findings_are_chosen_by_topic(good):
+    shutil.copy(good / "cat" / "03.jpg", good / "dog" / "copy.jpg")
+    (good / "dog" / "empty.jpg").touch()
+    save(good / "rare" / "1.jpg", photo(900))
+    topics = {f.topic: f.text for f in check_images(find_data(good)).findings}
+    assert set(topics) == {PAIRS, UNUSABLE, SPLIT}
+    assert topics[PAIRS] == "1 pair alike, but of different classes"
+    assert topics[UNUSABLE].startswith("unusable, skipped: empty file")
+
+
+def test_looking_at_images_searches_for_no_pairs(good, monkeypatch):
+    def refuse(*_arguments):
+        raise AssertionError("searched for pairs")
+
+    monkeypatch.setattr(check_module, "find_pairs", refuse)
+    told = []
+    facts = look_at(find_data(good).samples, told.append, workers=2)
+    assert [(fact.width, fact.height, fact.error) for fact in facts] == [(160, 120, "")] * 24
+    assert told == list(range(1, 25))
 
 
 def test_errors_come_first(tmp_path):

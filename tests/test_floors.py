@@ -35,6 +35,7 @@ WITHOUT_TORCH = (
     *(name for floor in FLOORS[:4] for name in floor),
     "runtime",
     "evaluation",
+    "data.readers",
     "data.sources",
     "data.splits",
     "data.check",

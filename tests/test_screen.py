@@ -173,8 +173,8 @@ def test_the_card_shows_names_as_they_are(trained):
     ],
 )
 def test_markdown_shows_a_name_as_it_is(name, shown):
-    outcome = pytest.importorskip("resnets.run.outcome", reason="training install")
-    assert outcome.markdown(name) == shown
+    reporting = pytest.importorskip("resnets.run.reporting", reason="training install")
+    assert reporting.markdown(name) == shown
 
 
 def test_lists_that_are_cut_say_how_much_more(tmp_path):

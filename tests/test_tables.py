@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from resnets.data.check import check_images
+from resnets.data.readers.rows import read_rows
 from resnets.data.sources import find_data
-from resnets.data.tables import read_rows
 
 
 def images(root, *names):

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Exit, Option
 
-from resnets.cli.options import DATA, Json
+from resnets.cli.options import DATA, Format, Json
 from resnets.cli.output import print_json
 
 if TYPE_CHECKING:
-    from resnets.data.check import Finding
+    from resnets.data.check import Check
+    from resnets.kinds.sample import Finding
     from resnets.screen import Screen
 
 CLASSES, FILES = 40, 5  # that are listed
@@ -30,6 +31,7 @@ def check(
             rich_help_panel=DATA,
         ),
     ],
+    format: Format = None,
     workers: Annotated[
         int | None,
         Option(
@@ -62,10 +64,18 @@ def check(
     from resnets.screen import Screen
 
     screen = Screen()
-    found = find_data(data)
+    found = find_data(data, format)
     with screen.progress("checking", len(found.samples)) as bar:
         result = check_images(found, bar.update, workers, range)
-    values = result.to_dict()
+    _show(data, result, screen)
+    if json:
+        print_json(result.to_dict())
+    if any(finding.severity == "error" for finding in result.findings):
+        raise Exit(2)
+
+
+def _show(data: str, result: Check, screen: Screen) -> None:
+    found, values = result.found, result.to_dict()
     screen.say(
         f"{data}: {found.layout}, {values['pictures']:,} files, {values['unusable']:,} unusable"
     )
@@ -77,10 +87,6 @@ def check(
         _show_finding(finding, screen)
     if not result.findings:
         screen.say("no problems found")
-    if json:
-        print_json(values)
-    if any(finding.severity == "error" for finding in result.findings):
-        raise Exit(2)
 
 
 def _show_classes(counts: Mapping[str, Mapping[str, int]], screen: Screen) -> None:
@@ -92,9 +98,11 @@ def _show_classes(counts: Mapping[str, Mapping[str, int]], screen: Screen) -> No
 
 
 def _show_finding(finding: Finding, screen: Screen) -> None:
+    from resnets.data.findings import PAIRS
+
     tell = screen.say if finding.severity == "note" else screen.warn
     tell(f"{finding.severity}: {finding.text}")
-    if " alike" in finding.text:
+    if finding.topic == PAIRS:
         for file in finding.files[:FILES]:
             screen.say(f"    {file}")
         if len(finding.files) > FILES:

@@ -22,6 +22,15 @@ Json = Annotated[
 Quiet = Annotated[
     bool, Option("--quiet", "-q", help="Print warnings only.", rich_help_panel=OUTPUT)
 ]
+Format = Annotated[
+    str | None,
+    Option(
+        metavar="table|folders",
+        help="How the data are laid out: a table of labels, or class folders.",
+        show_default="whichever fits",
+        rich_help_panel=DATA,
+    ),
+]
 Network = Annotated[
     str | None,
     Option(

@@ -17,8 +17,8 @@ import numpy as np
 
 from resnets.data.duplicates import THUMBNAIL, Pair, find_pairs, thumbnail
 from resnets.data.findings import (
+    SPLIT,
     Fact,
-    Finding,
     about_files,
     about_left_out_files,
     about_missing,
@@ -27,11 +27,12 @@ from resnets.data.findings import (
     about_range,
     about_split,
 )
-from resnets.data.sources import Found
+from resnets.data.readers import Found
 from resnets.deep import NoValues, judge, measure, remarks
 from resnets.files import content_digest
 from resnets.images import BadImage, is_deep, open_raw, to_mode
-from resnets.kinds.sample import Sample
+from resnets.kinds import KINDS
+from resnets.kinds.sample import Finding, Sample
 from resnets.ranges import Range, parse_range
 
 
@@ -49,9 +50,9 @@ class Check:
     def findings_after(self, samples: Sequence[Sample]) -> tuple[Finding, ...]:
         """The findings, once the samples have their parts: what is said of given parts is said of
         those that were made."""
-        before = about_split(self.usable(), self.found.classes)
-        kept = [finding for finding in self.findings if finding not in before]
-        return _in_order([*kept, *about_split(samples, self.found.classes)])
+        kept = [finding for finding in self.findings if finding.topic != SPLIT]
+        kind = KINDS[self.found.kind]
+        return _in_order([*kept, *about_split(samples, self.found.classes, kind)])
 
     def usable(self) -> list[Sample]:
         """The samples that can be decoded; like images share a group, so that no split comes
@@ -67,6 +68,8 @@ class Check:
         ).reshape(-1, 2)
         return {
             "layout": self.found.layout,
+            "format": self.found.reader,
+            "kind": self.found.kind,
             "classes": list(self.found.classes),
             "pictures": len(self.facts),
             "unusable": sum(bool(fact.error) for fact in self.facts),
@@ -112,32 +115,59 @@ def check_images(
             LOW-HIGH; `auto`: measured over the training data.
     """
     wanted = parse_range(deep_range)
-    facts = []
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        for done, fact in enumerate(pool.map(_look, found.samples), 1):
-            facts.append(fact)
-            progress(done)
-    usable = [place for place, fact in enumerate(facts) if not fact.error]
-    small = [fact.thumbnail for fact in facts if fact.thumbnail is not None]
-    thumbnails = np.stack(small) if small else np.zeros((0, *THUMBNAIL[::-1]), np.uint8)
-    pairs = [
-        Pair(usable[pair.first], usable[pair.second], pair.kind)
-        for pair in find_pairs([facts[place].digest for place in usable], thumbnails)
-    ]
+    facts = look_at(found.samples, progress, workers)
+    pairs = _pairs(facts)
     chosen, of_range = about_range(found, facts, wanted)
     facts = [replace(fact, thumbnail=None) for fact in facts]
     check = Check(found, tuple(facts), tuple(pairs), (), chosen)
+    usable, kind = check.usable(), KINDS[found.kind]
+    sizes = [(fact.width, fact.height) for fact in facts if not fact.error]
     findings = [
-        *about_files(found, facts),
+        *about_files(found.samples, facts),
         *about_missing(found, facts),
         *of_range,
-        *about_pairs(found, pairs),
-        *about_split(check.usable(), found.classes),
+        *kind.check(usable, sizes),
+        *about_pairs(found.samples, pairs),
+        *about_split(usable, found.classes, kind),
         *about_names(found.classes),
         *about_left_out_files(found),
         *(Finding("note", note) for note in found.notes),
     ]
     return replace(check, findings=_in_order(findings))
+
+
+def look_at(
+    samples: Sequence[Sample],
+    progress: Callable[[int], None] = lambda done: None,
+    workers: int | None = None,
+) -> list[Fact]:
+    """Decodes every image.
+
+    Args:
+        samples: Where they lie.
+        progress: Called with the number of images done.
+        workers: Threads; by default one a core.
+
+    Returns:
+        A fact for each sample.
+    """
+    facts = []
+    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+        for done, fact in enumerate(pool.map(_look, samples), 1):
+            facts.append(fact)
+            progress(done)
+    return facts
+
+
+def _pairs(facts: Sequence[Fact]) -> list[Pair]:
+    """Like images among those that are usable, by their places among all."""
+    usable = [place for place, fact in enumerate(facts) if not fact.error]
+    small = [fact.thumbnail for fact in facts if fact.thumbnail is not None]
+    thumbnails = np.stack(small) if small else np.zeros((0, *THUMBNAIL[::-1]), np.uint8)
+    return [
+        Pair(usable[pair.first], usable[pair.second], pair.kind)
+        for pair in find_pairs([facts[place].digest for place in usable], thumbnails)
+    ]
 
 
 def _in_order(findings: Sequence[Finding]) -> tuple[Finding, ...]:

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from resnets.data.duplicates import Pair
-from resnets.data.sources import Found
+from resnets.data.readers import Found
 from resnets.deep import DARK, Levels, decide_range
+from resnets.kinds import Kind
 from resnets.kinds.sample import Finding, Sample
 from resnets.listing import about_left_out, counted, images_left_out
 from resnets.ranges import Range, word
+from resnets.settings import listed
+
+UNUSABLE, PAIRS, SPLIT = "unusable", "pairs", "split"  # topics that code chooses findings by
 
 FEW = 10  # images of a class below which its numbers mean little
-MOST = 20  # classes that are named in a line
+MOST, FILES = 20, 3  # classes and files that are named in a line
 DULL = "nearly of one colour in it"
 IMBALANCE = 10  # largest class over smallest, from which on it is said
+BALANCED = {"classes": "the balanced accuracy"}  # what a rare class is not lost in
 
 
 @dataclass(frozen=True)
@@ -67,14 +72,14 @@ def about_range(
     findings = [Finding("note", text, tuple(names))]
     for about, what in ((outside, "with values outside of it, which are cut"), (dark, DULL)):
         if about:
-            text = f"range {word(chosen)}: {counted(len(about), 'image')} {what} ({_files(about)})"
-            findings.append(Finding("warning", text, about))
+            images = f"{counted(len(about), 'image')} {what} ({listed(about, FILES)})"
+            findings.append(Finding("warning", f"range {word(chosen)}: {images}", about))
     return chosen, findings
 
 
 def about_missing(found: Found, facts: Sequence[Fact]) -> list[Finding]:
     """A table of whose files none is there was moved away from them."""
-    if not found.layout.startswith("table") or any(fact.error != "no such file" for fact in facts):
+    if found.reader != "table" or any(fact.error != "no such file" for fact in facts):
         return []
     first = found.samples[0]
     return [
@@ -110,78 +115,83 @@ def about_names(classes: Sequence[str]) -> list[Finding]:
     ]
 
 
-def about_files(found: Found, facts: Sequence[Fact]) -> list[Finding]:
+def about_files(samples: Sequence[Sample], facts: Sequence[Fact]) -> list[Finding]:
     """What is unusable, and what was done to the others, by reason."""
-    findings = []
-    for severity, prefix, texts in (
-        ("warning", "unusable, skipped: ", [(fact.error,) if fact.error else () for fact in facts]),
-        ("note", "", [fact.notes for fact in facts]),
-    ):
-        files: dict[str, list[str]] = {}
-        for sample, reasons in zip(found.samples, texts, strict=True):
-            for reason in reasons:
-                files.setdefault(reason, []).append(sample.name)
-        findings += [
-            Finding(severity, f"{prefix}{reason} ({_files(names)})", tuple(names))
-            for reason, names in files.items()
-        ]
-    return findings
+    errors = [(fact.error,) if fact.error else () for fact in facts]
+    notes = [fact.notes for fact in facts]
+    return [
+        Finding(severity, f"{prefix}{reason} ({listed(names, FILES)})", names, topic)
+        for severity, topic, prefix, reasons in (
+            ("warning", UNUSABLE, "unusable, skipped: ", errors),
+            ("note", "", "", notes),
+        )
+        for reason, names in _by_reason(samples, reasons).items()
+    ]
 
 
-def about_pairs(found: Found, pairs: Sequence[Pair]) -> list[Finding]:
+def _by_reason(
+    samples: Sequence[Sample], reasons: Sequence[tuple[str, ...]]
+) -> dict[str, tuple[str, ...]]:
+    """Names of the samples that share a reason."""
+    files: dict[str, list[str]] = {}
+    for sample, own in zip(samples, reasons, strict=True):
+        for reason in own:
+            files.setdefault(reason, []).append(sample.name)
+    return {reason: tuple(names) for reason, names in files.items()}
+
+
+def about_pairs(samples: Sequence[Sample], pairs: Sequence[Pair]) -> list[Finding]:
     """Like images, by what they do to a measurement."""
     groups: dict[tuple[str, str], list[str]] = {}
     for pair in pairs:
-        a, b = found.samples[pair.first], found.samples[pair.second]
-        if a.labels != b.labels:
-            groups.setdefault(("warning", "alike, but of different classes"), []).append(
-                f"{a.name} ~ {b.name} ({pair.kind})"
-            )
+        a, b = samples[pair.first], samples[pair.second]
+        same_classes = set(a.labels) == set(b.labels)
+        about = list[tuple[str, str]]()
+        if not same_classes:
+            about.append(("warning", "alike, but of different classes"))
         if a.split != b.split:
             parts = " and ".join(sorted((a.split, b.split)))
-            groups.setdefault(
-                ("warning", f"alike across {parts}: the measurement is too good"), []
-            ).append(f"{a.name} ~ {b.name} ({pair.kind})")
-        if a.labels == b.labels and a.split == b.split:
-            groups.setdefault(
-                ("note", "alike within a class; kept on one side of a split"), []
-            ).append(f"{a.name} ~ {b.name} ({pair.kind})")
+            about.append(("warning", f"alike across {parts}: the measurement is too good"))
+        if same_classes and a.split == b.split:
+            about.append(("note", "alike within a class; kept on one side of a split"))
+        for one in about:
+            groups.setdefault(one, []).append(f"{a.name} ~ {b.name} ({pair.kind})")
     return [
-        Finding(
-            severity, f"{len(names)} {'pair' if len(names) == 1 else 'pairs'} {text}", tuple(names)
-        )
+        Finding(severity, f"{counted(len(names), 'pair')} {text}", tuple(names), PAIRS)
         for (severity, text), names in groups.items()
     ]
 
 
-def about_split(samples: Sequence[Sample], classes: Sequence[str]) -> list[Finding]:
+def about_split(samples: Sequence[Sample], classes: Sequence[str], kind: Kind) -> list[Finding]:
     """What is wrong with the classes of usable samples: as a whole, and in each part.
 
     Args:
         samples: With their parts, given or made; or without.
         classes: Names, of the training data.
+        kind: Of task that they are for.
     """
     parts: dict[str, Counter[str]] = {}
     for sample in samples:
-        parts.setdefault(sample.split or "all", Counter()).update(sample.labels)
-    training = parts.get("train", parts.get("all", Counter()))
-    findings = []
+        parts.setdefault(sample.split or "all", Counter()).update(sample.unique_labels)
+    training = parts.get("train", parts.get("all"))
+    said = list[tuple[str, str]]()
     for part, counts in parts.items():
-        unknown = sorted(set(counts) - set(training))
-        if unknown and training:
-            findings.append(
-                Finding("error", f"classes in {part} that training data lack: {_names(unknown)}")
-            )
+        unknown = sorted(set(counts) - set(training or ()))
+        if unknown and training is not None:
+            text = f"classes in {part} that training data lack: {listed(unknown, MOST)}"
+            said.append(("error", text))
         missing = sorted(set(classes) - set(counts))
         if missing and part != "all":
             about = [f"{name}{_why(name, samples)}" for name in missing]
             result = "" if part == "train" else ", so they are not measured there"
-            findings.append(
-                Finding(
-                    "warning", f"classes without a usable image in {part}{result}: {_names(about)}"
-                )
-            )
-    return findings + _about_training(training, parts)
+            text = f"classes without a usable image in {part}{result}: {listed(about, MOST)}"
+            said.append(("warning", text))
+    if training is None:
+        only = f"only for: {', '.join(sorted(parts))}" if parts else "no file could be read"
+        said.append(("error", f"no usable image to train on, {only}"))
+    else:
+        said += _about_training(training, kind)
+    return [Finding(severity, text, topic=SPLIT) for severity, text in said]
 
 
 def _why(label: str, samples: Sequence[Sample]) -> str:
@@ -193,37 +203,20 @@ def _why(label: str, samples: Sequence[Sample]) -> str:
     return f" ({counted(len(own), 'image')}, all alike or of one group)" if together else ""
 
 
-def _about_training(training: Counter[str], parts: Collection[str]) -> list[Finding]:
-    findings = []
+def _about_training(training: Counter[str], kind: Kind) -> list[tuple[str, str]]:
+    """Severity and text of what is wrong with the classes to train on, with their images."""
+    said = list[tuple[str, str]]()
     if not training:
-        only = f"only for: {', '.join(sorted(parts))}" if parts else "no file could be read"
-        findings.append(Finding("error", f"no usable image to train on, {only}"))
-    elif len(training) == 1:
-        findings.append(
-            Finding(
-                "error",
-                f"one class only ({', '.join(training)}): at least two are needed to tell apart",
-            )
-        )
+        said.append(("error", "not one image to train on has a label"))
+    elif len(training) < kind.fewest_classes:
+        one = f"one class only ({', '.join(training)})"
+        said.append(("error", f"{one}: at least two are needed to tell apart"))
     few = sorted(label for label, count in training.items() if count < FEW)
     if few:
-        findings.append(Finding("warning", f"fewer than {FEW} images for training: {_names(few)}"))
+        said.append(("warning", f"fewer than {FEW} images for training: {listed(few, MOST)}"))
     if len(training) > 1 and max(training.values()) > IMBALANCE * min(training.values()):
         (most, n), (least, m) = training.most_common()[0], training.most_common()[-1]
-        findings.append(
-            Finding(
-                "warning",
-                f"imbalanced: {most} has {n} images, {least} has {m}; read the balanced accuracy",
-            )
-        )
-    return findings
-
-
-def _names(classes: Sequence[str]) -> str:
-    more = f" and {len(classes) - MOST} more" if len(classes) > MOST else ""
-    return ", ".join(classes[:MOST]) + more
-
-
-def _files(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:3])
-    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
+        advice = BALANCED.get(kind.name, "the numbers of each class")
+        text = f"imbalanced: {most} has {n} images, {least} has {m}; read {advice}"
+        said.append(("warning", text))
+    return said

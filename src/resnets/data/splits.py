@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -12,12 +13,17 @@ from pathlib import Path
 
 import numpy as np
 
-from resnets.data.sources import Found, find_data
+from resnets.data.readers import Found
+from resnets.data.sources import find_data
 from resnets.files import content_digest
-from resnets.kinds.classes import known_labels, place_of
-from resnets.kinds.sample import Sample, annotate
+from resnets.kinds.classes import ground_truth, known_labels
+from resnets.kinds.sample import Annotation, Sample, annotate
 
-DIGEST = "digest"  # a column of split.csv
+COLUMNS = ("file_name", "label", "split", "group", "path")  # of split.csv
+# Further ones: the second only where some samples have not just one plain label
+DIGEST, ANNOTATIONS = "digest", "annotations"
+CURE = "restore the file as the run wrote it, or train anew"
+NO_LABEL = ""  # no class is called so
 NAMES = 5  # files named in a message
 ENOUGH = 5000  # held-out images: then the 95 % interval of an accuracy of 90 % is +- 0.8 %
 
@@ -26,7 +32,7 @@ def hold_out(
     samples: Sequence[Sample], fraction: float, seed: int, part: str = "val"
 ) -> list[Sample]:
     """Moves a fraction of the samples to another part: stratified by class, whole groups together,
-    seeded.
+    seeded. An image counts for each class that it shows; those that show none are like a class.
 
     Groups are visited in random order, large ones first, and each goes where it brings the classes
     nearer to the fraction.
@@ -44,17 +50,18 @@ def hold_out(
     groups: dict[str, list[int]] = {}
     for index, sample in enumerate(samples):
         groups.setdefault(sample.group or f"\0{index}", []).append(index)
-    total = Counter(label for sample in samples for label in sample.labels)
+    strata = [sample.unique_labels or (NO_LABEL,) for sample in samples]
+    total = Counter(stratum for own in strata for stratum in own)
     target = {
-        label: max(1.0, round(fraction * count)) if count > 1 else 0.0
-        for label, count in total.items()
+        stratum: max(1.0, round(fraction * count)) if count > 1 else 0.0
+        for stratum, count in total.items()
     }
     held: Counter[str] = Counter()
     chosen: set[int] = set()
     order = list(groups.values())
     np.random.default_rng(seed).shuffle(order)
     for members in sorted(order, key=len, reverse=True):
-        added = Counter(label for index in members for label in samples[index].labels)
+        added = Counter(stratum for index in members for stratum in strata[index])
         gain = sum(
             (abs(held[c] - target[c]) - abs(held[c] + n - target[c])) / max(1.0, target[c])
             for c, n in added.items()
@@ -63,10 +70,9 @@ def hold_out(
         if gain > 0 and leaves_training:
             held.update(added)
             chosen.update(members)
-    for members in sorted(
-        order, key=len
-    ):  # a class whose groups are all too large for its share: its smallest one
-        added = Counter(label for index in members for label in samples[index].labels)
+    # a class whose groups are all too large for its share: its smallest one
+    for members in sorted(order, key=len):
+        added = Counter(stratum for index in members for stratum in strata[index])
         if any(target[c] and not held[c] for c in added) and all(
             held[c] + n < total[c] for c, n in added.items()
         ):
@@ -102,8 +108,8 @@ def complete_splits(
     )
 
 
-def class_indices(samples: Sequence[Sample], classes: Sequence[str]) -> np.ndarray:
-    """(n,) place of each sample's class among the model's, by name; never by the order of folders.
+def refuse_unknown_classes(samples: Sequence[Sample], classes: Sequence[str]) -> None:
+    """Labels are compared with the classes of a model by name; never by the order of folders.
 
     Raises:
         ValueError: A class that the model does not know.
@@ -115,7 +121,17 @@ def class_indices(samples: Sequence[Sample], classes: Sequence[str]) -> np.ndarr
             f"classes the model does not know: {', '.join(unknown[:5])}; it knows:"
             f" {', '.join(names[:12])}"
         )
-    return np.array([place_of(sample.labels[0], names) for sample in samples], np.int64)
+
+
+def class_indices(samples: Sequence[Sample], classes: Sequence[str]) -> np.ndarray:
+    """(n,) place of each sample's class among the model's; each has one.
+
+    Raises:
+        ValueError: A class that the model does not know.
+    """
+    refuse_unknown_classes(samples, classes)
+    truths = (ground_truth([sample], tuple(classes))[0] for sample in samples)
+    return np.array([truth.index for truth in truths], np.int64)
 
 
 def samples_to_measure(source: str | Path, split: str | None) -> tuple[Found, list[Sample], str]:
@@ -138,20 +154,21 @@ def samples_to_measure(source: str | Path, split: str | None) -> tuple[Found, li
     return found, [sample for sample in found.samples if sample.split == split], split or "all"
 
 
-COLUMNS = ("file_name", "label", "split", "group", "path")
-
-
 def split_csv(samples: Sequence[Sample], digests: Mapping[Path, str] | None = None) -> str:
     """The table of a split: file_name, label, split, group, path, and what the content of each file
-    was (`content_digest`, in hexadecimal)."""
+    was (`content_digest`, in hexadecimal); where some have not just one plain label, also their
+    annotations in JSON."""
+    plain = all(sample.annotations == annotate("|".join(sample.labels)) for sample in samples)
     text = io.StringIO()
     # else a carriage return in a name goes unquoted
     table = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    table.writerow((*COLUMNS, DIGEST))
+    table.writerow((*COLUMNS, DIGEST) if plain else (*COLUMNS, DIGEST, ANNOTATIONS))
     for sample in samples:
         label = "|".join(sample.labels)
         own = (sample.name, label, sample.split, sample.group, sample.path.absolute())
-        table.writerow((*own, (digests or {}).get(sample.path, "")))
+        values = [annotation.to_dict() for annotation in sample.annotations]
+        more = () if plain else (json.dumps(values, ensure_ascii=False),)
+        table.writerow((*own, (digests or {}).get(sample.path, ""), *more))
     return text.getvalue()
 
 
@@ -161,7 +178,7 @@ def read_split(path: Path) -> list[Sample]:
     Raises:
         ValueError: Not such a table.
     """
-    return [_sample(row) for row in _rows(path)]
+    return [_sample(row, path) for row in _rows(path)]
 
 
 def check_split(path: Path, progress: Callable[[int], None] = lambda done: None) -> None:
@@ -199,31 +216,44 @@ def _digest(path: Path) -> str | None:
         return None
 
 
-def _sample(row: dict[str, str]) -> Sample:
-    label = annotate(row["label"])
-    return Sample(Path(row["path"]), row["file_name"], label, row["split"], row["group"])
+def _sample(row: dict[str, str], path: Path) -> Sample:
+    try:
+        annotations = _annotations(row)
+    except ValueError as error:
+        raise ValueError(
+            f"{path}, {row['file_name']}: {ANNOTATIONS} that cannot be read ({error}); {CURE}"
+        ) from None
+    return Sample(Path(row["path"]), row["file_name"], annotations, row["split"], row["group"])
+
+
+def _annotations(row: dict[str, str]) -> tuple[Annotation, ...]:
+    if ANNOTATIONS not in row:
+        return annotate(row["label"])
+    values = json.loads(row[ANNOTATIONS])
+    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        raise ValueError("not a list of objects in JSON")
+    return tuple(map(Annotation.from_dict, values))
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
-    cure = "restore the file as the run wrote it, or train anew"
     try:
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
             table = csv.DictReader(file, strict=True)
             if lacking := [name for name in COLUMNS if name not in (table.fieldnames or ())]:
-                raise ValueError(f"{path}: no column {', '.join(lacking)}; {cure}")
+                raise ValueError(f"{path}: no column {', '.join(lacking)}; {CURE}")
             rows = []
             for row in table:
                 known = row["split"] in ("", "train", "val", "test")
                 if None in row or None in row.values() or not known or not row["path"]:
                     raise ValueError(
                         f"{path}, line {table.line_num}: not a row of {', '.join(COLUMNS)} with"
-                        f" train, val or test as its split; {cure}"
+                        f" train, val or test as its split; {CURE}"
                     )
                 rows.append(row)
     except csv.Error as error:
-        raise ValueError(f"{path}: not readable as a table ({error}); {cure}") from None
+        raise ValueError(f"{path}: not readable as a table ({error}); {CURE}") from None
     except OSError as error:
-        raise ValueError(f"{path}: not readable ({error.strerror}); {cure}") from None
+        raise ValueError(f"{path}: not readable ({error.strerror}); {CURE}") from None
     if not rows:
-        raise ValueError(f"{path}: names no images; {cure}")
+        raise ValueError(f"{path}: names no images; {CURE}")
     return rows

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +17,24 @@ class Annotation:
     """
 
     label: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """What was said, for JSON: fields that say no more than their default are left out."""
+        values = {one.name: (getattr(self, one.name), one.default) for one in fields(self)}
+        return {name: value for name, (value, default) in values.items() if value != default}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Annotation:
+        """What `to_dict` gave, read from JSON.
+
+        Raises:
+            ValueError: A field that is missing or unknown, or a label that is no text.
+        """
+        known = [one.name for one in fields(cls)]
+        if not isinstance(values.get("label"), str) or not set(values) <= set(known):
+            raise ValueError(f"an annotation has {', '.join(known)}, but not {dict(values)}")
+        lists = {name: tuple(one) for name, one in values.items() if isinstance(one, list)}
+        return cls(**{**values, **lists})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +58,13 @@ class Sample:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of classes, one for each annotation: what is counted, stratified and checked."""
+        """Names of classes, one for each annotation."""
         return tuple(annotation.label for annotation in self.annotations)
+
+    @property
+    def unique_labels(self) -> tuple[str, ...]:
+        """Names of classes, each once: images are counted, stratified and compared by them."""
+        return tuple(dict.fromkeys(self.labels))
 
 
 def annotate(*labels: str) -> tuple[Annotation, ...]:
@@ -55,8 +80,7 @@ class Finding:
         severity: `error`, `warning` or `note`.
         text: What is said to people; nothing is decided by its wording.
         files: Names of the images it is about.
-        topic: What it is about, for code to choose by: `unusable`, `pairs` or another of
-            `data.findings`.
+        topic: What it is about, for code to choose by: one of those in `data.findings`, or empty.
     """
 
     severity: str

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from resnets.data.check import check_images
-from resnets.data.findings import about_left_out_files
+from resnets.data.check import look_at
+from resnets.data.findings import UNUSABLE, about_files, about_left_out_files
 from resnets.data.loader import ImageCache
-from resnets.data.sources import Found
-from resnets.data.splits import read_split, samples_to_measure
+from resnets.data.readers import Found
+from resnets.data.splits import read_split, refuse_unknown_classes, samples_to_measure
 from resnets.evaluation import EVALUATORS
 from resnets.evaluation.metrics import Metrics
 from resnets.kinds import KINDS
@@ -30,16 +30,17 @@ def measure_file(path: Path, engine: str, data: str, split: str | None, screen: 
     predictor = load(path, engine)
     found, samples, part = samples_to_measure(data, split)
     _tell_left_out(found, screen)
-    kind, evaluator = KINDS["classes"], EVALUATORS["classes"]
-    truths = kind.ground_truth(samples, predictor.classes)
-    evidence = []
+    refuse_unknown_classes(samples, predictor.classes)
+    kind, evaluator, evidence = KINDS["classes"], EVALUATORS["classes"], []
     with screen.progress("measuring", len(samples)) as bar:
-        for place, prediction in enumerate(predictor.predict(sample.path for sample in samples)):
+        predictions = predictor.predict(sample.path for sample in samples)
+        for done, (sample, prediction) in enumerate(zip(samples, predictions, strict=True), 1):
             if prediction.error is not None:
-                screen.warn(f"  skipped: {samples[place].name}: {prediction.error}")
+                screen.warn(f"  skipped: {sample.name}: {prediction.error}")
             else:
-                evidence.append(evaluator.compare(truths[place], prediction))
-            bar.update(place + 1)
+                (truth,) = kind.ground_truth([sample], predictor.classes)
+                evidence.append(evaluator.compare(truth, prediction))
+            bar.update(done)
     if not evidence:
         raise ValueError(f"{data}: no usable image")
     screen.say(f"{path} on {part} of {data}, {len(evidence):,} images")
@@ -80,11 +81,11 @@ def measure_and_report(
     else:
         found, samples, part = samples_to_measure(data, split)
         _tell_left_out(found, screen)
-    result = check_images(Found("", tuple(samples)))
-    for finding in result.findings:
-        if finding.text.startswith("unusable"):
+    facts = look_at(samples)
+    for finding in about_files(samples, facts):
+        if finding.topic == UNUSABLE:
             screen.warn(f"  {finding.text}")
-    usable = [sample for sample, fact in zip(samples, result.facts, strict=True) if not fact.error]
+    usable = [sample for sample, fact in zip(samples, facts, strict=True) if not fact.error]
     if not usable:
         raise ValueError(f"{data}: no usable image in {part}")
     images = ImageCache(usable, model.preprocessing, None, memory_for_images(None))
@@ -92,9 +93,9 @@ def measure_and_report(
         measured = measure_model(model, images, bar.update)
     screen.say(f"{model.network_name} ({path}) on {part} of {data}, {len(usable):,} images")
     if report:
-        facts = [("model", str(path)), ("data", f"{part} of {data}")]
+        told = [("model", str(path)), ("data", f"{part} of {data}")]
         title, command = f"{model.network_name} on {Path(data).name}", f"resnets val {path} {data}"
-        account = Account(title, command, tuple(facts))
+        account = Account(title, command, tuple(told))
         write_outcome_report(report, model, measured, images, account)
         screen.say(f"report: {report}")
     return measured.metrics

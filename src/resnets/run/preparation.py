@@ -14,11 +14,11 @@ import torch
 from torch import nn
 
 from resnets.data.check import Check, check_images
-from resnets.data.findings import Finding
 from resnets.data.sources import find_data
-from resnets.data.splits import class_indices, complete_splits
+from resnets.data.splits import complete_splits, refuse_unknown_classes
 from resnets.foreign import build_foreign, check_foreign, is_foreign
-from resnets.kinds.sample import Sample
+from resnets.kinds import KINDS, Kind
+from resnets.kinds.sample import Finding, Sample
 from resnets.modelfile import describe_network
 from resnets.models import Network
 from resnets.models.weights import load_weights
@@ -66,7 +66,7 @@ def prepare(settings: TrainSettings, given: nn.Module | None, screen: Screen) ->
     findings = check.findings_after(samples)
     _tell([finding for finding in findings if finding not in check.findings], screen)
     training = [sample for sample in samples if sample.split == "train"]
-    classes = _classes(settings, samples)
+    classes = _classes(settings, samples, KINDS[check.found.kind])
     sizes = _sizes(check, training)
     median = (int(np.median(sizes[:, 0])), int(np.median(sizes[:, 1])))
     name, reason = settings.model, "given as a module" if given is not None else ""
@@ -179,18 +179,18 @@ def _tell(findings: Sequence[Finding], screen: Screen) -> None:
         )
 
 
-def _classes(settings: TrainSettings, samples: Sequence[Sample]) -> tuple[str, ...]:
+def _classes(settings: TrainSettings, samples: Sequence[Sample], kind: Kind) -> tuple[str, ...]:
     """Names of the classes, from the training images alone."""
     training = [sample for sample in samples if sample.split == "train"]
     held_out = [sample for sample in samples if sample.split != "train"]
     classes = tuple(sorted({label for sample in training for label in sample.labels}))
-    if len(classes) < 2 or not held_out:
+    if len(classes) < kind.fewest_classes or not held_out:
         raise ValueError(
             f"{settings.data}: {len(training)} usable images of {len(classes)} classes to train"
             f" on and {len(held_out)} held out are too few; every class needs two images at least"
             " that are not alike"
         )
-    class_indices(held_out, classes)
+    refuse_unknown_classes(held_out, classes)
     return classes
 
 

@@ -6,10 +6,7 @@ Whatever cannot be read names its own line and the cure.
 from __future__ import annotations
 
 import csv
-import os
 import re
-import unicodedata
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, TextIO
@@ -145,43 +142,3 @@ def _rows(file: TextIO, header: Header, path: Path) -> Iterator[Row]:
                 f"{path}, line {line}: a file name and a label are needed in every line"
             )
         yield Row(line, *values)
-
-
-class Names:
-    """The files below a folder by what a table may call them: as they are, with backslashes, in
-    another form of Unicode, or without a suffix.
-
-    Args:
-        root: What names are relative to.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._folders: dict[str, dict[str, str]] = {}
-        self.remarks: Counter[str] = Counter()
-
-    def find(self, name: str) -> str:
-        """The name as it lies on the disk; as it was given where nothing of the kind is there."""
-        for candidate in dict.fromkeys((name, name.replace("\\", "/"))):
-            folder, slash, last = candidate.rpartition("/")
-            names = self._listed(folder + slash)
-            if there := names.get(last) or names.get(unicodedata.normalize("NFC", last)):
-                if candidate != name:
-                    self.remarks["with backslashes, read as slashes"] += 1
-                if suffix_of(there) != suffix_of(last):
-                    self.remarks["without a suffix, found with one"] += 1
-                return folder + slash + there
-        return name
-
-    def _listed(self, folder: str) -> dict[str, str]:
-        if folder not in self._folders:
-            try:
-                names = sorted(os.listdir(self._root / folder))  # noqa: PTH208
-            except (OSError, ValueError):  # missing, or a name that no folder can have
-                names = []
-            images = [name for name in names if suffix_of(name) in IMAGE_SUFFIXES]
-            stems = Counter(name.rpartition(".")[0] for name in images)
-            alone = {stem: name for name in images if stems[stem := name.rpartition(".")[0]] == 1}
-            whole = {unicodedata.normalize("NFC", name): name for name in names}
-            self._folders[folder] = alone | whole | {name: name for name in names}
-        return self._folders[folder]

@@ -1,0 +1,204 @@
+"""Readers, each a row: what all of them promise, how one is chosen, and that they share one walk."""
+
+import os
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.main import get_command
+
+from resnets.cli.app import app
+from resnets.data import sources
+from resnets.data.readers import READERS, Found, Reader, Source
+from resnets.data.sources import find_data
+from resnets.kinds import KINDS
+from resnets.kinds.sample import Sample, annotate
+
+# Files of each layout and their content, out of order; images hold nothing that could be decoded
+EXAMPLES = {
+    "table": {
+        "labels.csv": "file_name,label\nz/1.jpg,a\nb/2.jpg,b\nz/0.jpg,b\na.jpg,a\n",
+        **dict.fromkeys(("z/1.jpg", "b/2.jpg", "z/0.jpg", "a.jpg"), ""),
+    },
+    "folders": dict.fromkeys(("b/10.jpg", "b/2.jpg", "a b/1.jpg", "a/9.jpg", "a/c/1.jpg"), ""),
+}
+every = pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
+
+
+def write(root, files):
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(content, encoding="utf-8")
+    return root
+
+
+def error_of(*arguments, **options):
+    with pytest.raises(ValueError, match=r".") as error:
+        find_data(*arguments, **options)
+    return str(error.value)
+
+
+def special(name, suffix):
+    """A reader of files with a suffix, that looks at everything below the folder."""
+
+    def matches(source):
+        return any(file.endswith(suffix) for file in source.contents.others)
+
+    def read(source, kind):
+        names = sorted(source.contents.images)
+        samples = tuple(Sample(source.path / one, one, annotate(name)) for one in names)
+        return Found(suffix, samples, kind or "classes", name)
+
+    return Reader(name, ("classes",), f"*{suffix}", matches, read)
+
+
+@pytest.fixture
+def more(monkeypatch):
+    """Two readers more, before folders."""
+    rows = {one.name: one for one in (special("stars", ".star"), special("moons", ".moon"))}
+    rows = {"table": READERS["table"], **rows, "folders": READERS["folders"]}
+    monkeypatch.setattr(sources, "READERS", rows)
+    return rows
+
+
+# ---- each
+
+
+def test_every_reader_has_an_example_and_folders_come_last():
+    assert set(EXAMPLES) == set(READERS)
+    assert list(READERS)[-1] == "folders"
+
+
+@every
+def test_a_row_says_what_it_is(reader, tmp_path):
+    assert READERS[reader.name] is reader
+    for function in (reader.matches, reader.read):
+        assert function.__module__ == f"resnets.data.readers.{reader.name}"
+    assert reader.kinds
+    assert set(reader.kinds) <= set(KINDS)
+    assert reader.expects in error_of(tmp_path)
+    assert reader.expects in error_of(tmp_path, reader.name)
+
+
+@every
+def test_samples_are_sorted_and_no_image_is_opened(reader, tmp_path, monkeypatch):
+    def refuse(*_arguments, **_options):
+        raise AssertionError("an image was opened")
+
+    monkeypatch.setattr(Image, "open", refuse)
+    write(tmp_path, EXAMPLES[reader.name])
+    found = find_data(tmp_path)
+    names = [sample.name for sample in found.samples]
+    assert names == sorted(names)
+    assert (
+        len(names) == len(set(names)) == sum(name.endswith("jpg") for name in EXAMPLES[reader.name])
+    )
+    assert all(sample.path == tmp_path / sample.name for sample in found.samples)
+    assert (found.reader, found.kind) == (reader.name, reader.kinds[0])
+    assert find_data(tmp_path, reader.name) == found
+    for kind in reader.kinds:
+        assert find_data(tmp_path, reader.name, kind).kind == kind
+
+
+@every
+def test_nothing_is_read_as_what_it_is_not(reader, tmp_path):
+    for name, files in EXAMPLES.items():
+        source = Source(write(tmp_path / name, files))
+        assert reader.matches(source) or name != reader.name
+    assert not reader.matches(Source(write(tmp_path / "none", {"a.txt": "", "b.jpg": ""})))
+
+
+# ---- one of them
+
+
+def test_two_that_match_are_named_and_one_is_chosen(tmp_path, more):
+    write(tmp_path, {"a/1.jpg": "", "b/2.jpg": "", "x.star": "", "y.moon": ""})
+    assert error_of(tmp_path) == (
+        f"{tmp_path} can be read as stars and as moons: choose one with --format (stars or moons)"
+    )
+    for name in more:
+        if name != "table":
+            assert find_data(tmp_path, format=name).reader == name
+    (tmp_path / "y.moon").unlink()
+    assert find_data(tmp_path).reader == "stars"  # folders take what is left
+    write(tmp_path, {"labels.csv": "file_name,label\na/1.jpg,a\n"})
+    assert "can be read as table and as stars" in error_of(tmp_path)
+
+
+def test_a_table_goes_before_folders_unless_these_are_asked_for(tmp_path):
+    write(tmp_path, {"a/1.jpg": "", "b/2.jpg": "", "labels.csv": "file,label\na/1.jpg,one\n"})
+    assert (find_data(tmp_path).reader, find_data(tmp_path).classes) == ("table", ("one",))
+    found = find_data(tmp_path, "folders")
+    assert (found.classes, found.notes, found.left_out) == (("a", "b"), (), {})
+
+
+def test_a_format_that_is_not_there(tmp_path):
+    folders = write(tmp_path / "folders", EXAMPLES["folders"])
+    assert error_of(folders, "table") == (
+        f"nothing in the format table in {folders}; looked for {READERS['table'].expects}; nothing"
+        " was left out"
+    )
+    write(folders, {"metadata.csv": "camera,date\n"})
+    assert "columns are camera, date" in error_of(folders, "table")
+    table = write(tmp_path / "table", EXAMPLES["table"]) / "labels.csv"
+    said = error_of(table, "folders")
+    assert said == f"{table} is a file; the format folders looks for {READERS['folders'].expects}"
+    assert find_data(table, "table") == find_data(table)
+
+
+def test_an_unrelated_table_does_not_hide_why_folders_cannot_be_read(tmp_path):
+    files = ("train/a/1.jpg", "train/b/2.jpg", "bus/3.jpg", "car/4.jpg")
+    write(tmp_path, {**dict.fromkeys(files, ""), "metadata.csv": "camera,date\n"})
+    assert "train holds folders with images, and so do bus, car beside it" in error_of(tmp_path)
+
+
+def test_names_of_formats_and_kinds_are_checked(tmp_path, monkeypatch):
+    write(tmp_path, EXAMPLES["folders"])
+    assert error_of(tmp_path, "folder") == "no format 'folder'; did you mean folders?"
+    assert error_of(tmp_path, "") == "no format ''; allowed: folders, table"
+    assert error_of(tmp_path, kind="class") == "no kind 'class'; did you mean classes?"
+    monkeypatch.setattr(sources, "KINDS", {**KINDS, "moods": replace(KINDS["classes"])})
+    assert error_of(tmp_path, kind="moods") == (
+        f"{tmp_path}: data in the format folders give classes, not moods; leave out the kind, or"
+        " choose another format"
+    )
+
+
+def test_the_command_offers_every_format():
+    (option,) = (one for one in get_command(app).commands["check"].params if one.name == "format")
+    assert option.metavar == "|".join(READERS)
+
+
+# ---- the walk
+
+
+def test_readers_share_one_walk(tmp_path, monkeypatch, more):
+    write(tmp_path, {f"{k}/{n}/x.jpg": "" for k in "abc" for n in "xyz"})
+    opened, scandir = Counter(), os.scandir
+
+    def counting(path):
+        opened[str(path)] += 1
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", counting)
+    find_data(tmp_path)
+    assert len(opened) == 13
+    assert set(opened.values()) == {1}
+    write(tmp_path, {"labels.csv": "file,label\na/x/x.jpg,one\n"})
+    opened.clear()
+    monkeypatch.setattr(sources, "READERS", READERS)
+    assert find_data(tmp_path).reader == "table"
+    assert not opened  # a table says where its files are
+
+
+@pytest.mark.parametrize("spelling", [".", "./", "data/..", "../{}"])
+def test_names_are_relative_however_the_folder_is_called(tmp_path, monkeypatch, spelling):
+    write(tmp_path, {"data/a/1.jpg": "", "data/b/c/2.jpg": "", "data/b/d/x.txt": ""})
+    monkeypatch.chdir(tmp_path)
+    contents = Source(Path(spelling.format(tmp_path.name))).contents
+    assert contents.images == ("data/a/1.jpg", "data/b/c/2.jpg")
+    assert contents.others == ("data/b/d/x.txt",)
+    assert contents.folders == ("data", "data/a", "data/b", "data/b/c", "data/b/d")
+    assert Source(tmp_path / "data" / "a" / "1.jpg").contents == ((), (), ())
