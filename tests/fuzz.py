@@ -179,6 +179,7 @@ def metadata_of(model):
         "network": model.network,
         "classes": list(model.classes),
         "preprocessing": model.preprocessing.to_dict(),
+        "task": {"name": "classes", "smoothing": 0.1},
         "training": {"epochs": 1},
     }
 
@@ -189,6 +190,7 @@ def model_files(folder):
 
     from resnets import modelfile
     from resnets.pretrained import read_state
+    from resnets.torch_engine import TorchEngine
 
     model, path = tiny_model(), folder / "m.safetensors"
     modelfile.write_model(path, model.net.state_dict(), metadata_of(model))
@@ -213,7 +215,7 @@ def model_files(folder):
             other = folder / ("m.pth", "m.ckpt", "m.bin")[rng.integers(3)]
             other.write_bytes(changed_bytes(rng, bare.getvalue()))
             return other, lambda: read_state(other)
-        return path, lambda: modelfile.load_model(path)(np.asarray(photo())[None])
+        return path, lambda: TorchEngine(modelfile.load_model(path))(np.asarray(photo())[None])
 
     return attempt
 
@@ -304,6 +306,7 @@ def tables(folder):
     from resnets.data.check import check_images
     from resnets.data.sources import find_data
     from resnets.runtime.outputs import open_output
+    from resnets.runtime.rows import Columns
 
     data = folder / "data"
     data.mkdir()
@@ -314,10 +317,11 @@ def tables(folder):
     table = data / "labels.csv"
     predictor = resnets.load(EXPORTED, threads=1)
     names = [str(data / f"{number}.png") for number in range(3)]
+    columns = Columns.of(predictor.kind)
     made, outputs = {"model": "tiny", "sha256": predictor.sha256}, {}
 
     def predict(out, count):
-        with open_output(out, names[:count], made) as output:
+        with open_output(out, names[:count], made, columns) as output:
             output.write(predictor.predict(output.files()))
 
     for suffix in (".csv", ".jsonl"):

@@ -24,14 +24,15 @@ from resnets.evaluation.metrics import Metrics, measure
 from resnets.evaluation.report import Case, Report, choose_cases, write_report
 from resnets.export import Proven, export_model
 from resnets.files import write_file
+from resnets.kinds.prediction import Outputs
 from resnets.kinds.sample import Sample
 from resnets.modelfile import Model
 from resnets.models import Network
 from resnets.preprocessing import Preprocessing
-from resnets.runtime.engines import Answer
 from resnets.screen import printable
 from resnets.settings import listed
 from resnets.summary.diagram import draw
+from resnets.torch_engine import TorchEngine
 
 PROOF_IMAGES = 16  # whole images of the data that an export is compared on
 
@@ -78,10 +79,10 @@ class NotFinite(ValueError):
 
 
 def answer_all(
-    answer: Callable[[np.ndarray], Answer],
+    run: Callable[[np.ndarray], Outputs],
     pictures: ImageCache,
     progress: Callable[[int], None] = lambda done: None,
-) -> Answer:
+) -> Outputs:
     """Probabilities (n, classes) of all images, and the map of each one's predicted class as heat
     (n, h, w).
 
@@ -91,18 +92,18 @@ def answer_all(
     size = 64 if max(pictures.preprocessing.size) >= 96 else 256
     probabilities, heat = [], []
     for places, pixels in pictures.batches(size):
-        said = answer(pixels)
-        good = np.isfinite(said.probabilities).all(1)
+        said = run(pixels)
+        good = np.isfinite(said["probabilities"]).all(1)
         if not good.all():
             name = pictures.samples[places[good.argmin()]].name
             raise NotFinite(f"the probabilities of {name} are not finite numbers")
-        probabilities.append(said.probabilities)
-        if said.heat is not None:
-            heat.append(
-                said.heat[np.arange(len(places)), said.probabilities.argmax(1)].astype(np.float16)
-            )
+        probabilities.append(said["probabilities"])
+        if "heat" in said:
+            best = said["probabilities"].argmax(1)
+            heat.append(said["heat"][np.arange(len(places)), best].astype(np.float16))
         progress(int(places[-1]) + 1)
-    return Answer(np.concatenate(probabilities), heat=np.concatenate(heat) if heat else None)
+    maps = {"heat": np.concatenate(heat)} if heat else {}
+    return {"probabilities": np.concatenate(probabilities), **maps}
 
 
 def measure_model(
@@ -110,12 +111,14 @@ def measure_model(
 ) -> Answers:
     """Evaluates a model on samples."""
     labels = class_indices(pictures.samples, model.classes)
-    said = answer_all(model.answer, pictures, progress)
+    said = answer_all(TorchEngine(model).run, pictures, progress)
     groups = np.array([sample.group for sample in pictures.samples])
     metrics = measure(
-        said.probabilities, labels, model.classes, groups=groups if _clustered(groups) else None
+        said["probabilities"], labels, model.classes, groups=groups if _clustered(groups) else None
     )
-    return Answers(tuple(pictures.samples), labels, said.probabilities, said.heat, metrics)
+    return Answers(
+        tuple(pictures.samples), labels, said["probabilities"], said.get("heat"), metrics
+    )
 
 
 def show_cases(answers: Answers, pictures: ImageCache) -> tuple[Case, ...]:

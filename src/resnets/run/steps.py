@@ -21,6 +21,7 @@ from resnets.run import outcome
 from resnets.run.rehearsal import memory_explained
 from resnets.run.work import Job, make_state, validation_interval
 from resnets.tasks.classification import Classification
+from resnets.torch_engine import TorchEngine
 from resnets.training.checkpoint import pack, unpack
 from resnets.training.loop import (
     Diverged,
@@ -148,7 +149,8 @@ def _validate(job: Job, state: TrainingState, plan: Plan) -> Row:
     for weights, net, suffix in (("raw", state.net, ""), ("averaged", state.average.net, "_ema")):
         model = Model(net, job.spec.classes, job.spec.preprocessing, job.spec.network)
         try:
-            probabilities = outcome.answer_all(model.answer, job.held_out).probabilities
+            said = outcome.answer_all(TorchEngine(model).run, job.held_out)
+            probabilities = said["probabilities"]
         except outcome.NotFinite as error:
             raise diverged(f"in validation {error}", state.step, plan.schedule) from None
         accuracy = float((probabilities.argmax(1) == labels).mean())
