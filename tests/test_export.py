@@ -136,7 +136,7 @@ def test_the_graph_gives_the_pixels_of_the_preprocessing(value, engine, monkeypa
     for height, width in SIZES:
         picture = noisy(height, width, value.channels, value.value_range)
         expected = value.pixels(image(picture)).astype(np.float64)
-        found = shift - run(picture[None]).probabilities[0].transpose(1, 2, 0) * scale
+        found = shift - run(picture[None])["probabilities"][0].transpose(1, 2, 0) * scale
         difference = np.abs(found - expected)
         assert difference.max() <= allowed + 0.01 * value.value_range / 255, (height, width)
         # mostly equal

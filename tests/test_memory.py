@@ -175,8 +175,9 @@ def test_an_image_in_bands_is_the_whole_image(kind, colours, monkeypatch):
         expected = value.framed(value.pixels(whole))
         for band in (1, 1000):  # pixels: a row at a time, and several
             monkeypatch.setattr(module, "BAND", band)
-            found, remarks = image_input(KINDS[kind](height, width), value)
+            found, size, remarks = image_input(KINDS[kind](height, width), value)
             np.testing.assert_array_equal(found, expected)
+            assert size == (upright.height, upright.width)
             assert set(remarks) <= set(notes)
             if fit == "pad":  # everything is seen
                 assert remarks == notes
@@ -197,9 +198,10 @@ def test_a_file_through_the_bands_is_the_opened_file(tmp_path):
         exif = Image.Exif()
         exif[0x0112] = 6
         image.save(tmp_path / name, exif=exif)
-        found, notes = read_input(tmp_path / name, value)
+        found, size, notes = read_input(tmp_path / name, value)
         opened, remarks, _ = open_image(tmp_path / name)
         np.testing.assert_array_equal(found, value.framed(value.pixels(opened)))
+        assert size == (opened.height, opened.width)
         assert notes == remarks
 
 

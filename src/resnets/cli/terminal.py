@@ -87,6 +87,8 @@ def _cells(
         if isinstance(value, float):
             shown = f"{100 * value:.1f} %" if kind is Share else f"{value:.1f}"
             cells.append(shown.rjust(width))
+        elif isinstance(value, int):
+            cells.append(str(value).rjust(width))
         else:
             text = "" if value is None else printable(str(value))
             cells.append(_left(_start(text, width), width))

@@ -208,6 +208,7 @@ def _metadata(text: str) -> dict[str, Any]:
     )
     _need(isinstance(values["preprocessing"], dict), "preprocessing: a JSON object")
     preprocessing = Preprocessing.from_dict(values["preprocessing"])
+    _need(preprocessing.fit in kind.fits, f"preprocessing: fit {' or '.join(kind.fits)}")
     sides = (*preprocessing.size, *preprocessing.resize)
     _need(max(sides) <= LONGEST_SIDE, f"preprocessing: sides up to {LONGEST_SIDE} pixels")
     _need(_is_list(values["golden"], dict), "golden: a list of JSON objects")

@@ -15,17 +15,18 @@ import numpy as np
 from resnets.formats import FIRST_TASK
 from resnets.images import BadImage
 from resnets.kinds import KINDS, Kind
+from resnets.kinds.inverse import InverseTransform
 from resnets.kinds.kind import check_outputs, without_large
 from resnets.kinds.prediction import Prediction
 from resnets.preprocessing import Preprocessing
-from resnets.runtime.decoding import read_input
+from resnets.runtime.decoding import Decoded, read_input
 from resnets.runtime.engines import Engine, EngineError, make_engine
 from resnets.runtime.inputs import (
     Input,
     Inputs,
     Source,
-    array_pixels,
-    image_pixels,
+    decode_array,
+    decode_image,
     open_inputs,
     to_source,
 )
@@ -159,11 +160,11 @@ class Predictor:
         """
         source = to_source(image)
         name = file or (source if isinstance(source, str) else "")
-        return self._predict(name, *self._read(source), heat)
+        return self._predict(name, self._read(source), heat)
 
     def _stream(self, inputs: Iterator[tuple[str, Source]], heat: bool) -> Iterator[Prediction]:
         pool = ThreadPoolExecutor(DECODERS, "decode")
-        waiting: deque[tuple[str, Future[tuple[np.ndarray, list[str]]]]] = deque()
+        waiting: deque[tuple[str, Future[Decoded]]] = deque()
         try:
             for file, source in inputs:
                 waiting.append((file, pool.submit(self._read, source)))
@@ -174,42 +175,38 @@ class Predictor:
         finally:  # also when the caller stops early
             pool.shutdown(cancel_futures=True)
 
-    def _result(
-        self, file: str, decoded: Future[tuple[np.ndarray, list[str]]], heat: bool
-    ) -> Prediction:
+    def _result(self, file: str, decoded: Future[Decoded], heat: bool) -> Prediction:
         try:
-            return self._predict(file, *decoded.result(), heat)
+            return self._predict(file, decoded.result(), heat)
         except (BadImage, EngineError, MemoryError) as error:
             reason = str(error) or "not enough memory"
             return self.kind.prediction(file, self.classes, error=reason)
 
-    def _predict(
-        self, file: str, image: np.ndarray, notes: Sequence[str], heat: bool
-    ) -> Prediction:
+    def _predict(self, file: str, decoded: Decoded, heat: bool) -> Prediction:
         # One image at a time: on two cores a ResNet-18 gains nothing in batches of 2 or 4
         # equal-sized ones, a tenth in 8.
-        outputs = self.engine(image[None])
+        outputs = self.engine(decoded.framed[None])
         if not heat:
             outputs = without_large(self.kind, outputs)
         try:
             check_outputs(self.kind, outputs, 1, self.classes)
+            # it was scaled here, so that places are those in the input
+            inverse = InverseTransform(*self.preprocessing.axes(*decoded.size))
+            outputs = inverse(self.kind, outputs)
             (found,) = self.kind.unbatch(outputs, [file], self.classes, self.options)
         except ValueError as error:
             raise EngineError(str(error)) from None
-        return dataclasses.replace(found, notes=tuple(notes))
+        return dataclasses.replace(found, notes=tuple(decoded.notes))
 
-    def _decode(self, source: str | bytes) -> tuple[np.ndarray, list[str]]:
-        """An image that the graph scales no further, (height, width, channels), and remarks."""
+    def _decode(self, source: str | bytes) -> Decoded:
         if isinstance(source, str) and os.path.exists(source) and not os.path.isfile(source):  # noqa: PTH110, PTH113 - never raise
             # a pipe or a device: opening it may never end
             raise BadImage("neither a file nor a folder")
         return read_input(source, self.preprocessing)
 
-    def _read(self, source: Source) -> tuple[np.ndarray, list[str]]:
+    def _read(self, source: Source) -> Decoded:
         if isinstance(source, (str, bytes)):
             return self._decode(source)
-        notes: list[str] = []
-        wanted = self.preprocessing
         if isinstance(source, np.ndarray):
-            return wanted.framed(array_pixels(source, wanted, notes)), notes
-        return wanted.framed(image_pixels(source, wanted, notes)), notes
+            return decode_array(source, self.preprocessing)
+        return decode_image(source, self.preprocessing)
