@@ -6,6 +6,7 @@ this package; anything else is a failure, and so is one that takes longer than 3
 that grows beyond 1 GB. `tests/test_fuzz.py` runs each kind in a process of its own.
 """
 
+import base64
 import contextlib
 import copy
 import io
@@ -26,6 +27,7 @@ import numpy as np
 from PIL import Image
 
 import resnets
+from resnets.formats import FORMAT
 from resnets.preprocessing import Preprocessing
 from resnets.runtime import onnxfile
 
@@ -226,7 +228,7 @@ def onnx_files(folder):
     path = folder / "m.onnx"
     sound = EXPORTED.read_bytes()
     path.write_bytes(sound)
-    metadata = onnxfile.read_onnx(path).metadata
+    metadata = present_metadata(path)
     body = sound[: -len(onnxfile._SEAL) - onnxfile._DIGEST]
 
     def attempt(rng):
@@ -236,7 +238,7 @@ def onnx_files(folder):
         elif kind == 1:
             path.write_bytes(onnxfile.seal(changed_bytes(rng, body)))
         else:  # the metadata property once more at the end: the last one counts
-            text = dumps(changed_value(rng, metadata)).encode()
+            text = dumps(changed_value(rng, metadata[rng.integers(len(metadata))])).encode()
             entry = b"\x0a\x07resnets\x12" + varint(len(text)) + text
             path.write_bytes(onnxfile.seal(body + b"\x72" + varint(len(entry)) + entry))
         return path, lambda: use(path)
@@ -247,6 +249,22 @@ def onnx_files(folder):
         return "refused" if prediction.error else "accepted"
 
     return attempt
+
+
+def present_metadata(path):
+    """Of the present format, with the golden outputs as a list and in base64; and as they are."""
+    first = onnxfile.properties(memoryview(path.read_bytes()))[onnxfile.PROPERTY]
+    listed = onnxfile.read_onnx(path).metadata | {
+        "format": FORMAT,
+        "outputs": {"probabilities": "N, classes"},
+    }
+    packed = copy.deepcopy(listed)
+    for entry in packed["golden"]:
+        numbers = np.array(entry["outputs"]["probabilities"], "<f4")
+        text = base64.b64encode(numbers.tobytes()).decode()
+        array = {"base64": text, "dtype": "float32", "shape": [len(numbers)]}
+        entry["outputs"]["probabilities"] = array
+    return [json.loads(first), listed, packed]
 
 
 def varint(number):
