@@ -22,6 +22,7 @@ from resnets.imagenet import names_by_wnid
 from resnets.run.opening import open_model
 from resnets.runtime.folders import find_images
 from resnets.screen import Screen
+from resnets.torch_engine import TorchEngine
 
 
 @torch.inference_mode()
@@ -38,6 +39,7 @@ def main() -> None:
     theirs.load_state_dict(safetensors.torch.load_file(given.weights))
     transform = torchvision.models.get_model_weights(given.network)["IMAGENET1K_V1"].transforms()
     ours = open_model(str(given.weights), given.network, None, Screen())
+    run = TorchEngine(ours).run
     places = {wnid: number for number, wnid in enumerate(names_by_wnid())}
     rows = []
     for file in find_images([given.photos]):
@@ -45,14 +47,14 @@ def main() -> None:
         inputs = transform(picture)[None]
         expected = theirs(inputs).softmax(1)[0].numpy()
         pixels = ours.preprocessing.pixels(ours.preprocessing.open(file))[None]
-        answer = ours.answer(pixels).probabilities[0]
+        found = run(pixels)["probabilities"][0]
         pixel = float((torch.from_numpy(ours.preprocessing.normalise(pixels)) - inputs).abs().max())
         label = places.get(Path(file).parent.name, -1)
-        rows.append((expected.argmax() == answer.argmax(), abs(expected - answer).max(), pixel,
-                     expected.argmax() == label, answer.argmax() == label))  # fmt: skip
+        rows.append((expected.argmax() == found.argmax(), abs(expected - found).max(), pixel,
+                     expected.argmax() == label, found.argmax() == label))  # fmt: skip
     same, probability, pixel, their_right, our_right = map(np.array, zip(*rows, strict=True))
     print(
-        f"{given.network}: same answer for {same.sum()} of {len(rows)} pictures; right:"
+        f"{given.network}: same top class for {same.sum()} of {len(rows)} pictures; right:"
         f" {our_right.sum()}, torchvision {their_right.sum()}; largest difference of a probability"
         f" {probability.max():.1e}, of a normalised input {pixel.max():.1e}"
     )

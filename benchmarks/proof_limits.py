@@ -24,14 +24,15 @@ from onnxscript import ir
 from PIL import Image
 from torch import nn
 
-from resnets.export import exporter, graph
+from resnets.export import comparison, graph
 from resnets.modelfile import Model, describe_network
 from resnets.models import Network
 from resnets.preprocessing import FITS, RESAMPLING, Preprocessing
 from resnets.pretrained import read_state
 from resnets.runtime.engines import available_engines, make_engine
 from resnets.runtime.folders import find_images
-from resnets.runtime.onnxfile import whole
+from resnets.runtime.golden import whole
+from resnets.torch_engine import TorchEngine
 
 NETWORKS = (
     "resnet18",
@@ -96,33 +97,36 @@ def differences(model: Model, side: int, given: list[np.ndarray]) -> dict[str, n
     """The largest differences for every engine: of a probability, of the features, of a
     probability on whole images."""
     model.preprocessing = next(settings(side))
-    traced = ir.to_proto(graph._trace(model.answering, model.preprocessing))
+    run, kind = TorchEngine(model), model.task.kind
+    traced = ir.to_proto(graph._trace(run.inference, model.preprocessing, kind))
     graph._trace = lambda *_: ir.from_proto(traced)  # the network is traced once, not for each fit
     found = {name: np.zeros(3) for name in available_engines()}
     for value in settings(side):
         model.preprocessing = value
-        content = graph.to_bytes(graph.build_graph(model.answering, value), "{}")
+        content = graph.to_bytes(graph.build_graph(run.inference, value, kind), "{}")
         wholes = [image[None] for image in given]
         framed = [value.framed(value.pixels(Image.fromarray(image)))[None] for image in given]
-        expected = [model(batch) for batch in framed]
+        expected = [run(batch) for batch in framed]
         for name, largest in found.items():
             engine = make_engine(name, content)
-            pair = exporter.compare_answers(engine, framed, expected)[:2]
-            both = exporter.compare_answers(engine, wholes, expected)[0]
-            np.maximum(largest, (*pair, both), out=largest)
+            alone = comparison.compare_outputs(engine, framed, expected, model).values
+            both = comparison.compare_outputs(engine, wholes, expected, model).values
+            numbers = alone["probability"], alone.get("features", 0.0), both["probability"]
+            np.maximum(largest, numbers, out=largest)
     return found
 
 
 def show_inputs(given: list[np.ndarray]) -> None:
     """How far the prepared input is off, for each preprocessing and engine."""
     model, _ = make_model("resnet18", None)
+    inference, kind = TorchEngine(model).inference, model.task.kind
     for value in settings(224):
         model.preprocessing = value
-        content = graph.front(graph.to_bytes(graph.build_graph(model.answering, value), "{}"))
+        content = graph.front(graph.to_bytes(graph.build_graph(inference, value, kind), "{}"))
         inputs = [value.pixels(Image.fromarray(image))[None] for image in given]
         for name in available_engines():
             engine, wholes = make_engine(name, content), [image[None] for image in given]
-            mean, most = exporter.compare_inputs(engine, wholes, inputs, model)
+            mean, most = comparison.compare_inputs(engine, wholes, inputs, model)
             print(f"{value.fit} {value.interpolation:9} {name:12} mean {mean:.4f} most {most:.2f}")
 
 

@@ -6,6 +6,7 @@ this package; anything else is a failure, and so is one that takes longer than 3
 that grows beyond 1 GB. `tests/test_fuzz.py` runs each kind in a process of its own.
 """
 
+import base64
 import contextlib
 import copy
 import io
@@ -26,6 +27,7 @@ import numpy as np
 from PIL import Image
 
 import resnets
+from resnets.formats import FORMAT
 from resnets.preprocessing import Preprocessing
 from resnets.runtime import onnxfile
 
@@ -179,6 +181,7 @@ def metadata_of(model):
         "network": model.network,
         "classes": list(model.classes),
         "preprocessing": model.preprocessing.to_dict(),
+        "task": {"name": "classes", "smoothing": 0.1},
         "training": {"epochs": 1},
     }
 
@@ -189,6 +192,7 @@ def model_files(folder):
 
     from resnets import modelfile
     from resnets.pretrained import read_state
+    from resnets.torch_engine import TorchEngine
 
     model, path = tiny_model(), folder / "m.safetensors"
     modelfile.write_model(path, model.net.state_dict(), metadata_of(model))
@@ -213,7 +217,7 @@ def model_files(folder):
             other = folder / ("m.pth", "m.ckpt", "m.bin")[rng.integers(3)]
             other.write_bytes(changed_bytes(rng, bare.getvalue()))
             return other, lambda: read_state(other)
-        return path, lambda: modelfile.load_model(path)(np.asarray(photo())[None])
+        return path, lambda: TorchEngine(modelfile.load_model(path))(np.asarray(photo())[None])
 
     return attempt
 
@@ -224,7 +228,7 @@ def onnx_files(folder):
     path = folder / "m.onnx"
     sound = EXPORTED.read_bytes()
     path.write_bytes(sound)
-    metadata = onnxfile.read_onnx(path).metadata
+    metadata = present_metadata(path)
     body = sound[: -len(onnxfile._SEAL) - onnxfile._DIGEST]
 
     def attempt(rng):
@@ -234,7 +238,7 @@ def onnx_files(folder):
         elif kind == 1:
             path.write_bytes(onnxfile.seal(changed_bytes(rng, body)))
         else:  # the metadata property once more at the end: the last one counts
-            text = dumps(changed_value(rng, metadata)).encode()
+            text = dumps(changed_value(rng, metadata[rng.integers(len(metadata))])).encode()
             entry = b"\x0a\x07resnets\x12" + varint(len(text)) + text
             path.write_bytes(onnxfile.seal(body + b"\x72" + varint(len(entry)) + entry))
         return path, lambda: use(path)
@@ -245,6 +249,22 @@ def onnx_files(folder):
         return "refused" if prediction.error else "accepted"
 
     return attempt
+
+
+def present_metadata(path):
+    """Of the present format, with the golden outputs as a list and in base64; and as they are."""
+    first = onnxfile.properties(memoryview(path.read_bytes()))[onnxfile.PROPERTY]
+    listed = onnxfile.read_onnx(path).metadata | {
+        "format": FORMAT,
+        "outputs": {"probabilities": "N, classes"},
+    }
+    packed = copy.deepcopy(listed)
+    for entry in packed["golden"]:
+        numbers = np.array(entry["outputs"]["probabilities"], "<f4")
+        text = base64.b64encode(numbers.tobytes()).decode()
+        array = {"base64": text, "dtype": "float32", "shape": [len(numbers)]}
+        entry["outputs"]["probabilities"] = array
+    return [json.loads(first), listed, packed]
 
 
 def varint(number):
@@ -304,6 +324,7 @@ def tables(folder):
     from resnets.data.check import check_images
     from resnets.data.sources import find_data
     from resnets.runtime.outputs import open_output
+    from resnets.runtime.rows import Columns
 
     data = folder / "data"
     data.mkdir()
@@ -314,10 +335,11 @@ def tables(folder):
     table = data / "labels.csv"
     predictor = resnets.load(EXPORTED, threads=1)
     names = [str(data / f"{number}.png") for number in range(3)]
+    columns = Columns.of(predictor.kind)
     made, outputs = {"model": "tiny", "sha256": predictor.sha256}, {}
 
     def predict(out, count):
-        with open_output(out, names[:count], made) as output:
+        with open_output(out, names[:count], made, columns) as output:
             output.write(predictor.predict(output.files()))
 
     for suffix in (".csv", ".jsonl"):

@@ -16,6 +16,7 @@ from resnets.deep import Levels, decide_range, judge, measure, scale
 from resnets.images import BadImage, open_image
 from resnets.preprocessing import Preprocessing
 from resnets.ranges import FULL, parse_range, word
+from resnets.torch_engine import TorchEngine
 
 RAMP = np.linspace(0, 1, 4096).reshape(64, 64)
 HELD = {  # what files hold, and the range that it is
@@ -344,7 +345,7 @@ def test_the_range_of_training_is_in_every_file_and_the_export_repeats_it(traine
     assert proof.difference < 1e-4
     for prediction in predictor.predict(data / "b"):
         pixels = run.model.preprocessing.pixels(run.model.preprocessing.open(prediction.file))
-        expected = run.model.answer(pixels[None]).probabilities[0]
+        expected = TorchEngine(run.model).run(pixels[None])["probabilities"][0]
         np.testing.assert_allclose(prediction.probabilities, expected, atol=0.01)
         assert not [note for note in prediction.notes if "range of the model" in note]
 

@@ -21,6 +21,7 @@ from resnets.run import opening, resume
 from resnets.run.opening import open_model, read_classes
 from resnets.run.start import first_weights, warn_of_look_alikes
 from resnets.screen import Screen
+from resnets.torch_engine import TorchEngine
 from resnets.training.recipe import TrainSettings
 
 OWN = """
@@ -285,7 +286,8 @@ def test_published_weights_open_with_their_own_preprocessing_and_classes(monkeyp
     assert model.classes[:2] == ("tench", "goldfish")
     assert model.network["name"] == "resnet18"
     assert not screen.warned
-    assert model.answer(np.zeros((1, 96, 96, 3), np.uint8)).probabilities.shape == (1, 1000)
+    found = TorchEngine(model).run(np.zeros((1, 96, 96, 3), np.uint8))
+    assert found["probabilities"].shape == (1, 1000)
 
 
 def test_published_weights_that_cannot_be_had_are_a_message(monkeypatch):

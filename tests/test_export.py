@@ -23,12 +23,15 @@ from torch import nn
 
 from resnets import load
 from resnets.export import ProofFailed, export_model, exporter, graph, rehearse
+from resnets.formats import FORMAT
+from resnets.kinds.classes import CLASSES as KIND
 from resnets.modelfile import Model, describe_network
 from resnets.models import Network
 from resnets.preprocessing import Preprocessing
 from resnets.runtime.engines import available_engines, make_engine
-from resnets.runtime.onnxfile import FORMAT, LIMITS, PROPERTY, read_onnx
+from resnets.runtime.onnxfile import PROPERTY, read_onnx
 from resnets.runtime.proof import prove
+from resnets.torch_engine import TorchEngine
 
 ENGINES = [
     "onnxruntime",
@@ -84,9 +87,8 @@ def make_model(
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_mean, -0.1, 0.1)
             nn.init.uniform_(module.running_var, 0.5, 1.5)
-    return Model(
-        net, CLASSES, preprocessing, describe_network(network, net, 3, preprocessing.channels), more
-    )
+    description = describe_network(network, net, 3, preprocessing.channels)
+    return Model(net, CLASSES, preprocessing, description, metadata=more)
 
 
 @pytest.fixture
@@ -100,7 +102,7 @@ def few(monkeypatch):
 # pixels
 
 
-def identity(answering, preprocessing) -> ir.Model:
+def identity(inference, preprocessing, kind) -> ir.Model:
     """In place of a traced network: what the preprocessing gives is the answer, but for its
     sign."""
     shape = ir.Shape(["N", preprocessing.channels, *preprocessing.size])
@@ -124,7 +126,7 @@ def identity(answering, preprocessing) -> ir.Model:
 )
 def test_the_graph_gives_the_pixels_of_the_preprocessing(value, engine, monkeypatch):
     monkeypatch.setattr(graph, "_trace", identity)
-    run = make_engine(engine, graph.to_bytes(graph.build_graph(None, value), "{}"))
+    run = make_engine(engine, graph.to_bytes(graph.build_graph(None, value, KIND), "{}"))
     allowed = (2 if value.interpolation == "bicubic" else 1) * (
         1 if value.value_range == 255 else 3
     )
@@ -134,7 +136,7 @@ def test_the_graph_gives_the_pixels_of_the_preprocessing(value, engine, monkeypa
     for height, width in SIZES:
         picture = noisy(height, width, value.channels, value.value_range)
         expected = value.pixels(image(picture)).astype(np.float64)
-        found = shift - run(picture[None]).probabilities[0].transpose(1, 2, 0) * scale
+        found = shift - run(picture[None])["probabilities"][0].transpose(1, 2, 0) * scale
         difference = np.abs(found - expected)
         assert difference.max() <= allowed + 0.01 * value.value_range / 255, (height, width)
         # mostly equal
@@ -202,15 +204,15 @@ def test_any_number_of_pictures_of_any_size(exported, engine):
         pictures = np.stack(
             [np.roll(noisy(height, width), 7 * number, 1) for number in range(count)]
         )
-        found, expected = predictor.engine(pictures), model(pictures)
-        np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=0.005)
+        found, expected = predictor.engine(pictures), TorchEngine(model)(pictures)
+        np.testing.assert_allclose(found["probabilities"], expected["probabilities"], atol=0.005)
         np.testing.assert_allclose(
-            found.embedding, expected.embedding, atol=0.05 * expected.embedding.max()
+            found["embedding"], expected["embedding"], atol=0.05 * expected["embedding"].max()
         )
         np.testing.assert_allclose(
-            found.heat, expected.heat, atol=0.05 * np.abs(expected.heat).max()
+            found["heat"], expected["heat"], atol=0.05 * np.abs(expected["heat"]).max()
         )
-        np.testing.assert_allclose(found.probabilities.sum(1), 1, rtol=1e-5)
+        np.testing.assert_allclose(found["probabilities"].sum(1), 1, rtol=1e-5)
     assert prove(predictor, read_onnx(path)).ok
 
 
@@ -224,23 +226,27 @@ def test_it_is_one_file_with_its_metadata(exported):
     metadata = json.loads({entry.key: entry.value for entry in proto.metadata_props}[PROPERTY])
     assert metadata["classes"] == list(CLASSES)
     assert Preprocessing.from_dict(metadata["preprocessing"]) == model.preprocessing
-    assert (metadata["format"], metadata["limit"], metadata["model"]) == (
+    assert (metadata["format"], metadata["limits"], metadata["model"]) == (
         FORMAT,
-        LIMITS["float32"].probability,
+        KIND.limits["float32"],
         model.network_name,
     )
-    assert [np.array(golden["probabilities"]).shape for golden in metadata["golden"]] == [
-        (3,),
-        (3,),
-    ]
+    golden = [entry["outputs"]["probabilities"] for entry in metadata["golden"]]
+    assert [np.array(numbers).shape for numbers in golden] == [(3,), (3,)]
+    assert metadata["task"] == {"name": "classes", "smoothing": 0.0}
+    assert metadata["outputs"] == {
+        "probabilities": "N, classes",
+        "embedding": "N, features",
+        "heat": "N, classes, h, w",
+    }
     assert proven.path == path
     assert proven.compared == proven.pictures * len(proven.engines)
     assert round(proven.megabytes * 1e6) == path.stat().st_size
     assert f"verified: ONNX equals PyTorch on {proven.pictures} images (ONNX Runtime 1." in str(
         proven
     )
-    assert "top class" not in str(proven)
-    assert 0 <= proven.difference <= LIMITS["float32"].probability
+    assert "another decision" not in str(proven)
+    assert 0 <= proven.difference <= KIND.limits["float32"]["probability"]
 
 
 def test_nothing_of_this_machine_is_in_the_file(exported, tmp_path):
@@ -291,7 +297,7 @@ def test_a_sixteen_bit_gray_network_goes_all_the_way(tmp_path, few):
     predictor = load(tmp_path / "deep.onnx")
     np.testing.assert_allclose(
         predictor.predict_image(picture).probabilities,
-        model(picture[None]).probabilities[0],
+        TorchEngine(model)(picture[None])["probabilities"][0],
         atol=0.005,
     )
     assert (
@@ -343,7 +349,9 @@ def traced():
         if name == "sure":
             with torch.no_grad():
                 model.net.fc.bias[1] = 60
-        models[name] = (model, ir.to_proto(graph._trace(model.answering, model.preprocessing)))
+        inference = TorchEngine(model).inference
+        traced = graph._trace(inference, model.preprocessing, KIND)
+        models[name] = (model, ir.to_proto(traced))
     return models
 
 
@@ -375,7 +383,9 @@ def test_a_graph_that_prepares_differently_is_refused(
         monkeypatch.setattr(
             exporter,
             "build_graph",
-            lambda net, value: build(net, dataclasses.replace(value, **MISTAKES[mistake])),
+            lambda net, value, kind: build(
+                net, dataclasses.replace(value, **MISTAKES[mistake]), kind
+            ),
         )
     with pytest.raises(
         ProofFailed, match=r"was not written: in onnxruntime .* differs from the model in its input"
@@ -389,7 +399,7 @@ def test_a_network_that_answers_nothing_is_refused(tmp_path, few):
     model = make_model()
     with torch.no_grad():
         model.net.fc.bias[0] = float("nan")
-    with pytest.raises(ProofFailed, match="in a probability by nan"):
+    with pytest.raises(ProofFailed, match="in its probability by nan"):
         export_model(model, tmp_path / "name.onnx", [image(noisy(40, 60))])
     assert not list(tmp_path.iterdir())
 
@@ -411,7 +421,7 @@ def test_weights_that_differ_are_refused(tmp_path, few, traced, monkeypatch):
     values[0] += 0.02
     bias.CopyFrom(onnx.numpy_helper.from_array(values, bias.name))
     monkeypatch.setattr(graph, "_trace", lambda *given: ir.from_proto(changed))
-    with pytest.raises(ProofFailed, match=r"differs from the model in a probability by 0\.00"):
+    with pytest.raises(ProofFailed, match=r"differs from the model in its probability by 0\.00"):
         export_model(model, tmp_path / "name.onnx", [image(noisy(150, 200))])
 
 

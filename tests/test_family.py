@@ -24,7 +24,7 @@ from resnets.models.rows import ROWS
 from resnets.models.setting import DenseNetSetting, ResNetSetting, TransformerSetting
 from resnets.preprocessing import Preprocessing
 from resnets.summary.table import count_parameters, summarise
-from resnets.tasks.classification import Answering
+from resnets.tasks.classes import Classification
 
 CLASSES = 5
 COUNTED_AS_NOTHING = (nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm, nn.ReLU)
@@ -276,7 +276,7 @@ def test_a_state_dict_is_all_of_a_network(name, small):
 
 @torch.no_grad()
 def test_maps_average_to_the_logits(name, small):
-    answering = Answering(small)
+    answering = Classification().inference(small)
     images = inputs(name)
     probabilities, embedding, heat = answering(images)
     assert answering.has_maps == (not is_transformer(name) and not is_clip(name))

@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 import resnets
-from resnets import modelfile
+from resnets import formats, modelfile
 from resnets.preprocessing import Preprocessing
-from resnets.runtime import onnxfile
 from resnets.runtime.engines import available_engines
 from resnets.runtime.onnxfile import read_onnx
 from resnets.runtime.proof import prove
+from resnets.torch_engine import TorchEngine
 
 DATA = Path(__file__).parent / "data"
 FORMATS = sorted(int(folder.name.removeprefix("format")) for folder in DATA.glob("format*"))
@@ -39,7 +39,7 @@ OPEN = 2  # the format in work: more fields will come, and its files are made on
 
 def test_there_are_files_of_every_format_that_is_finished():
     assert list(range(1, OPEN)) == FORMATS
-    assert modelfile.FORMAT == onnxfile.FORMAT == OPEN
+    assert formats.FORMAT == OPEN
     for number in FORMATS:
         files = {entry.name: entry.stat().st_size for entry in os.scandir(DATA / f"format{number}")}
         assert set(files) == {"answers.json", "picture.png", "tiny.onnx", "tiny.safetensors"}
@@ -56,7 +56,9 @@ def test_a_model_file_opens_and_answers(number):
     assert model.metadata["preprocessing"]["deep_range"] == [0, 65535]  # what format 1 meant
     expected = answers(number, "tiny.safetensors")
     np.testing.assert_allclose(
-        model(np.asarray(picture(number))[None]).probabilities[0], expected, atol=1e-5
+        TorchEngine(model)(np.asarray(picture(number))[None])["probabilities"][0],
+        expected,
+        atol=1e-5,
     )
     assert expected.max() - expected.min() > 0.1
 
@@ -74,7 +76,7 @@ def test_an_exported_file_opens_and_answers(number, engine):
     predictor = resnets.load(path, engine)
     found = predictor.predict_image(picture(number), heat=True)
     np.testing.assert_allclose(found.probabilities, answers(number, "tiny.safetensors"), atol=1e-5)
-    scaled_by_the_graph = predictor.engine(np.asarray(picture(number))[None]).probabilities[0]
+    scaled_by_the_graph = predictor.engine(np.asarray(picture(number))[None])["probabilities"][0]
     np.testing.assert_allclose(scaled_by_the_graph, answers(number, "tiny.onnx"), atol=1e-5)
     assert found.label == CLASSES[int(answers(number, "tiny.onnx").argmax())]
     assert found.heat.shape == (3, 8, 8)

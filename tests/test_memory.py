@@ -20,6 +20,7 @@ from PIL import Image, ImageFile, ImageOps
 
 from resnets import preprocessing as module
 from resnets.images import BadImage, open_image, to_mode
+from resnets.kinds.classes import CLASSES
 from resnets.preprocessing import Preprocessing
 from resnets.runtime import decoding, load
 from resnets.runtime.decoding import Budget, Upright, image_input, read_input
@@ -68,7 +69,7 @@ def front_of(engine: str, value: Preprocessing):
     trace, graph._trace = graph._trace, identity
     try:
         return make_engine(
-            engine, graph.front(graph.to_bytes(graph.build_graph(None, value), "{}"))
+            engine, graph.front(graph.to_bytes(graph.build_graph(None, value, CLASSES), "{}"))
         )
     finally:
         graph._trace = trace
@@ -88,7 +89,7 @@ def test_the_graph_gets_the_pixels_of_the_preprocessing_to_the_bit(
     value = value_of(fit, interpolation, colours, more)
     pixels = value.pixels(noise(height, width, colours))
     framed = value.framed(pixels)
-    prepared = front_of(engine, value)(framed[None]).probabilities
+    prepared = front_of(engine, value)(framed[None])["prepared"]
     assert prepared.shape == (1, value.channels, *value.size)
     levels = np.asarray(value.std, np.float64).reshape(1, -1, 1, 1) * value.value_range
     shift = np.asarray(value.mean, np.float64).reshape(1, -1, 1, 1) * value.value_range
@@ -107,7 +108,7 @@ def test_a_predictor_sees_what_evaluation_sees(engine, tmp_path):
     photo = noise(200, 331, seed=3).resize((661, 402), Image.Resampling.BICUBIC)
     photo.save(tmp_path / "a.png")
     value = predictor.preprocessing
-    expected = predictor.engine(value.framed(value.pixels(photo))[None]).probabilities[0]
+    expected = predictor.engine(value.framed(value.pixels(photo))[None])["probabilities"][0]
     (found,) = predictor.predict(tmp_path / "a.png")
     np.testing.assert_array_equal(found.probabilities, expected)
     for given_ in (photo, np.asarray(photo), (tmp_path / "a.png").read_bytes()):
@@ -174,8 +175,9 @@ def test_an_image_in_bands_is_the_whole_image(kind, colours, monkeypatch):
         expected = value.framed(value.pixels(whole))
         for band in (1, 1000):  # pixels: a row at a time, and several
             monkeypatch.setattr(module, "BAND", band)
-            found, remarks = image_input(KINDS[kind](height, width), value)
+            found, size, remarks = image_input(KINDS[kind](height, width), value)
             np.testing.assert_array_equal(found, expected)
+            assert size == (upright.height, upright.width)
             assert set(remarks) <= set(notes)
             if fit == "pad":  # everything is seen
                 assert remarks == notes
@@ -196,9 +198,10 @@ def test_a_file_through_the_bands_is_the_opened_file(tmp_path):
         exif = Image.Exif()
         exif[0x0112] = 6
         image.save(tmp_path / name, exif=exif)
-        found, notes = read_input(tmp_path / name, value)
+        found, size, notes = read_input(tmp_path / name, value)
         opened, remarks, _ = open_image(tmp_path / name)
         np.testing.assert_array_equal(found, value.framed(value.pixels(opened)))
+        assert size == (opened.height, opened.width)
         assert notes == remarks
 
 

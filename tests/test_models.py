@@ -35,7 +35,7 @@ from resnets.models.rows import ROWS
 from resnets.models.setting import DenseNetSetting, ResNetSetting, TransformerSetting
 from resnets.preprocessing import Preprocessing
 from resnets.summary.table import count_parameters, summarise
-from resnets.tasks.classification import Answering
+from resnets.tasks.classes import Classification
 from resnets.training.optimizers import make_optimizer
 
 IMAGENET = {
@@ -779,7 +779,7 @@ def test_a_block_of_a_stranger_trains_exports_and_gives_maps(tmp_path, monkeypat
 @torch.no_grad()
 def test_maps_average_to_the_logits(words):
     net = randomise(create_model(words, num_classes=5))
-    answering = Answering(net)
+    answering = Classification().inference(net)
     images = pictures(size=96)
     probabilities, embedding, heat = answering(images)
     assert answering.has_maps
@@ -838,7 +838,7 @@ class ConvHead(WithFeatures):
 @pytest.mark.parametrize("kind", [Bare, WithFeatures, MaxPooled, OneSize, ConvHead])
 def test_a_network_without_maps_still_answers(kind):
     net = kind()
-    answering = Answering(net).eval()
+    answering = Classification().inference(net).eval()
     assert not answering.has_maps
     images = pictures(size=32)
     probabilities, embedding, heat = answering(images)
@@ -852,7 +852,7 @@ def test_looking_for_maps_leaves_the_network_as_it_was():
     net.layer1.eval()
     modes = [module.training for module in net.modules()]
     before = {key: value.clone() for key, value in net.state_dict().items()}
-    Answering(net)
+    Classification().inference(net)
     assert [module.training for module in net.modules()] == modes
     assert all(bool((before[key] == value).all()) for key, value in net.state_dict().items())
 

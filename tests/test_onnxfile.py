@@ -12,10 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from resnets.formats import FORMAT, upgrade
+from resnets.kinds import KINDS
 from resnets.preprocessing import Preprocessing
 from resnets.runtime import load, protobuf
 from resnets.runtime.engines import available_engines, make_engine
-from resnets.runtime.onnxfile import LARGEST_LIMIT, read_onnx, seal, write_onnx
+from resnets.runtime.onnxfile import read_onnx, seal, write_onnx
 from resnets.runtime.proof import prove
 from resnets.runtime.protobuf import MESSAGES, has_external_data
 
@@ -24,6 +26,7 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 TINY = Path(__file__).parent / "data" / "format1" / "tiny.onnx"
 CLASSES = ("ant", "bee", "Wespe mit Öl")
+LARGEST = KINDS["classes"].limits["any"]
 
 
 @functools.cache
@@ -184,7 +187,7 @@ def test_altered_and_resealed_files_open_or_are_refused(tmp_path_factory, data):
         assert "export" in reason or "upgrade" in reason
     else:
         assert file.classes
-        assert 0 < file.limit <= LARGEST_LIMIT
+        assert all(0 < file.limits[name] <= most for name, most in LARGEST.items())
         assert file.golden
 
 
@@ -219,39 +222,128 @@ BAD = {
     "format 0": (changed(format=0), "format: a whole number"),
     "format 1.0": (changed(format=1.0), "format: a whole number"),
     "format list": (changed(format=[1]), "format: a whole number"),
-    "limit text": (changed(limit="inf"), "limit: a finite number"),
-    "limit inf": (changed(limit=float("inf")), "limit: a finite number"),
-    "limit nan": (changed(limit=float("nan")), "limit: a finite number"),
-    "limit negative": (changed(limit=-1), "limit: a finite number above 0"),
-    "limit true": (changed(limit=True), "limit: a finite number"),
-    "limit null": (changed(limit=None), "limit: a finite number"),
+    "limit text": (changed(limit="inf"), "limits: finite numbers above 0"),
+    "limit inf": (changed(limit=float("inf")), "limits: finite numbers above 0"),
+    "limit nan": (changed(limit=float("nan")), "limits: finite numbers above 0"),
+    "limit negative": (changed(limit=-1), "limits: finite numbers above 0"),
+    "limit true": (changed(limit=True), "limits: finite numbers above 0"),
+    "limit null": (changed(limit=None), "limits: finite numbers above 0"),
     "model null": (changed(model=None), "model: a text"),
     "classes text": (changed(classes="abc"), "classes: a list"),
     "classes numbers": (changed(classes=[1, 2, 3]), "classes: a list"),
     "classes nested": (changed(classes=[["a"], ["b"], ["c"]]), "classes: a list"),
     "classes none": (changed(classes=[]), "classes: a list"),
     "classes twice": (changed(classes=["a", "a", "b"]), "different names"),
-    "a class less": (changed(classes=["a", "b"]), "golden: 2 probabilities"),
-    "a class more": (changed(classes=list("abcd")), "golden: 4 probabilities"),
+    "a class less": (changed(classes=["a", "b"]), r"golden: probabilities of shape \(2\)"),
+    "a class more": (changed(classes=list("abcd")), r"golden: probabilities of shape \(4\)"),
     "golden text": (changed(golden="x"), "golden: a list"),
     "golden empty": (changed(golden=[]), "golden: 1 to 64 images"),
     "golden many": (changed(golden=[metadata()["golden"][0]] * 65), "golden: 1 to 64 images"),
     "golden numbers": (changed(golden=[1]), "golden: a list of JSON objects"),
     "no png": (changed(golden=[{"probabilities": [1, 0, 0]}]), "missing: png"),
-    "png number": (golden(png=3), "golden: png as text"),
+    "png number": (golden(png=3), "golden: png as a list of one text"),
     "png no base64": (golden(png="§§"), "not those"),
     "png no image": (golden(png=base64.b64encode(b"no image").decode()), "cannot be read"),
     "png cut": (golden(png=metadata()["golden"][0]["png"][:400]), "not those"),
-    "probabilities text": (golden(probabilities="abc"), "golden: 3 probabilities"),
-    "probabilities nan": (golden(probabilities=[float("nan"), 0, 1]), "golden: 3 probabilities"),
-    "probabilities large": (golden(probabilities=[1e9, 0, 0]), "golden: 3 probabilities"),
-    "probabilities nested": (golden(probabilities=[[1], [0], [0]]), "golden: 3 probabilities"),
+    "probabilities text": (golden(probabilities="abc"), r"golden: probabilities of shape \(3\)"),
+    "probabilities nan": (
+        golden(probabilities=[float("nan"), 0, 1]),
+        r"golden: probabilities of shape \(3\)",
+    ),
+    "probabilities large": (
+        golden(probabilities=[1e9, 0, 0]),
+        r"golden: probabilities of shape \(3\)",
+    ),
+    "probabilities nested": (
+        golden(probabilities=[[1], [0], [0]]),
+        r"golden: probabilities of shape \(3\)",
+    ),
     "preprocessing list": (changed(preprocessing=[]), "preprocessing: a JSON object"),
     "preprocessing mean": (preprocessing(mean=["a", "b", "c"]), "not those"),
     "preprocessing size": (preprocessing(size=7), "not those"),
     "preprocessing deep": (preprocessing(size=[[1], 2]), "not those"),
     "preprocessing huge": (preprocessing(size=[9**9] * 2, resize=[9**9] * 2), "up to 4096 pixels"),
 }
+
+
+def present(**values) -> str:
+    """Of the present format, with changes."""
+    return json.dumps(upgrade(metadata()) | {"format": FORMAT} | values)
+
+
+def outputs(value: object) -> str:
+    """Of the present format, with a golden image that gave this for the probabilities."""
+    entry = upgrade(metadata())["golden"][0]
+    return present(golden=[entry | {"outputs": {"probabilities": value}}])
+
+
+def array(**changes: object) -> str:
+    """The same in base64, with changes."""
+    numbers = base64.b64encode(np.array([1, 0, 0], "<f4").tobytes()).decode()
+    return outputs({"base64": numbers, "dtype": "float32", "shape": [3]} | changes)
+
+
+BAD |= {
+    "task text": (present(task="classes"), "task is 'classes'; wanted a JSON object"),
+    "task empty": (present(task={}), "wanted a JSON object with a name"),
+    "task number": (present(task={"name": 3}), "wanted a JSON object with a name"),
+    "limits list": (present(limits=[1]), "limits: finite numbers above 0"),
+    "limits nested": (present(limits={"probability": [1]}), "limits: finite numbers above 0"),
+    "limits huge": (present(limits={"probability": 10**400}), "not those"),
+    "png text": (
+        present(golden=[upgrade(metadata())["golden"][0] | {"png": "x"}]),
+        "golden: png as a list of one text",
+    ),
+    "png two": (
+        present(golden=[upgrade(metadata())["golden"][0] | {"png": ["x", "y"]}]),
+        "golden: png as a list of one text",
+    ),
+    "outputs list": (
+        present(golden=[upgrade(metadata())["golden"][0] | {"outputs": [1]}]),
+        "golden: outputs as a JSON object",
+    ),
+    "outputs empty": (
+        present(golden=[upgrade(metadata())["golden"][0] | {"outputs": {}}]),
+        "missing: probabilities",
+    ),
+    "output huge": (outputs([10**400, 0, 0]), r"probabilities of shape \(3\)"),
+    "output ragged": (outputs([[1], [2, 3], 0]), r"probabilities of shape \(3\)"),
+    "array short": (array(shape=[4]), "12 bytes for an array of shape"),
+    "array other": (array(shape=[3, 1]), r"shape \(3\), not \(3, 1\)"),
+    "array negative": (array(shape=[-3]), "an array of shape"),
+    "array of objects": (array(dtype="object"), "and type 'object'"),
+    "array of a list": (array(dtype=[1]), r"and type \[1\]"),
+    "array no base64": (array(base64="§"), r"probabilities of shape \(3\)"),
+    "array number": (array(base64=3), r"probabilities of shape \(3\)"),
+    "array nan": (
+        array(base64=base64.b64encode(np.full(3, np.nan, "<f4").tobytes()).decode()),
+        "a number that is none or too large",
+    ),
+}
+
+
+def test_a_file_of_the_present_format_is_read(tmp_path):
+    """The golden probabilities as a list, and as an array in base64."""
+    for number, text in enumerate((present(), outputs([1, 0, 0]), array())):
+        path = tmp_path / f"{number}.onnx"
+        write_onnx(path, with_metadata(text))
+        file = read_onnx(path)
+        assert (file.kind.name, file.options) == ("classes", {})
+        image, golden = file.golden[0]
+        assert image.dtype == np.uint8
+        assert golden["probabilities"].dtype == np.float32
+        assert golden["probabilities"].shape == (1, 3)
+        if number:
+            assert golden["probabilities"].tolist() == [[1, 0, 0]]
+
+
+def test_a_task_of_a_later_version_is_told(tmp_path):
+    (tmp_path / "a.onnx").write_bytes(
+        seal(with_metadata(present(task={"name": "depth", "scale": 2}, golden=3)))
+    )
+    message = r"made by a newer resnets \(task 'depth'\); this one knows .*classes.*: upgrade"
+    with pytest.raises(ValueError, match=message):
+        read_onnx(tmp_path / "a.onnx")
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -272,7 +364,7 @@ def test_metadata_are_looked_at_where_they_are_read(tmp_path, name):
 def test_a_limit_is_not_believed_beyond_the_constant(tmp_path):
     write_onnx(tmp_path / "a.onnx", with_metadata(changed(limit=1e9)))
     file = read_onnx(tmp_path / "a.onnx")
-    assert file.limit == LARGEST_LIMIT
+    assert file.limits == LARGEST
     predictor = load(tmp_path / "a.onnx")
     assert prove(predictor, file).ok
     wrong = np.array([0.5, 0.4, 0.1], np.float64)
@@ -290,7 +382,7 @@ def test_a_limit_is_not_believed_beyond_the_constant(tmp_path):
     assert not proof.ok
     assert str(proof).startswith("NOT VERIFIED: ONNX differs from PyTorch on 1 golden images")
     write_onnx(tmp_path / "c.onnx", with_metadata(changed(limit=1e-9)))  # a narrower one counts
-    assert read_onnx(tmp_path / "c.onnx").limit == 1e-9
+    assert read_onnx(tmp_path / "c.onnx").limits == LARGEST | {"probability": 1e-9}
 
 
 @pytest.mark.parametrize("engine", available_engines())

@@ -16,13 +16,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resnets import files
+from resnets.kinds.classes import CLASSES as KIND
 from resnets.kinds.classes import ClassPrediction
 from resnets.runtime import outputs, writers
 from resnets.runtime.ledger import Ledger
 from resnets.runtime.outputs import SUFFIX, open_output
-from resnets.runtime.writers import COLUMNS, FORMATS, Table, print_predictions
+from resnets.runtime.rows import Columns
+from resnets.runtime.writers import FORMATS, Table, print_predictions
 
 CLASSES = ("red", "green", "blue")
+PLAIN = Columns.of(KIND)
+COLUMNS = ("file", "label", "probability", "error", "notes")
 SOURCE = {"model": "colours.onnx", "sha256": "a" * 64}
 OTHER = {"model": "shapes.onnx", "sha256": "b" * 64}
 
@@ -43,7 +47,7 @@ def predicted(name: str, notes=()) -> ClassPrediction:
 def write(path, names, source=SOURCE, columns=(), predict=predicted) -> list[str]:
     """A run; the files it predicted."""
     asked = []
-    with open_output(path, names, source, columns) as output:
+    with open_output(path, names, source, Columns.of(KIND, columns)) as output:
         output.write(predict(asked.append(name) or name) for name in output.files())
     return asked
 
@@ -134,7 +138,7 @@ def test_any_name_survives_and_is_found_again(tmp_path_factory, names):
     for suffix in (".csv", ".jsonl"):
         path = folder / f"a{suffix}"
         assert write(path, names) == names
-        assert [row["file"] for row in Table(path, COLUMNS).rows()] == names
+        assert [row["file"] for row in Table(path, PLAIN).rows()] == names
         assert write(path, names) == []
 
 
@@ -146,8 +150,8 @@ def test_no_predictions_make_an_empty_table(path):
 
 
 def test_csv_goes_to_the_standard_output(capfdbinary):
-    assert print_predictions([predicted("a.jpg")]) == 1
-    assert print_predictions([], CLASSES) == 0
+    assert print_predictions([predicted("a.jpg")], PLAIN) == 1
+    assert print_predictions([], Columns.of(KIND, CLASSES)) == 0
     lines = capfdbinary.readouterr().out.splitlines()
     assert lines[0] == b"file,label,probability,error,notes"
     assert lines[1].startswith(b"a.jpg,")
@@ -374,7 +378,7 @@ def test_outputs_that_are_not_fit_are_refused_and_left_alone(tmp_path, monkeypat
 
 def test_a_second_writer_is_refused(path, images):
     (path.parent / "link").symlink_to(path.parent)
-    with open_output(path, images, SOURCE):
+    with open_output(path, images, SOURCE, PLAIN):
         for same in (path, path.parent / "link" / path.name):
             with pytest.raises(ValueError, match=r"another process is at work.*wait until"):
                 write(same, images)
@@ -462,7 +466,7 @@ def test_killed_at_any_moment_no_row_is_lost_or_doubled(tmp_path_factory, images
         if not killed_after(kills * step, output, images):
             break
         kills += 1
-        seen = Table(output, COLUMNS)
+        seen = Table(output, PLAIN)
         found = Counter(Path(row["file"]).name for row in seen.rows())
         assert set(found.values()) == {1}, kills  # none is doubled
         assert {"0.png", "3.png"} <= set(found), kills  # and none that was good is lost

@@ -25,7 +25,6 @@ from resnets.images import BadImage
 from resnets.kinds.classes import ClassPrediction
 from resnets.preprocessing import Preprocessing
 from resnets.runtime import Predictor
-from resnets.runtime.engines import Answer
 from resnets.screen import printable
 
 DATA = Path(__file__).parent / "data" / "format1"
@@ -40,7 +39,7 @@ class Brightness:
     def __call__(self, image):
         assert image.dtype in (np.uint8, np.uint16)
         unit = image.astype(np.float32).mean((1, 2, 3)) / np.iinfo(image.dtype).max
-        return Answer(np.stack([(1 - unit) ** 2, 2 * unit * (1 - unit), unit**2], 1))
+        return {"probabilities": np.stack([(1 - unit) ** 2, 2 * unit * (1 - unit), unit**2], 1)}
 
 
 def brightness(**changes) -> Predictor:

@@ -19,18 +19,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from resnets.formats import FORMAT
 from resnets.images import BadImage
+from resnets.kinds import KINDS
+from resnets.kinds.prediction import Outputs
 from resnets.preprocessing import Preprocessing
 from resnets.runtime import Predictor, load, onnxfile, predictor, protobuf
-from resnets.runtime.engines import ENGINES, Answer, available_engines, make_engine, usable_cores
+from resnets.runtime.cores import usable_cores
+from resnets.runtime.engines import ENGINES, available_engines, make_engine
 from resnets.runtime.folders import count_images, find_images
-from resnets.runtime.onnxfile import FORMAT, read_onnx, seal, write_onnx
+from resnets.runtime.onnxfile import read_onnx, seal, write_onnx
 from resnets.runtime.proof import prove
 
 onnx = pytest.importorskip("onnx", reason="the graphs under test are built with the onnx package")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 CLASSES = ["red", "green", "blue"]
+CLASS_KIND = KINDS["classes"]
 COLORS = {"red": (250, 20, 30), "green": (10, 240, 20), "blue": (0, 30, 250)}
 ENGINE_NAMES = [
     "onnxruntime",
@@ -103,8 +108,8 @@ def graph(
 def metadata(**changes) -> dict:
     golden = [
         {
-            "png": base64.b64encode(png(Image.fromarray(noise(i)))).decode(),
-            "probabilities": expected(noise(i)).tolist(),
+            "png": [base64.b64encode(png(Image.fromarray(noise(i)))).decode()],
+            "outputs": {"probabilities": expected(noise(i)).tolist()},
         }
         for i in range(4)
     ]
@@ -114,7 +119,8 @@ def metadata(**changes) -> dict:
         "classes": CLASSES,
         "preprocessing": Preprocessing.square(8).to_dict(),
         "golden": golden,
-        "limit": 0.02,
+        "task": {"name": "classes"},
+        "limits": {"probability": 0.02},
         "origin": "사진",
     }
     return values | changes
@@ -151,7 +157,9 @@ def test_a_file_comes_back_as_it_was_written(model):
     assert file.preprocessing == Preprocessing.square(8)
     assert file.metadata == metadata()
     assert model.read_bytes() == seal(serialized())
-    for i, (image, probabilities) in enumerate(file.golden):
+    for i, (image, outputs) in enumerate(file.golden):
+        assert set(outputs) == {"probabilities"}
+        (probabilities,) = outputs["probabilities"]
         np.testing.assert_array_equal(image, noise(i))
         np.testing.assert_array_equal(probabilities, expected(noise(i)))
         assert probabilities.dtype == np.float32
@@ -165,8 +173,8 @@ def test_a_file_comes_back_as_it_was_written(model):
 def test_golden_images_keep_sixteen_bits(tmp_path):
     values = noise(0)[:, :, 0].astype(np.uint16) * 250
     entry = {
-        "png": base64.b64encode(png(Image.fromarray(values))).decode(),
-        "probabilities": [1.0, 0.0, 0.0],
+        "png": [base64.b64encode(png(Image.fromarray(values))).decode()],
+        "outputs": {"probabilities": [1.0, 0.0, 0.0]},
     }
     deep = Preprocessing.square(8, channels=1, value_range=65535, mean=(0.5,), std=(0.5,))
     write_onnx(
@@ -210,8 +218,8 @@ def test_every_altered_bit_and_every_cut_is_noticed(tmp_path_factory, data):
         ),
         ({"format": 9}, "newer resnets"),  # even if nothing else is as it used to be
         (
-            {key: value for key, value in metadata().items() if key not in ("golden", "limit")},
-            "missing: golden, limit",
+            {key: value for key, value in metadata().items() if key not in ("golden", "limits")},
+            "missing: golden, limits",
         ),
         (metadata(preprocessing={"size": [0, 8]}), "size"),
         (metadata(preprocessing={"zoom": 3}), "zoom"),
@@ -293,20 +301,17 @@ def test_engines_compute_the_graph_for_any_size_and_number(model, name):
     assert engine.version[0].isdigit()
     for n, height, width in [(1, 9, 13), (3, 30, 7), (1, 1, 1), (2, 9, 13)]:
         images = np.stack([noise(i, height, width) for i in range(n)])
-        answer = engine(images)
+        outputs = engine(images)
         np.testing.assert_allclose(
-            answer.probabilities, [expected(image) for image in images], atol=1e-5
+            outputs["probabilities"], [expected(image) for image in images], atol=1e-5
         )
-        assert answer.embedding.shape == (n, 3)
-        assert answer.heat.shape == (n, 3, height, width)
-        assert all(
-            values.dtype == np.float32
-            for values in (answer.probabilities, answer.embedding, answer.heat)
-        )
-    before = answer.probabilities.copy()
+        assert outputs["embedding"].shape == (n, 3)
+        assert outputs["heat"].shape == (n, 3, height, width)
+        assert all(values.dtype == np.float32 for values in outputs.values())
+    before = outputs["probabilities"].copy()
     engine(255 - images)
-    # an answer is not overwritten by the next one
-    np.testing.assert_array_equal(answer.probabilities, before)
+    # outputs are not overwritten by the next ones
+    np.testing.assert_array_equal(outputs["probabilities"], before)
 
 
 @pytest.mark.parametrize("name", ENGINE_NAMES)
@@ -319,9 +324,10 @@ def test_an_output_that_goes_by_several_names_is_found_by_ours(name):
         if node.input[0] == "embedding":
             node.input[0] = "a_mean"
     model.graph.node.append(helper.make_node("Identity", ["a_mean"], ["embedding"]))
-    answer = make_engine(name, model.SerializeToString())(noise(0)[None])
-    np.testing.assert_allclose(answer.embedding[0], noise(0).mean((0, 1)) / 255, atol=1e-5)
-    np.testing.assert_allclose(answer.probabilities[0], expected(noise(0)), atol=1e-5)
+    found = make_engine(name, model.SerializeToString(), kind=CLASS_KIND)(noise(0)[None])
+    assert set(found) == {"probabilities", "embedding", "heat"}
+    np.testing.assert_allclose(found["embedding"][0], noise(0).mean((0, 1)) / 255, atol=1e-5)
+    np.testing.assert_allclose(found["probabilities"][0], expected(noise(0)), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ENGINE_NAMES)
@@ -332,7 +338,7 @@ def test_engines_answer_several_threads(model, name):
     threads = [
         threading.Thread(
             target=lambda part: found.update(
-                {i: engine(images[i][None]).probabilities[0] for i in part}
+                {i: engine(images[i][None])["probabilities"][0] for i in part}
             ),
             args=[range(k, 40, 4)],
         )
@@ -352,9 +358,11 @@ def test_optional_outputs_may_be_missing_and_new_ones_are_ignored(name):
     small = graph(heat=False)
     small.graph.node.append(helper.make_node("Identity", ["logits"], ["later"]))
     small.graph.output.append(helper.make_tensor_value_info("later", TensorProto.FLOAT, ["N", 3]))
-    answer = make_engine(name, seal(serialized(small)))(noise(0)[None])
-    assert answer.heat is None
-    np.testing.assert_allclose(answer.probabilities[0], expected(noise(0)), atol=1e-5)
+    found = make_engine(name, seal(serialized(small)), kind=CLASS_KIND)(noise(0)[None])
+    assert set(found) == {"probabilities", "embedding"}
+    np.testing.assert_allclose(found["probabilities"][0], expected(noise(0)), atol=1e-5)
+    bare = make_engine(name, seal(serialized(small)))  # of no kind: all that is there
+    assert set(bare(noise(0)[None])) >= {"probabilities", "embedding", "later"}
 
 
 @pytest.mark.parametrize("name", ENGINE_NAMES)
@@ -489,11 +497,11 @@ def test_predictions_come_while_inputs_are_still_made_and_few_are_in_memory(phot
             most = max(most, open_now)
         return true_open(*args)
 
-    def engine(image: np.ndarray) -> Answer:
+    def engine(image: np.ndarray) -> Outputs:
         nonlocal open_now
         with lock:
             open_now -= 1
-        return Answer(expected(image[0])[None])
+        return {"probabilities": expected(image[0])[None]}
 
     def endless():
         nonlocal asked
@@ -555,8 +563,8 @@ def test_pictures_in_memory(model):
 def test_probabilities_that_are_none_are_a_reason(photos, probabilities):
     """Not a number would else be the most probable class."""
 
-    def engine(image: np.ndarray) -> Answer:
-        return Answer(np.array(probabilities, np.float32))
+    def engine(image: np.ndarray) -> Outputs:
+        return {"probabilities": np.array(probabilities, np.float32)}
 
     engine.name = engine.version = "test"
     found = list(Predictor(engine, CLASSES, Preprocessing()).predict(photos))
@@ -590,11 +598,10 @@ def test_golden_images_prove_a_file(model, name):
 def test_answers_beyond_the_limit_are_no_proof(model, shift, ok):
     file = read_onnx(model)
 
-    def engine(image: np.ndarray) -> Answer:
+    def engine(image: np.ndarray) -> Outputs:
         found = expected(image[0])[None]
-        return Answer(
-            found + np.float32([[shift, -shift, 0]]) * (image[0, 0, 0, 0] == noise(2)[0, 0, 0])
-        )
+        moved = np.float32([[shift, -shift, 0]]) * (image[0, 0, 0, 0] == noise(2)[0, 0, 0])
+        return {"probabilities": found + moved}
 
     engine.name = engine.version = "test"
     proof = prove(engine, file)

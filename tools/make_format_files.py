@@ -16,10 +16,18 @@ from PIL import Image
 from torch import nn
 
 from resnets.export import export_model
-from resnets.modelfile import FORMAT, Model, describe_network, load_model, write_model
+from resnets.formats import FORMAT
+from resnets.modelfile import (
+    describe_network,
+    describe_task,
+    load_model,
+    write_model,
+)
 from resnets.models import Network
 from resnets.preprocessing import Preprocessing
-from resnets.runtime import load, onnxfile
+from resnets.runtime import load
+from resnets.tasks import TASKS
+from resnets.torch_engine import TorchEngine
 
 CLASSES = ("ant", "bee", "Wespe mit Öl")
 
@@ -46,6 +54,7 @@ def make_model(folder: Path) -> Path:
         "network": describe_network(network, net, len(CLASSES), 3),
         "classes": list(CLASSES),
         "preprocessing": Preprocessing.square(16, 0.875).to_dict(),
+        "task": describe_task(TASKS["classes"]()),
         "training": {"data": "made", "epochs": 0},
         "source": "tools/make_format_files.py",
     }
@@ -55,7 +64,6 @@ def make_model(folder: Path) -> Path:
 
 def main() -> None:
     """Writes the files, unless they are there."""
-    assert FORMAT == onnxfile.FORMAT, "one number for both formats, or name the folders apart"
     default = Path(__file__).parents[1] / "tests" / "data" / f"format{FORMAT}"
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else default
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,10 +74,10 @@ def main() -> None:
         )
     picture = make_picture()
     picture.save(folder / "picture.png")
-    model: Model = load_model(make_model(folder))
+    model = load_model(make_model(folder))
     export_model(model, folder / "tiny.onnx", [picture])
     answers = {
-        "tiny.safetensors": model(np.asarray(picture)[None]).probabilities[0],
+        "tiny.safetensors": TorchEngine(model)(np.asarray(picture)[None])["probabilities"][0],
         "tiny.onnx": load(folder / "tiny.onnx").predict_image(picture).probabilities,
     }
     text = json.dumps(

@@ -46,6 +46,7 @@ _ROOMS = frozenset(
         "settings",
         "summary",
         "tasks",
+        "torch_engine",
     )
 )
 __all__ = ["__version__", *_HOME]

@@ -52,9 +52,17 @@ def load(
         return load_onnx(os.fspath(path))  # which refuses it, with the cure
     from resnets.run.opening import open_model
     from resnets.screen import Screen
+    from resnets.torch_engine import TorchEngine
 
     opened = open_model(os.fspath(path), model, classes, screen or Screen(quiet=True), changes)
-    found = Predictor(opened, opened.classes, opened.preprocessing, opened.metadata)
+    found = Predictor(
+        TorchEngine(opened),
+        opened.classes,
+        opened.preprocessing,
+        opened.metadata,
+        opened.task.kind,
+        opened.options,
+    )
     found.name, found.sha256 = str(path), opened.sha256
     return found
 

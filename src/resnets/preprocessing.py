@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from resnets.images import BadImage, open_image
-from resnets.ranges import FULL, Range, check_range
+from resnets.ranges import Range, check_range
 
 BAND = 1 << 20  # pixels of an image that are converted and scaled at a time
 MAX_SCALED = 16_000_000  # pixels of an image scaled along its rows alone: 64 MB
@@ -306,13 +306,3 @@ class Preprocessing:
     def open(self, source: Path | str | bytes, short_side: int | None = None) -> Image.Image:
         """`open_image` with this value's channels and ranges."""
         return open_image(source, self.channels, self.value_range, short_side, self.deep_range)[0]
-
-
-def upgrade(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Metadata of a file of an older format with what the present one has besides.
-
-    Format 1 knew no `deep_range`: images with more than 8 bits were read as 0 to 65535.
-    """
-    if metadata["format"] >= 2 or not isinstance(metadata.get("preprocessing"), dict):
-        return metadata
-    return {**metadata, "preprocessing": {"deep_range": list(FULL), **metadata["preprocessing"]}}

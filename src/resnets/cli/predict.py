@@ -15,9 +15,10 @@ from resnets.cli.inputs import Crop, Fit, Interpolation, Mean, Size, Std, input_
 from resnets.cli.options import DATA, MODEL, OUTPUT, Classes, Engine, Network, Quiet
 
 if TYPE_CHECKING:
-    from resnets.kinds.classes import ClassPrediction
+    from resnets.kinds.prediction import Prediction
     from resnets.runtime import Predictor
     from resnets.runtime.outputs import Output
+    from resnets.runtime.rows import Columns
     from resnets.screen import Screen
 
 LARGE = 2_000_000  # bytes of a table; more takes a second or longer to read
@@ -101,6 +102,7 @@ def predict(
     from resnets.listing import Listing, about_left_out, images_left_out
     from resnets.loading import check_arguments, load
     from resnets.runtime.outputs import open_output
+    from resnets.runtime.rows import Columns
     from resnets.screen import Screen
 
     changes = input_changes(
@@ -117,7 +119,7 @@ def predict(
         model, engine, threads, model=network, classes=classes, changes=changes, screen=screen
     )
     tally = _Tally(predictor, heat, screen)
-    columns = predictor.classes if probabilities else ()
+    columns = Columns.of(predictor.kind, predictor.classes if probabilities else ())
     if output is None:
         _print(tally, files, columns)
     else:
@@ -150,7 +152,7 @@ def _announce(output: Path, screen: Screen) -> None:
         screen.say(f"reading {printable(str(output))}, to continue it")
 
 
-def _print(tally: _Tally, files: Iterable[str], columns: tuple[str, ...]) -> None:
+def _print(tally: _Tally, files: Iterable[str], columns: Columns) -> None:
     from resnets.cli.terminal import show_best, show_predictions
     from resnets.runtime.ledger import Ledger
     from resnets.runtime.writers import print_predictions
@@ -166,9 +168,9 @@ def _print(tally: _Tally, files: Iterable[str], columns: tuple[str, ...]) -> Non
         return
     predictions = tally.predict(ledger.planned())
     if total == 1:
-        show_best(next(predictions))
+        show_best(next(predictions), columns)
     else:
-        show_predictions(predictions, ledger.planned(), tally.predictor.classes)
+        show_predictions(predictions, ledger.planned(), columns, tally.predictor.classes)
 
 
 def _is_file(stream: TextIO) -> bool:
@@ -201,7 +203,7 @@ class _Tally:
 
     def predict(
         self, files: Iterator[str], update: Callable[[int], None] = lambda done: None
-    ) -> Iterator[ClassPrediction]:
+    ) -> Iterator[Prediction]:
         """Predictions for files; draws their maps."""
         for prediction in self.predictor.predict(files, heat=self.heat is not None):
             self.failed += prediction.error is not None
@@ -219,18 +221,19 @@ class _Tally:
             if not self.good and not self.finished:
                 raise Exit(1)
 
-    def _draw(self, prediction: ClassPrediction, folder: Path) -> None:
+    def _draw(self, prediction: Prediction, folder: Path) -> None:
         """Writes the map of the predicted class as FILE.heat.jpg."""
         from resnets.evaluation.maps import draw_map
         from resnets.images import BadImage
         from resnets.screen import printable
 
-        if prediction.heat is None or prediction.index is None:
+        heat = prediction.heat_map()
+        if heat is None:
             raise ValueError(
                 f"{self.predictor.name} gives no class activation maps; leave out --heat"
             )
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            draw_map(Path(prediction.file), prediction.heat[prediction.index], folder)
+            draw_map(Path(prediction.file), heat, folder)
         except BadImage as error:  # it was removed or changed a moment ago
             self.screen.warn(f"{printable(prediction.file)}: no map ({error})")

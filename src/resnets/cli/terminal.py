@@ -4,54 +4,95 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 from rich.cells import cell_len, set_cell_size
 
-from resnets.kinds.classes import ClassPrediction
+from resnets.kinds.prediction import Cell, Prediction, Share
+from resnets.runtime.rows import Columns
 from resnets.screen import printable
 
 TOP = 3  # classes that are told of a single image
-_PROBABILITY = len("probability")
 _GAP = "  "
 
 
 def show_predictions(
-    predictions: Iterable[ClassPrediction], files: Iterable[str], classes: Sequence[str]
+    predictions: Iterable[Prediction],
+    files: Iterable[str],
+    columns: Columns,
+    classes: Sequence[str],
 ) -> None:
-    """Prints a line for each prediction, as it comes; the best classes of a single image.
+    """Prints the rows of each prediction, as it comes.
 
     Args:
         predictions: What `Predictor.predict` gives.
         files: Names of the same files, for the width of their column.
+        columns: Of the table.
         classes: Names of all classes, for the width of theirs.
     """
-    names = [printable(name) for name in classes]
     width = shutil.get_terminal_size().columns
-    labels = min(_widest(["label", *names], width), width // 3)
-    room = max(8, width - labels - _PROBABILITY - 2 * len(_GAP))
+    widths = _widths(columns.own, classes, width)
+    room = max(8, width - sum(len(_GAP) + one for one in widths.values()))
     column = _widest(["file", *map(printable, files)], room)
-    _line(_left("file", column), _left("label", labels), "probability")
+    _line(_left("file", column), *(_left(name, one) for name, one in widths.items()))
     for prediction in predictions:
         file = _left(_end(printable(prediction.file), column), column)
         if prediction.error:
             _line(file, _start(printable(prediction.error), width - column - len(_GAP)))
-        for label, probability in prediction.top(1):
-            shown = _left(_start(printable(label), labels), labels)
-            _line(file, shown, f"{100 * probability:.1f} %".rjust(_PROBABILITY))
+            continue
+        for row in prediction.rows():
+            _line(file, *_cells(row, columns.own, widths))
 
 
-def show_best(prediction: ClassPrediction) -> None:
-    """Prints the most probable classes of one image."""
+def show_best(prediction: Prediction, columns: Columns) -> None:
+    """Prints the most probable classes of one image, or its rows where classes have no numbers."""
     width = shutil.get_terminal_size().columns
     _line(_end(printable(prediction.file), width))
     if prediction.error:
         _line(f"  {_start(printable(prediction.error), width - 2)}")
-    best = [(printable(label), value) for label, value in prediction.top(TOP)]
-    labels = _widest([label for label, _ in best], width - 12)
-    for label, probability in best:
-        shown = _left(_start(label, labels), labels)
-        _line(f"  {shown}", f"{100 * probability:.1f} %".rjust(7))
+        return
+    numbers = prediction.by_class()
+    if numbers is None:
+        widths = _widths(columns.own, prediction.classes, width)
+        for row in prediction.rows():
+            _line("", *_cells(row, columns.own, widths))
+        return
+    order = np.argsort(-numbers, kind="stable")[:TOP]
+    names = [printable(prediction.classes[place]) for place in order]
+    labels = _widest(names, width - 12)
+    for name, number in zip(names, numbers[order], strict=True):
+        _line(f"  {_left(_start(name, labels), labels)}", f"{100 * float(number):.1f} %".rjust(7))
+
+
+def _widths(own: Mapping[str, type], classes: Sequence[str], width: int) -> dict[str, int]:
+    """How wide each column is: numbers as their names, texts as the names of classes need."""
+    texts = max(1, sum(kind is str for kind in own.values()))
+    names = [printable(name) for name in classes]
+    return {
+        name: min(_widest([name, *names], width), width // (2 + texts))
+        if kind is str
+        else max(len(name), len("100.0 %"))
+        for name, kind in own.items()
+    }
+
+
+def _cells(
+    row: Mapping[str, Cell], own: Mapping[str, type], widths: Mapping[str, int]
+) -> list[str]:
+    """The cells of a row, as wide as their columns."""
+    cells = []
+    for name, kind in own.items():
+        value, width = row[name], widths[name]
+        if isinstance(value, float):
+            shown = f"{100 * value:.1f} %" if kind is Share else f"{value:.1f}"
+            cells.append(shown.rjust(width))
+        elif isinstance(value, int):
+            cells.append(str(value).rjust(width))
+        else:
+            text = "" if value is None else printable(str(value))
+            cells.append(_left(_start(text, width), width))
+    return cells
 
 
 def _line(*cells: str) -> None:

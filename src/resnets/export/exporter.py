@@ -10,30 +10,28 @@ probability by up to 0.01.
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import torch
 from PIL import Image
 
+from resnets.export.comparison import compare_inputs, compare_outputs, told
 from resnets.export.graph import build_graph, front, to_bytes
-from resnets.modelfile import Model
+from resnets.formats import FORMAT
+from resnets.modelfile import Model, describe_task
 from resnets.preprocessing import Preprocessing
-from resnets.runtime.engines import ENGINES, Answer, Engine, available_engines, make_engine
-from resnets.runtime.onnxfile import FORMAT, LIMITS, seal, whole, write_onnx
+from resnets.runtime.engines import ENGINES, available_engines, make_engine
+from resnets.runtime.golden import whole, write_golden
+from resnets.runtime.onnxfile import seal, write_onnx
+from resnets.torch_engine import TorchEngine
 
 GOLDEN = 3  # images kept inside the file
-# How far the prepared input may be off, in grey levels of 255: ten times what `python
-# benchmarks/proof_limits.py` finds on average, and one level more than it finds at most
-INPUT_MEAN, INPUT_MOST = 0.25, 3.0
 SIZES = (
     (31, 20),
     (97, 224),
@@ -53,9 +51,9 @@ class Proven:
     Args:
         path: The file.
         engines: What ran it, with versions.
-        pictures: Images of which the probabilities were compared, each in each engine.
-        difference: The largest difference of any probability.
-        agreeing: Comparisons in which the most probable class is the same.
+        pictures: Images of which the outputs were compared, each in each engine.
+        difference: The largest difference of the first value that the kind of prediction compares.
+        agreeing: Comparisons in which both come to the same decision.
         compared: All comparisons.
         megabytes: Size of the file.
     """
@@ -74,7 +72,7 @@ class Proven:
         return (
             f"{self.path} ({self.megabytes:.1f} MB), verified: ONNX equals PyTorch on"
             f" {self.pictures} images ({ran}), largest difference {self.difference:.1e}"
-            + (f"; another top class in {others} of {self.compared} comparisons" if others else "")
+            + (f"; another decision in {others} of {self.compared} comparisons" if others else "")
         )
 
 
@@ -115,60 +113,37 @@ def export_model(model: Model, path: Path, images: Iterable[Image.Image]) -> Pro
         OSError: It cannot be written.
     """
     check_target(path)
-    model.answering.cpu()
+    model.net.cpu()
     arrays = [whole(image) for image in images]
     if not arrays:
         raise ValueError(
             f"{path} was not written: it is verified on images, and none were given; one is enough"
         )
+    run, kind = TorchEngine(model), model.task.kind
     prepared = [model.preprocessing.pixels(_image(array)) for array in arrays]
-    golden = [_golden_entry(model, pixels) for pixels in prepared[:GOLDEN]]
-    # ASCII: names of classes need not be UTF-8
-    text = json.dumps({**_metadata(model), "golden": golden}, sort_keys=True, separators=(",", ":"))
-    content = to_bytes(build_graph(model.answering, model.preprocessing), text)
+    text = _metadata(run, prepared[:GOLDEN])
+    content = to_bytes(build_graph(run.inference, model.preprocessing, kind), text)
     sealed, beginning = seal(content), front(content)
     wholes, framed = _batches(arrays), _framed(prepared, model.preprocessing)
     inputs = [_prepared(batch, model.preprocessing) for batch in wholes]
-    expected = [model(batch) for batch in framed]
-    engines, differences, agreeing = [], [], 0
+    expected = [run(batch) for batch in framed]
+    engines, largest, agreeing = [], 0.0, 0
     for name in available_engines():
         engine = make_engine(name, sealed)
         engines.append(f"{engine.name} {engine.version.partition('-')[0]}")
-        mean, most = compare_inputs(make_engine(name, beginning), wholes, inputs, model)
-        difference, features, same = compare_answers(engine, framed, expected)
-        differences.append(difference)
-        agreeing += same
-        reasons = _beyond(
-            ("its input, on average in grey levels", mean, INPUT_MEAN),
-            ("its input, at most in grey levels", most, INPUT_MOST),
-            ("a probability", difference, LIMITS["float32"].probability),
-            ("the pooled features", features, LIMITS["float32"].features),
-        )
-        if reasons:
+        found = compare_inputs(make_engine(name, beginning), wholes, inputs, model)
+        difference = compare_outputs(engine, framed, expected, model)
+        if reasons := told(found, difference, kind.limits["float32"]):
             raise ProofFailed(
                 f"{path} was not written: in {engines[-1]} it differs from the model in"
                 f" {'; '.join(reasons)}"
             )
+        largest = max(largest, next(iter(difference.values.values())))
+        agreeing += difference.agreeing
     write_onnx(path, content)
     count = sum(map(len, framed))
-    return Proven(
-        path,
-        tuple(engines),
-        count,
-        max(differences),
-        agreeing,
-        count * len(engines),
-        len(sealed) / 1e6,
-    )
-
-
-def _beyond(*measured: tuple[str, float, float]) -> list[str]:
-    """What is larger than allowed, or not a number."""
-    return [
-        f"{what} by {value:.3g} (allowed: {limit})"
-        for what, value, limit in measured
-        if not value <= limit
-    ]
+    compared, size = count * len(engines), len(sealed) / 1e6
+    return Proven(path, tuple(engines), count, largest, agreeing, compared, size)
 
 
 def rehearse(model: Model) -> None:
@@ -179,7 +154,7 @@ def rehearse(model: Model) -> None:
         ValueError: It cannot be exported; the exporter's reason is in the message.
     """
     try:
-        build_graph(model.answering, model.preprocessing)
+        build_graph(TorchEngine(model).inference, model.preprocessing, model.task.kind)
     except (
         torch.onnx.OnnxExporterError,
         onnx.checker.ValidationError,
@@ -193,15 +168,20 @@ def rehearse(model: Model) -> None:
         ) from error
 
 
-def _metadata(model: Model) -> dict[str, Any]:
+def _metadata(run: TorchEngine, prepared: Sequence[np.ndarray]) -> str:
+    """All that the file says beside its graph, with these images (prepared input) as golden ones:
+    JSON in ASCII, since names of classes need not be UTF-8."""
+    model = run.model
+    images = [model.preprocessing.framed(pixels) for pixels in prepared]
+    outputs = [run(image[None]) for image in images]
+    kind = model.task.kind
     kept = {
         key: value
         for key, value in model.metadata.items()
         if key in ("training", "metrics", "weights", "source")
     }
-    if (
-        "training" in kept
-    ):  # the file goes to others: names of what it was made from, not where that lies
+    if "training" in kept:
+        # the file goes to others: names of what it was made from, not where that lies
         kept["training"] = {
             key: (
                 Path(value).name or value
@@ -210,61 +190,23 @@ def _metadata(model: Model) -> dict[str, Any]:
             )
             for key, value in kept["training"].items()
         }
-    return {
+    metadata = {
         "format": FORMAT,
         "model": model.network_name,
         "network": model.network,
+        "task": describe_task(model.task),
         "classes": list(model.classes),
         "preprocessing": model.preprocessing.to_dict(),
-        "limit": LIMITS["float32"].probability,
+        "outputs": {name: kind.outputs[name].shape for name in outputs[0]},
+        "limits": dict(kind.limits["float32"]),
+        "golden": [
+            write_golden(kind, _image(image), found)
+            for image, found in zip(images, outputs, strict=True)
+        ],
         "versions": {"torch": torch.__version__, "onnx": onnx.__version__},
         **kept,
     }
-
-
-def compare_inputs(
-    beginning: Engine, batches: Sequence[np.ndarray], expected: Sequence[np.ndarray], model: Model
-) -> tuple[float, float]:
-    """How far the input that a graph prepares is from what it should be, in grey levels of 255: the
-    largest mean of an image, and the largest of all.
-
-    Args:
-        beginning: Runs what `front` gives.
-        batches: Whole images.
-        expected: Their `Preprocessing.pixels`.
-        model: Whose preprocessing it is.
-    """
-    value, mean, most = model.preprocessing, 0.0, 0.0
-    std = np.asarray(value.std, np.float32).reshape(1, -1, 1, 1)
-    for batch, pixels in zip(batches, expected, strict=True):
-        found = beginning(batch).probabilities
-        difference = np.abs(found - value.normalise(pixels)) * std * 255
-        mean = float(np.maximum(mean, difference.mean((1, 2, 3)).max()))
-        most = float(np.maximum(most, difference.max()))
-    return mean, most
-
-
-def compare_answers(
-    engine: Engine, batches: Sequence[np.ndarray], expected: Sequence[Answer]
-) -> tuple[float, float, int]:
-    """The largest difference of a probability, and of the pooled features relative to their length;
-    how many images get the same class."""
-    difference, features, same = 0.0, 0.0, 0
-    for batch, wanted in zip(batches, expected, strict=True):
-        found = engine(batch)
-        difference = float(
-            np.maximum(difference, np.abs(found.probabilities - wanted.probabilities).max())
-        )
-        if found.embedding is not None and wanted.embedding is not None:
-            lengths = np.maximum(np.linalg.norm(wanted.embedding, axis=1), 1e-6)
-            features = float(
-                np.maximum(
-                    features,
-                    (np.linalg.norm(found.embedding - wanted.embedding, axis=1) / lengths).max(),
-                )
-            )
-        same += int((found.probabilities.argmax(1) == wanted.probabilities.argmax(1)).sum())
-    return difference, features, same
+    return json.dumps(metadata, sort_keys=True, separators=(",", ":"))
 
 
 def _batches(pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -286,17 +228,6 @@ def _framed(prepared: Sequence[np.ndarray], preprocessing: Preprocessing) -> lis
 
 def _prepared(batch: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     return np.stack([preprocessing.pixels(_image(picture)) for picture in batch])
-
-
-def _golden_entry(model: Model, pixels: np.ndarray) -> dict[str, Any]:
-    picture = model.preprocessing.framed(pixels)
-    png = io.BytesIO()
-    _image(picture).save(png, "PNG", optimize=True)
-    probabilities = model(picture[None]).probabilities[0]
-    return {
-        "png": base64.b64encode(png.getvalue()).decode(),
-        "probabilities": [float(f"{probability:.7g}") for probability in probabilities],
-    }
 
 
 def _resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:

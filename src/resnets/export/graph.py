@@ -12,25 +12,34 @@ from __future__ import annotations
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 
 import numpy as np
 import onnx
 import torch
 from onnxscript import ir
+from torch import nn
 
+from resnets.export.inverse import bring_back
+from resnets.export.nodes import Nodes
+from resnets.kinds import Kind
 from resnets.preprocessing import Preprocessing
-from resnets.tasks.classification import Answering
 
 # the first with ReduceSum/ReduceMax axes as inputs throughout; all engines in use today read it
 OPSET = 18
 
 
-def build_graph(answering: Answering, preprocessing: Preprocessing) -> ir.Model:
-    """The network with its preprocessing in front and its outputs behind: uint8 (N, H, W, C) to
-    probabilities, embedding, heat."""
-    model = _trace(answering, preprocessing)
+def build_graph(inference: nn.Module, preprocessing: Preprocessing, kind: Kind) -> ir.Model:
+    """The network with its preprocessing in front: uint8 (N, H, W, C) to the outputs of the kind,
+    as many as the network gives, places among them in pixels of the image.
+
+    Args:
+        inference: Normalised images to a tuple of tensors (`Task.inference`).
+        preprocessing: How images become its input.
+        kind: What it predicts.
+    """
+    model = _trace(inference, preprocessing, kind)
     (network_input,) = model.graph.inputs
     shape = ir.Shape(["N", "H", "W", preprocessing.channels])
     image = ir.val(
@@ -45,35 +54,26 @@ def build_graph(answering: Answering, preprocessing: Preprocessing) -> ir.Model:
     network_input.replace_all_uses_with(prepared)
     model.graph.inputs[0] = image
     model.graph.insert_before(model.graph[0], front.nodes.tape.nodes)
+    bring_back(model.graph, kind, Front(preprocessing), image)
     return model
 
 
-def _trace(answering: Answering, preprocessing: Preprocessing) -> ir.Model:
-    names = ["probabilities", "embedding", "heat"] if answering.has_maps else ["probabilities"]
+def _trace(inference: nn.Module, preprocessing: Preprocessing, kind: Kind) -> ir.Model:
     example = torch.zeros(2, preprocessing.channels, *preprocessing.size)
     with _quiet(), torch.no_grad():
+        names = list(kind.outputs)[: len(inference(example))]
         program = torch.onnx.export(
-            answering,
+            inference,
             (example,),
             dynamo=True,
             input_names=["prepared"],
             output_names=names,
-            dynamic_shapes={"images": {0: torch.export.Dim("N", min=1)}},
+            dynamic_shapes=({0: torch.export.Dim("N", min=1)},),
             opset_version=OPSET,
             verbose=False,
         )
     assert program is not None
     return program.model
-
-
-class Nodes:
-    """`nodes.MatMul(a, b, axis=1)` adds an ONNX node and gives its output."""
-
-    def __init__(self) -> None:
-        self.tape = ir.tape.Tape()
-
-    def __getattr__(self, op_type: str) -> Callable[..., ir.Value]:
-        return lambda *inputs, **attributes: self.tape.op(op_type, inputs, attributes)
 
 
 class Front:
@@ -83,21 +83,16 @@ class Front:
     def __init__(self, preprocessing: Preprocessing) -> None:
         self.preprocessing = preprocessing
         self.nodes = Nodes()
-
-    def constant(
-        self, value: float | list[float] | np.ndarray, dtype: type = np.float32
-    ) -> ir.Value:
-        """A number or a list of them."""
-        return self.nodes.Constant(value=ir.tensor(np.asarray(value, dtype)))
+        self.constant = self.nodes.constant
 
     def pixels(self, image: ir.Value) -> ir.Value:
         """(N, H, W, C) to (N, C, height, width) float32, in stored grey levels."""
         op = self.nodes
-        height, width = self._side(image, 1), self._side(image, 2)
+        height, width = self.side(image, 1), self.side(image, 2)
         (row_weights, rows), (column_weights, columns) = [
             self._weights(length, resized, size)
             for length, resized, size in zip(
-                (height, width), self._resized(height, width), self.preprocessing.size, strict=True
+                (height, width), self.resized(height, width), self.preprocessing.size, strict=True
             )
         ]
         planes = op.Cast(op.Transpose(image, perm=[0, 3, 1, 2]), to=ir.DataType.FLOAT.value)
@@ -116,11 +111,12 @@ class Front:
         scale = self.constant(np.asarray(value.std).reshape(1, -1, 1, 1) * value.value_range)
         return op.Div(op.Sub(pixels, mean), scale)
 
-    def _side(self, image: ir.Value, axis: int) -> ir.Value:
+    def side(self, image: ir.Value, axis: int) -> ir.Value:
+        """The length of one side of the image, int64."""
         op = self.nodes
         return op.Squeeze(op.Shape(image, start=axis, end=axis + 1))
 
-    def _resized(self, height: ir.Value, width: ir.Value) -> tuple[ir.Value, ir.Value]:
+    def resized(self, height: ir.Value, width: ir.Value) -> tuple[ir.Value, ir.Value]:
         """Both sides of the scaled image in whole numbers: `Preprocessing.axes`."""
         op, value = self.nodes, self.preprocessing
         box = value.resize if value.fit == "crop" else value.size
@@ -135,6 +131,11 @@ class Front:
             return op.Where(wide, box_h, scaled_h), op.Where(wide, scaled_w, box_w)
         return op.Where(wide, scaled_h, box_h), op.Where(wide, box_w, scaled_w)
 
+    def offset(self, resized: ir.Value, size: int, half: ir.Value) -> ir.Value:
+        """Where the input begins in the scaled image, float32: half to even, as Python's round."""
+        op = self.nodes
+        return op.Round(op.Mul(op.Sub(resized, self.constant(float(size))), half))
+
     def _weights(self, length: ir.Value, resized: ir.Value, size: int) -> tuple[ir.Value, ir.Value]:
         """One `Axis` as a matrix (size, length) of antialiased weights, and which of its rows show
         the image (size, 1)."""
@@ -142,8 +143,7 @@ class Front:
         as_float = ir.DataType.FLOAT.value
         length_f, resized_f = op.Cast(length, to=as_float), op.Cast(resized, to=as_float)
         half, one, zero = self.constant(0.5), self.constant(1.0), self.constant(0.0)
-        # half to even, as Python's round
-        offset = op.Round(op.Mul(op.Sub(resized_f, self.constant(float(size))), half))
+        offset = self.offset(resized_f, size, half)
         place = op.Add(self.constant(np.arange(size).reshape(-1, 1)), offset)
         scale = op.Div(length_f, resized_f)
         center = op.Mul(op.Add(place, half), scale)
@@ -215,8 +215,8 @@ def to_bytes(model: ir.Model, metadata: str) -> bytes:
 
 
 def front(model: bytes) -> bytes:
-    """The nodes of a whole graph that lie before its network, as a graph of their own: its one
-    output is the prepared input, under the name that every engine hands on."""
+    """The nodes of a whole graph that lie before its network, as a graph of their own, whose one
+    output is `prepared`, the input of the network."""
     proto = onnx.load_model_from_string(model)
     needed = {"prepared"}
     nodes: list[onnx.NodeProto] = []
@@ -224,9 +224,8 @@ def front(model: bytes) -> bytes:
         if needed.intersection(node.output):
             needed.update(node.input)
             nodes.insert(0, node)
-    nodes.append(onnx.helper.make_node("Identity", ["prepared"], ["probabilities"]))
     shape = ["N", None, None, None]
-    output = onnx.helper.make_tensor_value_info("probabilities", onnx.TensorProto.FLOAT, shape)
+    output = onnx.helper.make_tensor_value_info("prepared", onnx.TensorProto.FLOAT, shape)
     graph = onnx.helper.make_graph(nodes, "front", list(proto.graph.input), [output])
     beginning = onnx.helper.make_model(
         graph, opset_imports=list(proto.opset_import), ir_version=proto.ir_version

@@ -13,7 +13,7 @@ import numpy as np
 
 from resnets.imagenet import class_name
 from resnets.kinds.kind import Difference, Kind, Output
-from resnets.kinds.prediction import Cell, Outputs, Prediction
+from resnets.kinds.prediction import Cell, Outputs, Prediction, Share
 from resnets.kinds.sample import Finding, Sample
 
 OUTPUTS = {
@@ -38,7 +38,7 @@ class ClassPrediction(Prediction):
         notes: What was done to read the image ("turned upright (EXIF)").
     """
 
-    columns: ClassVar[Mapping[str, type]] = {"label": str, "probability": float}
+    columns: ClassVar[Mapping[str, type]] = {"label": str, "probability": Share}
 
     probabilities: np.ndarray | None = None
     embedding: np.ndarray | None = None
@@ -157,7 +157,7 @@ def unbatch(
     ]
 
 
-def differences(found: Outputs, expected: Outputs) -> Difference:
+def differences(found: Outputs, expected: Outputs, options: Mapping[str, Any]) -> Difference:
     """The largest difference of a probability, and of the pooled features relative to their
     length: a network that is sure of itself gives equal probabilities to anything."""
     probabilities, wanted = found["probabilities"], expected["probabilities"]

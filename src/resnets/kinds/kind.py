@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from resnets.kinds.prediction import Outputs, Prediction
 from resnets.kinds.sample import Finding, Sample
 
@@ -26,6 +28,11 @@ class Output:
     place: str = ""
     always: bool = True
     golden: bool = False
+
+    @property
+    def dimensions(self) -> list[str]:
+        """Names of its dimensions."""
+        return self.shape.split(", ")
 
 
 class Difference(NamedTuple):
@@ -60,7 +67,8 @@ class Kind:
             height) are known.
         ground_truth: Samples to what is true of them, by the names of the classes.
         unbatch: Outputs, names of files, classes and options to a prediction for each image.
-        differences: Outputs of an engine and of the model, as far as both are there, compared.
+        differences: Outputs of an engine and of the model, as far as both are there, compared;
+            with the options of the task.
     """
 
     name: str
@@ -75,4 +83,48 @@ class Kind:
     unbatch: Callable[
         [Outputs, Sequence[str], tuple[str, ...], Mapping[str, Any]], list[Prediction]
     ]
-    differences: Callable[[Outputs, Outputs], Difference]
+    differences: Callable[[Outputs, Outputs, Mapping[str, Any]], Difference]
+
+
+def check_outputs(kind: Kind, outputs: Outputs, images: int, classes: Sequence[str]) -> None:
+    """Whether the outputs of a network are what its kind says.
+
+    Args:
+        kind: What the network predicts.
+        outputs: By name.
+        images: How many images they are of.
+        classes: Names of the classes.
+
+    Raises:
+        ValueError: One that every network has is missing, one has another shape, or holds what is
+            not a number, which would be the largest of all.
+    """
+    sizes = {"N": images, "classes": len(classes)}
+    for name, output in kind.outputs.items():
+        array = outputs.get(name)
+        if array is None:
+            if output.always:
+                raise ValueError(f"the network gave no {name}")
+            continue
+        wanted = [sizes.get(dimension) for dimension in output.dimensions]
+        fits = len(wanted) == array.ndim and all(
+            size in (None, found) for size, found in zip(wanted, array.shape, strict=True)
+        )
+        if not fits:
+            of = "one image" if images == 1 else f"{images} images"
+            raise ValueError(
+                f"the network gave {name} of shape {array.shape} for {of} and {len(classes)}"
+                " classes"
+            )
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ValueError(f"the network gave {name} that are not finite numbers")
+
+
+def without_large(kind: Kind, outputs: Outputs) -> Outputs:
+    """The outputs without those that are larger than a list of numbers for each image, and that a
+    prediction can do without."""
+    return {
+        name: outputs[name]
+        for name, output in kind.outputs.items()
+        if name in outputs and (output.always or len(output.dimensions) <= 2)
+    }

@@ -13,6 +13,10 @@ Outputs = Mapping[str, np.ndarray]  # of a network, by name; the first dimension
 Cell = str | float | None
 
 
+class Share(float):
+    """The type of a column of numbers from 0 to 1, which people are shown as percentages."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)  # arrays do not compare to one truth
 class Prediction:
     """The prediction for one image, or the reason why there is none. Each kind of task adds its own
@@ -25,7 +29,8 @@ class Prediction:
         notes: What was done to read the image ("turned upright (EXIF)").
     """
 
-    columns: ClassVar[Mapping[str, type]] = {}  # of a table, between `file` and `error`
+    # of a table, between `file` and `error`: str, int, float or Share
+    columns: ClassVar[Mapping[str, type]] = {}
 
     file: str
     classes: tuple[str, ...]

@@ -18,7 +18,6 @@ from resnets.evaluation.curves import plot_curves
 from resnets.evaluation.metrics import Metrics, title
 from resnets.export import Proven
 from resnets.files import write_file
-from resnets.kinds import KINDS
 from resnets.modelfile import Model, load_model, read_model, write_model
 from resnets.run import outcome
 from resnets.run.folder import RunFolder
@@ -89,7 +88,7 @@ def finish(job: Job, state: TrainingState) -> Run:
     write_model(folder.best, tensors, {**metadata, "metrics": model.metadata["metrics"]})
     write_file(folder.predictions, measured.to_csv())
     folder.write_results(state.rows)
-    doubts = _doubts(job, state)
+    doubts = _doubts(job, state, model)
     account = _account(job, state, model, measured.metrics)
     with screen.progress("writing the report", 1):
         plot_curves(state.rows, folder.path / "results.png")
@@ -98,7 +97,9 @@ def finish(job: Job, state: TrainingState) -> Run:
     name = _data_name(job.spec.settings.data)
     with screen.progress("exporting and verifying", 1):
         proven = outcome.export_outcome(model, folder.path / f"{name}.onnx", job.measured.samples)
-    write_card(folder.card, account, doubts, measured.metrics, proven)
+    cautions = tuple(("caution", doubt) for doubt in doubts)
+    told = replace(account, facts=(*account.facts, *cautions))
+    write_card(folder.card, model, told, measured.metrics, proven)
     run = Run(folder.path, model, measured.metrics, proven, time.monotonic() - job.started)
     ended = {"stopped": job.stopped, "diverged": job.diverged}
     text = json.dumps({**run.to_dict(), **ended}, ensure_ascii=False, indent=1)
@@ -115,9 +116,10 @@ def _best(job: Job) -> Model:
     return model
 
 
-def _doubts(job: Job, state: TrainingState) -> list[str]:
+def _doubts(job: Job, state: TrainingState, model: Model) -> list[str]:
     """What speaks against the training, in sentences."""
-    evaluator, kind = EVALUATORS["classes"], KINDS["classes"]
+    kind = model.task.kind
+    evaluator = EVALUATORS[kind.name]
     truths = kind.ground_truth(job.held_out.samples, job.spec.classes)
     evidence = [evaluator.compare(truth, truth) for truth in truths]
     return evaluator.doubts(state.rows, evidence, job.spec.classes)

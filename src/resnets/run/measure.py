@@ -11,7 +11,6 @@ from resnets.data.readers import Found
 from resnets.data.splits import read_split, refuse_unknown_classes, samples_to_measure
 from resnets.evaluation import EVALUATORS
 from resnets.evaluation.metrics import Metrics
-from resnets.kinds import KINDS
 from resnets.modelfile import Model
 from resnets.run.folder import RunFolder
 from resnets.run.outcome import measure_model
@@ -31,7 +30,8 @@ def measure_file(path: Path, engine: str, data: str, split: str | None, screen: 
     found, samples, part = samples_to_measure(data, split)
     _tell_left_out(found, screen)
     refuse_unknown_classes(samples, predictor.classes)
-    kind, evaluator, evidence = KINDS["classes"], EVALUATORS["classes"], []
+    kind, evidence = predictor.kind, []
+    evaluator = EVALUATORS[kind.name]
     with screen.progress("measuring", len(samples)) as bar:
         predictions = predictor.predict(sample.path for sample in samples)
         for done, (sample, prediction) in enumerate(zip(samples, predictions, strict=True), 1):

@@ -130,7 +130,8 @@ def _model(
     preprocessing = _preprocessing(weights, network or words, channels, changes, screen)
     _try(net, preprocessing, words)
     description = describe_network(network, net, count, channels, words)
-    return Model(net, names, preprocessing, description, {"source": weights.source})
+    metadata = {"source": weights.source}
+    return Model(net, names, preprocessing, description, metadata=metadata)
 
 
 def _with_channels(build: Callable[[int], nn.Module], weights: Weights) -> tuple[nn.Module, int]:

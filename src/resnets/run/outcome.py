@@ -8,7 +8,6 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -19,11 +18,11 @@ from resnets.evaluation import EVALUATORS
 from resnets.evaluation.evaluator import Evidence
 from resnets.evaluation.metrics import Metrics
 from resnets.export import Proven, export_model
-from resnets.kinds import KINDS
 from resnets.kinds.prediction import Cell, Outputs, Prediction
 from resnets.kinds.sample import Sample
 from resnets.modelfile import Model
 from resnets.preprocessing import Preprocessing
+from resnets.torch_engine import TorchEngine
 
 PROOF_IMAGES = 16  # whole images of the data that an export is compared on
 
@@ -62,7 +61,7 @@ class Measured:
 
 
 def judged(
-    model: Model, images: ImageCache, progress: Callable[[int], None] = lambda done: None
+    engine: TorchEngine, images: ImageCache, progress: Callable[[int], None] = lambda done: None
 ) -> Iterator[tuple[Prediction, Prediction]]:
     """The truth and the prediction of each image, one after the other.
 
@@ -70,21 +69,18 @@ def judged(
         NotFinite: An output for an image is NaN or infinite.
         ValueError: An image of a class that the model does not know.
     """
-    kind = KINDS["classes"]
+    model = engine.model
+    kind, options = model.task.kind, model.options
     size = 64 if max(images.preprocessing.size) >= 96 else 256
     for places, pixels in images.batches(size):
         samples = [images.samples[place] for place in places]
-        outputs = _outputs(model.answer(pixels))
+        outputs = engine.run(pixels)
         names = [sample.name for sample in samples]
         _refuse_infinite(outputs, names)
         truths = kind.ground_truth(samples, model.classes)
-        predictions = kind.unbatch(outputs, names, model.classes, {})
+        predictions = kind.unbatch(outputs, names, model.classes, options)
         yield from zip(truths, predictions, strict=True)
         progress(int(places[-1]) + 1)
-
-
-def _outputs(answer: Any) -> Outputs:
-    return {name: array for name, array in vars(answer).items() if array is not None}
 
 
 def _refuse_infinite(outputs: Outputs, names: Sequence[str]) -> None:
@@ -100,10 +96,10 @@ def measure_model(
     model: Model, images: ImageCache, progress: Callable[[int], None] = lambda done: None
 ) -> Measured:
     """Evaluates a model on samples."""
-    evaluator = EVALUATORS["classes"]
+    evaluator = EVALUATORS[model.task.kind.name]
     evidence, predictions, maps, rows = [], [], [], []
     for sample, (truth, prediction) in zip(
-        images.samples, judged(model, images, progress), strict=True
+        images.samples, judged(TorchEngine(model), images, progress), strict=True
     ):
         evidence.append(evaluator.compare(truth, prediction))
         rows.append({"file": sample.name, **evaluator.row(truth, prediction)})

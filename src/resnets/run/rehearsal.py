@@ -17,6 +17,7 @@ from resnets.run.spec import Spec
 from resnets.run.work import make_state
 from resnets.screen import Screen
 from resnets.tasks.classification import Classification
+from resnets.torch_engine import TorchEngine
 from resnets.training.loop import Diverged, Hooks, Plan, set_training, train_steps, unsound
 from resnets.training.optimizers import Schedule
 from resnets.training.recipe import TrainSettings, choose_device
@@ -109,7 +110,7 @@ def try_network(net: nn.Module, spec: Spec, count: int, screen: Screen) -> None:
         _try_answer(net.eval(), spec)
         _try_step(net, spec, count, device)
         model = Model(net, spec.classes, spec.preprocessing, spec.network)
-        if not model.answering.has_maps:
+        if not TorchEngine(model).inference.has_maps:
             screen.say(
                 "no class activation maps: the network does not end in global average pooling and"
                 " a linear layer by name"

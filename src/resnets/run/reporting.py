@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from resnets.evaluation.report import Report, write_report
 from resnets.evaluation.sections import Case
 from resnets.export import Proven
 from resnets.files import write_file
-from resnets.kinds import KINDS
 from resnets.modelfile import Model
 from resnets.models import Network
 from resnets.run.outcome import Measured
@@ -55,7 +54,7 @@ def write_outcome_report(
     path: Path, model: Model, measured: Measured, images: ImageCache, account: Account
 ) -> None:
     """report.html of an evaluation."""
-    evaluator = EVALUATORS["classes"]
+    evaluator = EVALUATORS[model.task.kind.name]
     places = evaluator.worst(measured.evidence)
     cases = [_case(int(place), model, measured, images) for place in places]
     report = Report(
@@ -77,7 +76,7 @@ def _case(place: int, model: Model, measured: Measured, images: ImageCache) -> C
     pixels = images.read(place)
     pixels = (pixels // 257).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
     heat = measured.maps[place]
-    (truth,) = KINDS["classes"].ground_truth([measured.samples[place]], model.classes)
+    (truth,) = model.task.kind.ground_truth([measured.samples[place]], model.classes)
     return Case(
         truth,
         measured.predictions[place],
@@ -100,12 +99,11 @@ def _diagram(model: Model) -> str:
 
 
 def write_card(
-    path: Path, account: Account, doubts: Sequence[str], metrics: Metrics, proven: Proven
+    path: Path, model: Model, account: Account, metrics: Metrics, proven: Proven
 ) -> None:
     """model_card.md: what the model is, for whoever finds the file later."""
-    evaluator = EVALUATORS["classes"]
+    evaluator = EVALUATORS[model.task.kind.name]
     classes = [markdown(one) for one in metrics.classes]
-    facts = [*account.facts, *(("caution", doubt) for doubt in doubts)]
     lines = [
         f"# {markdown(account.title)}",
         "",
@@ -113,7 +111,7 @@ def write_card(
         "",
         "| | |",
         "|---|---|",
-        *(f"| {markdown(name)} | {markdown(value)} |" for name, value in facts),
+        *(f"| {markdown(name)} | {markdown(value)} |" for name, value in account.facts),
         "",
         "## Measured on images it was not trained on",
         "",

@@ -20,6 +20,7 @@ from resnets.run import outcome
 from resnets.run.rehearsal import memory_explained
 from resnets.run.work import Job, make_state, validation_interval
 from resnets.tasks.classification import Classification
+from resnets.torch_engine import TorchEngine
 from resnets.training.checkpoint import pack, unpack
 from resnets.training.loop import (
     Diverged,
@@ -145,9 +146,10 @@ def _validate(job: Job, state: TrainingState, plan: Plan) -> Row:
     evaluator = EVALUATORS["classes"]
     row: Row = {}
     for weights, net, suffix in (("raw", state.net, ""), ("averaged", state.average.net, "_ema")):
-        model = Model(net, job.spec.classes, job.spec.preprocessing, job.spec.network)
+        spec = job.spec
+        engine = TorchEngine(Model(net, spec.classes, spec.preprocessing, spec.network))
         try:
-            evidence = [evaluator.compare(*pair) for pair in outcome.judged(model, job.held_out)]
+            evidence = [evaluator.compare(*pair) for pair in outcome.judged(engine, job.held_out)]
         except outcome.NotFinite as error:
             raise diverged(f"in validation {error}", state.step, plan.schedule) from None
         accuracy, loss = evaluator.quick(evidence)

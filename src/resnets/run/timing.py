@@ -15,6 +15,7 @@ from pathlib import Path
 from resnets.data.loader import ImageCache, TrainingBatches
 from resnets.modelfile import Model, write_model
 from resnets.run import outcome
+from resnets.torch_engine import TorchEngine
 from resnets.training.checkpoint import pack
 from resnets.training.loop import Hooks, Plan, Task, TrainingState, train_steps
 from resnets.training.optimizers import Schedule
@@ -99,9 +100,10 @@ def measure_costs(
         after - before for before, after in zip(marks[WARM_UP - 1 :], marks[WARM_UP:], strict=False)
     )
     places, pixels = next(held_out.batches())
-    model.answer(pixels)
+    engine = TorchEngine(model)
+    engine.run(pixels)
     tick = time.perf_counter()
-    model.answer(pixels)
+    engine.run(pixels)
     picture = (time.perf_counter() - tick) / len(places)
     tick = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:

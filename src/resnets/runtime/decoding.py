@@ -135,11 +135,23 @@ class Upright:
         return (top, left, bottom, right) if self._turn.swap else (left, top, right, bottom)
 
 
-def read_input(
-    source: Path | str | bytes, preprocessing: Preprocessing
-) -> tuple[np.ndarray, list[str]]:
-    """An image file, or its content, as an image that the graph scales no further
-    (`Preprocessing.framed`), and remarks; waits until there is memory for it.
+class Decoded(NamedTuple):
+    """An image that was read for a network.
+
+    Args:
+        framed: (height, width, channels), which the graph scales no further
+            (`Preprocessing.framed`).
+        size: Height and width of the image itself, upright.
+        notes: Remarks on how it was read.
+    """
+
+    framed: np.ndarray
+    size: tuple[int, int]
+    notes: list[str]
+
+
+def read_input(source: Path | str | bytes, preprocessing: Preprocessing) -> Decoded:
+    """An image file, or its content, for a network; waits until there is memory for it.
 
     Raises:
         BadImage: It cannot be read, or decoding it would take more than `LARGEST`.
@@ -155,12 +167,12 @@ def read_input(
         with DECODING.take(needed):
             notes = look(image)  # here: to find the EXIF of a PNG file, Pillow decodes all of it
             try:
-                framed, more = image_input(image, preprocessing)
+                found = image_input(image, preprocessing)
             finally:
                 image.close()  # frees its memory before somebody else takes the budget
                 if needed > TRIM:
                     _trim()
-            return framed, notes + more
+            return found._replace(notes=notes + found.notes)
 
 
 def _trim() -> None:
@@ -170,10 +182,11 @@ def _trim() -> None:
         ctypes.pythonapi.malloc_trim(0)
 
 
-def image_input(image: Image.Image, preprocessing: Preprocessing) -> tuple[np.ndarray, list[str]]:
+def image_input(image: Image.Image, preprocessing: Preprocessing) -> Decoded:
     """The same of an image of Pillow."""
     upright = Upright(image, preprocessing)
-    return preprocessing.framed(preprocessing.pixels(upright)), upright.notes
+    framed = preprocessing.framed(preprocessing.pixels(upright))
+    return Decoded(framed, (upright.height, upright.width), upright.notes)
 
 
 def decoded_bytes(image: Image.Image) -> int:

@@ -1,4 +1,4 @@
-"""What runs the graph: an engine is a callable from images to an `Answer`, with a name and a
+"""What runs the graph: an engine is a callable from images to outputs by name, with a name and a
 version. `ENGINES` lists them."""
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ import sys
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
+
+from resnets.kinds import Kind
+from resnets.kinds.prediction import Outputs
+from resnets.runtime.cores import usable_cores
 
 
 class EngineError(RuntimeError):
@@ -23,23 +26,7 @@ class EngineError(RuntimeError):
     for a table."""
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What a graph says of N images.
-
-    Args:
-        probabilities: (N, classes) float32, each row sums to 1.
-        embedding: (N, features) float32, the pooled features, where the file gives them.
-        heat: (N, classes, h, w) float32, class activation maps, where the file gives them.
-    """
-
-    probabilities: np.ndarray
-    embedding: np.ndarray | None = None
-    heat: np.ndarray | None = None
-
-
 MOST_THREADS = 1024
-OUTPUTS = tuple(field.name for field in fields(Answer))
 
 
 class Engine(Protocol):
@@ -48,8 +35,8 @@ class Engine(Protocol):
     name: str
     version: str
 
-    def __call__(self, image: np.ndarray) -> Answer:
-        """The answer for (N, height, width, channels) images in their own type; raises
+    def __call__(self, image: np.ndarray) -> Outputs:
+        """The outputs for (N, height, width, channels) images in their own type; raises
         `EngineError`."""
 
 
@@ -71,17 +58,20 @@ class _FromFile:
     where waiting for them would never end."""
 
     name: str
+    version: str
 
-    def __init__(self, source: Path | bytes, threads: int = 0) -> None:
-        self._source, self._threads = source, threads
+    def __init__(self, source: Path | bytes, threads: int = 0, kind: Kind | None = None) -> None:
+        self._source, self._threads, self._kind = source, threads, kind
+        # of the outputs that are run, as far as the graph says them
+        self.shapes: dict[str, tuple[int | None, ...]] = {}
         self._opening = threading.Lock()
         self._start()
         _LIVING.add(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return make_engine, (self.name, self._source, self._threads)
+        return make_engine, (self.name, self._source, self._threads, self._kind)
 
-    def __call__(self, image: np.ndarray) -> Answer:
+    def __call__(self, image: np.ndarray) -> Outputs:
         """See `Engine`."""
         if not self._ready:
             try:
@@ -103,22 +93,27 @@ class _FromFile:
         self._ready = False
         self._opening = threading.Lock()
 
-    def _check(self, inputs: Sequence[str], outputs: Mapping[str, Sequence[object]]) -> None:
-        """What every file of ours has; sets `num_classes`, as far as the file says it."""
-        shape = outputs.get("probabilities")
-        if list(inputs) != ["image"] or shape is None:
+    def _choose(self, inputs: Sequence[str], outputs: Mapping[str, Sequence[object]]) -> None:
+        """Takes the outputs that the kind knows, of a graph that has its inputs and outputs."""
+        wanted = {} if self._kind is None else self._kind.outputs
+        needed = [name for name, output in wanted.items() if output.always]
+        if list(inputs) != ["image"] or not set(needed) <= set(outputs):
             file = "this" if isinstance(self._source, bytes) else self._source
+            ends = ", ".join(f"`{name}`" for name in needed) or "outputs"
             raise ValueError(
-                f"{file}: the graph does not go from `image` to `probabilities`: not a file of"
+                f"{file}: the graph does not go from `image` to {ends}: not a file of"
                 " `resnets export`; make it with: resnets export RUN"
             )
-        known = len(shape) == 2 and isinstance(shape[1], int)
-        self.num_classes: int | None = int(str(shape[1])) if known else None
+        self.shapes = {
+            name: tuple(size if isinstance(size, int) else None for size in shape)
+            for name, shape in outputs.items()
+            if self._kind is None or name in wanted
+        }
 
     def _open(self, source: Path | bytes, threads: int) -> None:
         raise NotImplementedError
 
-    def _run(self, image: np.ndarray) -> Answer:
+    def _run(self, image: np.ndarray) -> Outputs:
         raise NotImplementedError
 
 
@@ -159,22 +154,14 @@ class OnnxRuntimeEngine(_FromFile):
             inputs = [entry.name for entry in self._session.get_inputs()]
         except refusals as error:
             raise ValueError(_cannot_run(self, source, error)) from None
-        self._check(inputs, outputs)
-        self._outputs = [name for name in outputs if name in OUTPUTS]
+        self._choose(inputs, outputs)
 
-    def _run(self, image: np.ndarray) -> Answer:
+    def _run(self, image: np.ndarray) -> Outputs:
         try:
-            return Answer(
-                **dict(
-                    zip(
-                        self._outputs,
-                        self._session.run(self._outputs, {"image": image}),
-                        strict=True,
-                    )
-                )
-            )
+            found = self._session.run(list(self.shapes), {"image": image})
         except self._errors as error:
             raise EngineError(_reason(error)) from None
+        return dict(zip(self.shapes, found, strict=True))
 
 
 class OpenVinoEngine(_FromFile):
@@ -197,7 +184,7 @@ class OpenVinoEngine(_FromFile):
             model = core.compile_model(core.read_model(source), "CPU", options)
         except RuntimeError as error:
             raise ValueError(_cannot_run(self, source, error)) from None
-        self._check(
+        self._choose(
             [name for entry in model.inputs for name in entry.names & {"image"} or {"?"}],
             {
                 name: [None if dim.is_dynamic else dim.get_length() for dim in output.partial_shape]
@@ -207,17 +194,17 @@ class OpenVinoEngine(_FromFile):
         )
         self._request = model.create_infer_request()
         self._outputs = {
-            name: output for output in model.outputs for name in output.names & set(OUTPUTS)
+            name: output for output in model.outputs for name in output.names & set(self.shapes)
         }
         self._lock = threading.Lock()  # a request holds one input at a time
 
-    def _run(self, image: np.ndarray) -> Answer:
+    def _run(self, image: np.ndarray) -> Outputs:
         try:
             with self._lock:
                 found = self._request.infer({"image": image})  # copies
         except RuntimeError as error:
             raise EngineError(_reason(error)) from None
-        return Answer(**{name: found[output] for name, output in self._outputs.items()})
+        return {name: found[output] for name, output in self._outputs.items()}
 
 
 def import_onnxruntime() -> ModuleType:
@@ -262,17 +249,20 @@ def available_engines() -> list[str]:
     return [name for name in ENGINES if importlib.util.find_spec(name)]
 
 
-def make_engine(name: str, source: Path | bytes, threads: int = 0) -> Engine:
+def make_engine(
+    name: str, source: Path | bytes, threads: int = 0, kind: Kind | None = None
+) -> OnnxRuntimeEngine | OpenVinoEngine:
     """The engine of this name for an ONNX file.
 
     Args:
         name: A key of `ENGINES`.
         source: The file, or all its bytes.
         threads: Threads of one prediction; 0 takes `usable_cores()`.
+        kind: What the file predicts: the outputs to run, as far as they are there. None runs all.
 
     Raises:
-        ValueError: There is no such engine, it is not installed, or it cannot run the file; or no
-            such number of threads.
+        ValueError: There is no such engine, it is not installed, or it cannot run the file; no
+            such number of threads; or the graph lacks what every one of the kind has.
     """
     if type(threads) is not int or not 0 <= threads <= MOST_THREADS:
         raise ValueError(
@@ -280,26 +270,7 @@ def make_engine(name: str, source: Path | bytes, threads: int = 0) -> Engine:
         )
     if name not in tuple(ENGINES):  # whatever its type
         raise ValueError(f"no engine is called {name!r}; allowed: {', '.join(ENGINES)}")
-    return ENGINES[name](source, threads)
-
-
-def usable_cores() -> int:
-    """Physical cores this process may use: those it is bound to, and no more than its container's
-    quota."""
-    processors = (
-        os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    )
-    siblings = (
-        Path(f"/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list")
-        for number in processors
-    )
-    cores = len({file.read_text() if file.exists() else str(file) for file in siblings})
-    # "200000 100000": microseconds of processor time in a period, or "max"
-    quota = Path("/sys/fs/cgroup/cpu.max")
-    if quota.exists():
-        time, period = quota.read_text().split()
-        cores = cores if time == "max" else min(cores, max(1, int(time) // int(period)))
-    return cores
+    return ENGINES[name](source, threads, kind)
 
 
 def _cannot_run(engine: Engine, source: Path | bytes, error: Exception) -> str:

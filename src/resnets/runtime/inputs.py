@@ -12,7 +12,7 @@ from PIL import Image
 from resnets.images import UNREADABLE, BadImage, to_mode
 from resnets.listing import Listing
 from resnets.preprocessing import Preprocessing
-from resnets.runtime.decoding import Upright
+from resnets.runtime.decoding import Decoded, image_input
 from resnets.runtime.folders import find_images
 
 Input = (
@@ -93,8 +93,8 @@ def to_source(item: object) -> Source:
         ) from None
 
 
-def image_pixels(image: Image.Image, wanted: Preprocessing, notes: list[str]) -> np.ndarray:
-    """`Preprocessing.pixels` of an image of Pillow, read to its end and upright.
+def decode_image(image: Image.Image, wanted: Preprocessing) -> Decoded:
+    """An image of Pillow for a network, read to its end and upright.
 
     Raises:
         BadImage: Its file is broken, or it is closed, empty or of a mode that cannot be converted.
@@ -102,10 +102,7 @@ def image_pixels(image: Image.Image, wanted: Preprocessing, notes: list[str]) ->
     try:
         if 0 in image.size:
             raise BadImage("an image without pixels")
-        upright = Upright(image, wanted)
-        pixels = wanted.pixels(upright)
-        notes += upright.notes
-        return pixels
+        return image_input(image, wanted)
     except BadImage:
         raise
     except (*UNREADABLE, AttributeError) as error:
@@ -113,8 +110,8 @@ def image_pixels(image: Image.Image, wanted: Preprocessing, notes: list[str]) ->
         raise BadImage(f"not readable as an image ({reason})") from None
 
 
-def array_pixels(array: np.ndarray, wanted: Preprocessing, notes: list[str]) -> np.ndarray:
-    """`Preprocessing.pixels` of an array: gray becomes colour, transparency is laid on white.
+def decode_array(array: np.ndarray, wanted: Preprocessing) -> Decoded:
+    """An array for a network: gray becomes colour, transparency is laid on white.
 
     Raises:
         ValueError: Another shape or type; the message says how to change it.
@@ -124,10 +121,13 @@ def array_pixels(array: np.ndarray, wanted: Preprocessing, notes: list[str]) -> 
         raise ValueError(f"an array of shape {array.shape} and type {array.dtype}; {takes}: {cure}")
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
+    notes: list[str] = []
     if array.dtype.itemsize == 2:
-        return wanted.pixels(Image.fromarray(np.ascontiguousarray(array, wanted.dtype)))
-    image = Image.fromarray(np.ascontiguousarray(array))
-    return wanted.pixels(to_mode(image, wanted.channels, wanted.value_range, notes))
+        image = Image.fromarray(np.ascontiguousarray(array, wanted.dtype))
+    else:
+        image = Image.fromarray(np.ascontiguousarray(array))
+        image = to_mode(image, wanted.channels, wanted.value_range, notes)
+    return Decoded(wanted.framed(wanted.pixels(image)), array.shape[:2], notes)
 
 
 def _array_cure(array: np.ndarray, wanted: Preprocessing) -> str:

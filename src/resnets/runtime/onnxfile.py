@@ -10,59 +10,28 @@ at before it is believed.
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import io
 import json
 import math
 import mmap
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from resnets.files import write_file
-from resnets.images import UNREADABLE, open_image
-from resnets.preprocessing import Preprocessing, upgrade
-from resnets.ranges import FULL
+from resnets.formats import Newer, read_task, upgrade
+from resnets.kinds import Kind
+from resnets.preprocessing import Preprocessing
+from resnets.runtime.golden import LONGEST_SIDE, Golden, check_golden, read_golden
 from resnets.runtime.protobuf import METADATA_PROPS, has_external_data, properties
 
-FORMAT = 2
 PROPERTY = "resnets"
-REQUIRED = ("format", "model", "classes", "preprocessing", "golden", "limit")
+REQUIRED = ("format", "model", "classes", "preprocessing", "golden", "limits")
 # characters; with three golden images and 22,000 classes it is 2 million
 MOST_METADATA = 32_000_000
 MOST_GOLDEN = 64
-LONGEST_SIDE = 4096  # of the input and of golden images, in pixels
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How far the answers of an exported graph may be from its model's, on images that it need not
-    scale.
-
-    Args:
-        probability: The largest absolute difference of a probability.
-        features: The largest difference of the pooled features, relative to their length: a network
-            that is sure of itself gives equal probabilities to anything.
-    """
-
-    probability: float
-    features: float
-
-
-# By the precision of the weights: ten times the largest that `python benchmarks/proof_limits.py
-# photos/` finds in 38 networks, two engines, every fit and interpolation, photos and panoramas.
-# float32: 1.7e-4 and 1.6e-3 in a resnetv2_50d_gn with random weights, whose group norms amplify
-# rounding; a trained resnet50 comes to 5.5e-6 and 4.1e-6. Three networks of 164 layers and more
-# overflow with random weights (not a number in the model itself), and no limit is made for them.
-LIMITS = {"float32": Limits(probability=2e-3, features=2e-2)}
-# What the first files of format 1 say. Their golden images are scaled by the graph, where a grey
-# level may be rounded to the other side; no file is believed to need more.
-LARGEST_LIMIT = 0.02
 _DIGEST = 64  # hexadecimal digits of a sha256
 _SEAL = b"\x0a\x0eresnets_sha256\x12" + bytes(
     [_DIGEST]
@@ -76,8 +45,8 @@ class OnnxFile:
 
     Args:
         path: Where it lies; an engine reads it from there, so that its weights are in memory once.
-        metadata: Its `resnets` property: format, model, classes, preprocessing, golden, limit and
-            what export adds.
+        metadata: Its `resnets` property: format, model, classes, preprocessing, task, golden,
+            limits and what export adds.
     """
 
     path: Path
@@ -101,32 +70,29 @@ class OnnxFile:
         return Preprocessing.from_dict(self.metadata["preprocessing"])
 
     @property
-    def limit(self) -> float:
-        """The largest difference of a probability that verifies the file: what it says itself, but
-        never more than `LARGEST_LIMIT`."""
-        return min(float(self.metadata["limit"]), LARGEST_LIMIT)
+    def kind(self) -> Kind:
+        """What it predicts."""
+        return read_task(self.metadata["task"], self.classes)[0]
 
     @property
-    def golden(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Images (height, width, channels) with the probabilities (classes,) float32 the trained
-        network gave them."""
-        value = self.preprocessing
-        images = (  # their values are stored as the graph takes them
-            open_image(
-                base64.b64decode(entry["png"]), value.channels, value.value_range, None, FULL
-            )[0]
-            for entry in self.metadata["golden"]
-        )
+    def options(self) -> Mapping[str, Any]:
+        """Of its task, in the types that `kind.unbatch` takes."""
+        return read_task(self.metadata["task"], self.classes)[1]
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """What each value of a `Difference` may be for the file to be verified: what it says
+        itself, but never more than its kind allows."""
+        said = self.metadata["limits"]
+        most = self.kind.limits["any"]
+        return {name: min(float(said.get(name, limit)), limit) for name, limit in most.items()}
+
+    @property
+    def golden(self) -> list[Golden]:
+        """Images with the outputs that the trained network gave for them."""
         return [
-            (whole(image), np.array(entry["probabilities"], np.float32))
-            for image, entry in zip(images, self.metadata["golden"], strict=True)
+            read_golden(self.kind, entry, self.preprocessing) for entry in self.metadata["golden"]
         ]
-
-
-def whole(image: Image.Image) -> np.ndarray:
-    """An image of `open_image` as the graph takes it: (height, width, channels) in its own type
-    and size."""
-    return np.asarray(image).reshape(image.height, image.width, -1)
 
 
 def seal(model_bytes: bytes) -> bytes:
@@ -188,6 +154,8 @@ def _parse(path: Path, data: memoryview) -> OnnxFile:
         external = has_external_data(body)
         text = "" if external else properties(body)[PROPERTY]
         metadata = {} if external else _metadata(text)
+    except Newer as error:
+        raise ValueError(f"{path}: made by a newer resnets {error}: upgrade resnets") from None
     except _NOT_OURS as error:
         raise ValueError(
             f"{path}: its metadata are not those of `resnets export` ({_why(error)}); export it"
@@ -198,12 +166,7 @@ def _parse(path: Path, data: memoryview) -> OnnxFile:
             f"{path}: some of its weights lie in another file, which the seal does not cover; make"
             " it again with: resnets export RUN, which writes one file"
         )
-    if metadata["format"] > FORMAT:
-        raise ValueError(
-            f"{path}: made by a newer resnets (format {metadata['format']}); this one reads up to"
-            f" {FORMAT}: upgrade resnets"
-        )
-    return OnnxFile(path, upgrade(metadata))
+    return OnnxFile(path, metadata)
 
 
 # What a look at metadata of any kind may raise
@@ -217,10 +180,11 @@ def _why(error: Exception) -> str:
 
 
 def _metadata(text: str) -> dict[str, Any]:
-    """The metadata of a file, of which everything has been looked at that is believed later; of a
-    newer format, the number alone.
+    """The metadata of a file as the present format has them, of which everything has been looked
+    at that is believed later.
 
     Raises:
+        Newer: The file is of a later format or task, and nothing else was looked at.
         ValueError, or another of `_NOT_OURS`: They are not what `resnets export` writes.
     """
     if len(text) > MOST_METADATA:
@@ -228,8 +192,7 @@ def _metadata(text: str) -> dict[str, Any]:
     values = json.loads(text)
     _need(isinstance(values, dict), "not a JSON object")
     _need(type(values["format"]) is int and values["format"] > 0, "format: a whole number")
-    if values["format"] > FORMAT:
-        return {"format": values["format"]}
+    values = upgrade(values)
     if missing := [key for key in REQUIRED if key not in values]:
         raise ValueError(f"missing: {', '.join(missing)}")
     _need(isinstance(values["model"], str), "model: a text")
@@ -238,35 +201,21 @@ def _metadata(text: str) -> dict[str, Any]:
         _is_list(classes, str) and len(set(classes)) == len(classes) > 0,
         "classes: a list of different names",
     )
-    _need(_is_number(values["limit"]) and values["limit"] > 0, "limit: a finite number above 0")
+    kind, _ = read_task(values["task"], classes)
+    _need(
+        isinstance(values["limits"], dict) and all(map(_is_positive, values["limits"].values())),
+        "limits: finite numbers above 0, by name",
+    )
     _need(isinstance(values["preprocessing"], dict), "preprocessing: a JSON object")
     preprocessing = Preprocessing.from_dict(values["preprocessing"])
+    _need(preprocessing.fit in kind.fits, f"preprocessing: fit {' or '.join(kind.fits)}")
     sides = (*preprocessing.size, *preprocessing.resize)
     _need(max(sides) <= LONGEST_SIDE, f"preprocessing: sides up to {LONGEST_SIDE} pixels")
     _need(_is_list(values["golden"], dict), "golden: a list of JSON objects")
     _need(0 < len(values["golden"]) <= MOST_GOLDEN, f"golden: 1 to {MOST_GOLDEN} images")
     for entry in values["golden"]:
-        _look_at_golden(entry, len(classes), preprocessing)
+        check_golden(kind, entry, classes, preprocessing)
     return values
-
-
-def _look_at_golden(entry: dict[str, Any], num_classes: int, preprocessing: Preprocessing) -> None:
-    numbers = entry["probabilities"]
-    _need(
-        isinstance(numbers, list)
-        and len(numbers) == num_classes
-        and all(_is_number(number) and 0 <= number <= 1.001 for number in numbers),
-        f"golden: {num_classes} probabilities, one for each class",
-    )
-    _need(isinstance(entry["png"], str), "golden: png as text")
-    content = base64.b64decode(entry["png"], validate=True)
-    try:
-        with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
-            side = max(image.size)
-    except UNREADABLE:
-        raise ValueError("golden: an image that cannot be read") from None
-    _need(side <= LONGEST_SIDE, f"golden: images up to {LONGEST_SIDE} pixels")
-    preprocessing.open(content)  # whether it can be decoded
 
 
 def _need(condition: bool, wanted: str) -> None:
@@ -278,5 +227,5 @@ def _is_list(value: object, kind: type) -> bool:
     return isinstance(value, list) and all(isinstance(item, kind) for item in value)
 
 
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+def _is_positive(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and value > 0  # type: ignore[arg-type, operator]

@@ -9,23 +9,25 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from resnets.files import locked, write_file
-from resnets.kinds.classes import ClassPrediction
+from resnets.kinds.prediction import Prediction
 from resnets.runtime.ledger import Ledger, Stamp
-from resnets.runtime.writers import OtherColumns, Row, Table, columns, to_row
+from resnets.runtime.rows import Columns, Row
+from resnets.runtime.writers import OtherColumns, Table
 
 FORMAT = 1  # of the file beside an output
 SUFFIX = ".source.jsonl"
+BY_CLASS = "probabilities"  # what the file beside an output calls a column for each class
 
 
 @contextmanager
 def open_output(
-    path: str | Path, files: Iterable[str], source: Mapping[str, Any], classes: Sequence[str] = ()
+    path: str | Path, files: Iterable[str], source: Mapping[str, Any], columns: Columns
 ) -> Iterator[Output]:
     """Opens an output to write the predictions of some files to it, or to continue with them.
 
@@ -36,7 +38,7 @@ def open_output(
         path: Its suffix is the format: `.csv`, `.jsonl` or `.parquet`.
         files: Names of all image files that are to have a row.
         source: What the rows are made with: `sha256` of the model, and what else is to be noted.
-        classes: Names of the classes that get a column each, `p_NAME`.
+        columns: Of the table.
 
     Raises:
         ValueError: Another process is writing to it; its rows are of another model or have other
@@ -44,10 +46,10 @@ def open_output(
         OSError: It cannot be written; what was written stays and can be continued.
     """
     path = Path(os.path.realpath(path))
-    table = Table(path, columns(classes))
+    table = Table(path, columns)
     cure = f"wait until it has ended, or name another output than {path}"
     with locked(path.with_name(f".{path.name}.lock"), cure):
-        output = Output(table, {**source, "probabilities": bool(classes)})
+        output = Output(table, {**source, BY_CLASS: bool(columns.classes)})
         output.total = output.ledger.plan(files)
         yield output
 
@@ -87,8 +89,8 @@ class Output:
             self._stamps[file] = self.ledger.stamp(file)
             yield file
 
-    def write(self, predictions: Iterable[ClassPrediction]) -> int:
-        """Writes a row for each prediction, as it comes.
+    def write(self, predictions: Iterable[Prediction]) -> int:
+        """Writes the rows of each prediction, as it comes.
 
         Args:
             predictions: Of `files()`, in any order.
@@ -107,11 +109,11 @@ class Output:
         with self.beside.open("ab") as notes, table.appending() as append:
             notes.truncate(self._noted)
             for prediction in predictions:
-                row = table.fit(to_row(prediction, self.source["probabilities"]))
-                notes.write(_line(row["file"], self._stamps.pop(prediction.file)))
-                notes.flush()  # before the row: one without its stamp would be predicted again
-                append(row)
-                written += 1
+                rows = [table.fit(row) for row in table.columns.rows(prediction)]
+                notes.write(_line(rows[0]["file"], self._stamps.pop(prediction.file)))
+                notes.flush()  # before the rows: without a stamp they would be predicted again
+                append(rows)
+                written += len(rows)
             os.fsync(notes.fileno())
         table.finish()
         return written
@@ -153,8 +155,8 @@ class Output:
                 f"{path}: its rows are of another model ({_name(then)}; this one is {_name(now)});"
                 f" {self._cure}"
             )
-        if then["probabilities"] != now["probabilities"]:
-            made = "with" if then["probabilities"] else "without"
+        if then[BY_CLASS] != now[BY_CLASS]:
+            made = "with" if then[BY_CLASS] else "without"
             raise _Refused(
                 f"{path}: was made {made} a column for every class (--probs), and this run is not;"
                 f" {self._cure}"

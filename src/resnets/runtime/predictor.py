@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections import deque
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, SupportsIndex
 
 import numpy as np
 
+from resnets.formats import FIRST_TASK
 from resnets.images import BadImage
-from resnets.kinds.classes import ClassPrediction
+from resnets.kinds import KINDS, Kind
+from resnets.kinds.inverse import InverseTransform
+from resnets.kinds.kind import check_outputs, without_large
+from resnets.kinds.prediction import Prediction
 from resnets.preprocessing import Preprocessing
-from resnets.runtime.decoding import read_input
+from resnets.runtime.decoding import Decoded, read_input
 from resnets.runtime.engines import Engine, EngineError, make_engine
 from resnets.runtime.inputs import (
     Input,
     Inputs,
     Source,
-    array_pixels,
-    image_pixels,
+    decode_array,
+    decode_image,
     open_inputs,
     to_source,
 )
@@ -54,14 +59,18 @@ def load(path: str | Path, engine: str = "onnxruntime", threads: int = 0) -> Pre
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 0:
         raise ValueError(f"threads is {threads!r}; allowed: whole numbers from 0 on (0: all cores)")
     file = read_onnx(path)
-    made = make_engine(engine, file.path, threads)
-    given = getattr(made, "num_classes", None)
-    if given not in (None, len(file.classes)):
-        raise ValueError(
-            f"{path}: it names {len(file.classes)} classes, but its network gives {given}"
-            " probabilities; export it again"
-        )
-    found = Predictor(made, file.classes, file.preprocessing, file.metadata)
+    made = make_engine(engine, file.path, threads, file.kind)
+    for name, shape in made.shapes.items():
+        named = file.kind.outputs[name].dimensions
+        given = dict(zip(named, shape, strict=False)).get("classes")
+        if given not in (None, len(file.classes)):
+            raise ValueError(
+                f"{path}: it names {len(file.classes)} classes, but its network gives {given}"
+                f" {name}; export it again"
+            )
+    found = Predictor(
+        made, file.classes, file.preprocessing, file.metadata, file.kind, file.options
+    )
     found.name, found.sha256 = str(path), file.sha256
     found._opened = (Path(path).absolute(), engine, threads)
     return found
@@ -71,12 +80,14 @@ class Predictor:
     """A network that is ready to predict.
 
     Args:
-        engine: Any callable from (N, height, width, channels) images to an `Answer`, with a name
-            and a version.
+        engine: Any callable from (N, height, width, channels) images to outputs by name, with a
+            name and a version.
         classes: Names of the classes, in the order of the outputs.
         preprocessing: What the engine does to an image; here it says which channels and type to
             decode.
         metadata: What else the file said.
+        kind: What it predicts.
+        options: Of its task, in the types that `kind.unbatch` takes (`kind.options`).
     """
 
     def __init__(
@@ -85,11 +96,14 @@ class Predictor:
         classes: Sequence[str],
         preprocessing: Preprocessing,
         metadata: dict[str, Any] | None = None,
+        kind: Kind = KINDS[FIRST_TASK],
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         self.engine = engine
         self.classes = tuple(classes)
         self.preprocessing = preprocessing
         self.metadata = metadata or {}
+        self.kind, self.options = kind, options or {}
         self.name = ""  # what it was opened from
         self.sha256 = ""  # tells it from every other model; empty where nothing is known
         self._opened: tuple[Path, str, int] | None = None  # as it was given to `load`
@@ -105,7 +119,7 @@ class Predictor:
 
     def predict(
         self, inputs: Inputs, heat: bool = False, skip: Container[str] = ()
-    ) -> Iterator[ClassPrediction]:
+    ) -> Iterator[Prediction]:
         """Predictions for files, folders and images in memory, in order, each as soon as it is
         there.
 
@@ -114,7 +128,7 @@ class Predictor:
                 (bytes), an open file, an image of Pillow, an array (height, width, channels); or
                 several of them, also mixed, or as they come from a generator.
             heat: Whether predictions carry class activation maps, if the file gives them.
-            skip: Names of files to leave out, as `ClassPrediction.file` spells them.
+            skip: Names of files to leave out, as `Prediction.file` spells them.
 
         Returns:
             An iterator of one prediction for each image; one that cannot be read or predicted has
@@ -128,7 +142,7 @@ class Predictor:
         images = open_inputs(inputs)
         return self._stream((one for one in images if one[0] not in skip), heat)
 
-    def predict_image(self, image: Input, heat: bool = False, file: str = "") -> ClassPrediction:
+    def predict_image(self, image: Input, heat: bool = False, file: str = "") -> Prediction:
         """The prediction for one image.
 
         Args:
@@ -146,13 +160,11 @@ class Predictor:
         """
         source = to_source(image)
         name = file or (source if isinstance(source, str) else "")
-        return self._answer(name, *self._read(source), heat)
+        return self._predict(name, self._read(source), heat)
 
-    def _stream(
-        self, inputs: Iterator[tuple[str, Source]], heat: bool
-    ) -> Iterator[ClassPrediction]:
+    def _stream(self, inputs: Iterator[tuple[str, Source]], heat: bool) -> Iterator[Prediction]:
         pool = ThreadPoolExecutor(DECODERS, "decode")
-        waiting: deque[tuple[str, Future[tuple[np.ndarray, list[str]]]]] = deque()
+        waiting: deque[tuple[str, Future[Decoded]]] = deque()
         try:
             for file, source in inputs:
                 waiting.append((file, pool.submit(self._read, source)))
@@ -163,48 +175,38 @@ class Predictor:
         finally:  # also when the caller stops early
             pool.shutdown(cancel_futures=True)
 
-    def _result(
-        self, file: str, decoded: Future[tuple[np.ndarray, list[str]]], heat: bool
-    ) -> ClassPrediction:
+    def _result(self, file: str, decoded: Future[Decoded], heat: bool) -> Prediction:
         try:
-            return self._answer(file, *decoded.result(), heat)
+            return self._predict(file, decoded.result(), heat)
         except (BadImage, EngineError, MemoryError) as error:
-            return ClassPrediction(file, self.classes, error=str(error) or "not enough memory")
+            reason = str(error) or "not enough memory"
+            return self.kind.prediction(file, self.classes, error=reason)
 
-    def _answer(
-        self, file: str, image: np.ndarray, notes: Sequence[str], heat: bool
-    ) -> ClassPrediction:
+    def _predict(self, file: str, decoded: Decoded, heat: bool) -> Prediction:
         # One image at a time: on two cores a ResNet-18 gains nothing in batches of 2 or 4
         # equal-sized ones, a tenth in 8.
-        answer = self.engine(image[None])
-        if answer.probabilities.shape != (1, len(self.classes)):
-            raise EngineError(
-                f"{self.engine.name} gave probabilities of shape {answer.probabilities.shape} for"
-                f" one image and {len(self.classes)} classes"
-            )
-        if not np.isfinite(answer.probabilities).all():
-            raise EngineError("the network gave probabilities that are not finite numbers")
-        return ClassPrediction(
-            file,
-            self.classes,
-            answer.probabilities[0],
-            None if answer.embedding is None else answer.embedding[0],
-            answer.heat[0] if heat and answer.heat is not None else None,
-            notes=tuple(notes),
-        )
+        outputs = self.engine(decoded.framed[None])
+        if not heat:
+            outputs = without_large(self.kind, outputs)
+        try:
+            check_outputs(self.kind, outputs, 1, self.classes)
+            # it was scaled here, so that places are those in the input
+            inverse = InverseTransform(*self.preprocessing.axes(*decoded.size))
+            outputs = inverse(self.kind, outputs)
+            (found,) = self.kind.unbatch(outputs, [file], self.classes, self.options)
+        except ValueError as error:
+            raise EngineError(str(error)) from None
+        return dataclasses.replace(found, notes=tuple(decoded.notes))
 
-    def _decode(self, source: str | bytes) -> tuple[np.ndarray, list[str]]:
-        """An image that the graph scales no further, (height, width, channels), and remarks."""
+    def _decode(self, source: str | bytes) -> Decoded:
         if isinstance(source, str) and os.path.exists(source) and not os.path.isfile(source):  # noqa: PTH110, PTH113 - never raise
             # a pipe or a device: opening it may never end
             raise BadImage("neither a file nor a folder")
         return read_input(source, self.preprocessing)
 
-    def _read(self, source: Source) -> tuple[np.ndarray, list[str]]:
+    def _read(self, source: Source) -> Decoded:
         if isinstance(source, (str, bytes)):
             return self._decode(source)
-        notes: list[str] = []
-        wanted = self.preprocessing
         if isinstance(source, np.ndarray):
-            return wanted.framed(array_pixels(source, wanted, notes)), notes
-        return wanted.framed(image_pixels(source, wanted, notes)), notes
+            return decode_array(source, self.preprocessing)
+        return decode_image(source, self.preprocessing)

@@ -6,11 +6,13 @@ somebody who alters a file on purpose and seals it again.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from resnets.runtime.engines import Engine, EngineError
+from resnets.runtime.golden import Golden
 from resnets.runtime.onnxfile import OnnxFile
 from resnets.runtime.predictor import Predictor
 
@@ -22,25 +24,43 @@ class Proof:
     Args:
         engine: Name and version of what ran the file.
         images: How many golden images there were.
-        difference: The largest absolute difference of any probability.
-        agreeing: Golden images with the same most probable class. Two classes closer than `limit`
-            may change places in a sound file, so this is told and not judged.
-        limit: The difference that is allowed (`OnnxFile.limit`).
+        differences: The largest of each value that the kind of prediction compares.
+        agreeing: Golden images for which both come to the same decision. Two classes closer than
+            the limit may change places in a sound file, so this is told and not judged.
+        limits: What each difference may be (`OnnxFile.limits`).
         error: Why an image could not be run; then nothing is verified.
     """
 
     engine: str
     images: int
-    difference: float
+    differences: Mapping[str, float]
     agreeing: int
-    limit: float
+    limits: Mapping[str, float]
     error: str | None = None
 
     @property
     def ok(self) -> bool:
-        """Verified: there were images, and all probabilities lie within the limit (one that is not
+        """Verified: there were images, and every difference lies within its limit (one that is not
         a number does not)."""
-        return self.error is None and self.images > 0 and self.difference <= self.limit
+        return self.error is None and self.images > 0 and not self._beyond
+
+    @property
+    def difference(self) -> float:
+        """The difference that is told: the first beyond its limit, else the first."""
+        return self.differences.get(self._told, 0.0)
+
+    @property
+    def limit(self) -> float:
+        """The limit of that difference."""
+        return self.limits[self._told]
+
+    @property
+    def _beyond(self) -> list[str]:
+        return [name for name, value in self.differences.items() if not value <= self.limits[name]]
+
+    @property
+    def _told(self) -> str:
+        return [*self._beyond, *self.limits][0]
 
     def __str__(self) -> str:
         if self.error is not None:
@@ -53,27 +73,32 @@ class Proof:
 
 
 def prove(runner: Predictor | Engine, file: OnnxFile) -> Proof:
-    """Runs every golden image of a file by itself and compares the probabilities."""
+    """Runs every golden image of a file by itself and compares the outputs."""
     engine = runner.engine if isinstance(runner, Predictor) else runner
-    differences: list[float] = []
-    agreeing, reason = 0, None
-    for image, expected in file.golden:
+    values: dict[str, float] = {}
+    images, agreeing, reason = 0, 0, None
+    for golden in file.golden:
         try:
-            found = engine(image[None]).probabilities[0]
+            found = engine(golden.image[None])
         except EngineError as error:
             reason = str(error)
             break
-        if found.shape != expected.shape:
-            reason = f"probabilities of shape {found.shape} for {len(expected)} classes"
+        if reason := _misfit(golden, found, len(file.classes)):
             break
-        differences.append(np.abs(found - expected).max())
-        agreeing += int(found.argmax() == expected.argmax())
-    difference = float(np.max(differences, initial=0.0))  # NaN, if there is one, is kept
-    return Proof(
-        f"{engine.name} {engine.version}",
-        len(differences),
-        difference,
-        agreeing,
-        file.limit,
-        reason,
-    )
+        difference = file.kind.differences(found, golden.outputs, file.options)
+        for name, value in difference.values.items():
+            values[name] = float(np.maximum(values.get(name, 0.0), value))  # NaN is kept
+        images += 1
+        agreeing += difference.agreeing
+    ran = f"{engine.name} {engine.version}"
+    return Proof(ran, images, values, agreeing, file.limits, reason)
+
+
+def _misfit(golden: Golden, found: Mapping[str, np.ndarray], num_classes: int) -> str | None:
+    """What of the outputs cannot be compared."""
+    for name, expected in golden.outputs.items():
+        if name not in found:
+            return f"no {name} among its outputs"
+        if found[name].shape != expected.shape:
+            return f"{name} of shape {found[name].shape[1:]} for {num_classes} classes"
+    return None

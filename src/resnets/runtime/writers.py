@@ -1,17 +1,9 @@
-"""Predictions as the rows of a table: CSV, JSON lines or Parquet, written one after the other.
-
-Names of files and classes are written as they are, whatever they contain: bytes that are not UTF-8
-stay in CSV and are escaped in the others; control characters, and labels that a spreadsheet would
-take for a formula (`=1+1`), are kept too. What a terminal is to show goes through
-`screen.printable`.
-"""
+"""Tables of predictions: CSV, JSON lines or Parquet, written one row after the other."""
 
 from __future__ import annotations
 
 import csv
 import itertools
-import json
-import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,60 +11,43 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-
 from resnets.files import replacing
-from resnets.kinds.classes import ClassPrediction
+from resnets.kinds.prediction import Prediction
+from resnets.runtime.rows import (
+    Columns,
+    Row,
+    csv_line,
+    csv_lines,
+    json_line,
+    json_rows,
+    rounded,
+    utf8,
+)
 
-COLUMNS = ("file", "label", "probability", "error", "notes")
 FORMATS = (".csv", ".jsonl", ".parquet")
-_ERRORS = sys.getfilesystemencodeerrors()
-Row = dict[str, Any]
 
 
-def print_predictions(predictions: Iterable[ClassPrediction], classes: Sequence[str] = ()) -> int:
+def print_predictions(predictions: Iterable[Prediction], columns: Columns) -> int:
     """Writes predictions to the standard output as CSV, each as it comes.
 
     Args:
         predictions: What `Predictor.predict` gives.
-        classes: Names of the classes that get a column each, `p_NAME`.
+        columns: Of the table.
 
     Returns:
         The number of rows written.
     """
     sys.stdout.flush()
     output = sys.stdout.buffer
-    output.write(_csv_line(columns(classes)))
+    output.write(csv_line(columns.types))
     written = 0
     for prediction in predictions:
-        output.write(_csv_line(to_row(prediction, bool(classes)).values()))
+        rows = columns.rows(prediction)
+        output.write(b"".join(csv_line(row.values()) for row in rows))
         output.flush()
-        written += 1
+        written += len(rows)
     output.flush()
     return written
-
-
-def columns(classes: Sequence[str] = ()) -> list[str]:
-    """The header, with a column for each of these classes."""
-    return [*COLUMNS, *(f"p_{name}" for name in classes)]
-
-
-def to_row(prediction: ClassPrediction, probabilities: bool) -> Row:
-    """The cells of a prediction by column; None where there is nothing to say."""
-    row = {
-        "file": prediction.file,
-        "label": prediction.label or None,
-        "probability": _number(prediction.probability),
-        "error": prediction.error,
-        "notes": "; ".join(prediction.notes) or None,
-    }
-    if probabilities:
-        found = prediction.probabilities
-        row |= {
-            f"p_{name}": None if found is None else _number(found[i])
-            for i, name in enumerate(prediction.classes)
-        }
-    return row
 
 
 class Table:
@@ -82,15 +57,15 @@ class Table:
 
     Args:
         path: Its suffix is the format.
-        header: The names of its columns.
+        columns: What it holds.
 
     Raises:
         ValueError: The suffix or the folder is unknown, pyarrow is missing, or `path` is a folder.
     """
 
-    def __init__(self, path: Path, header: Sequence[str]) -> None:
+    def __init__(self, path: Path, columns: Columns) -> None:
         check_output(path)
-        self.path, self.header = path, list(header)
+        self.path, self.columns, self.header = path, columns, list(columns.types)
         self.parquet = path.suffix.lower() == ".parquet"
         self.growing = path.with_name(path.name + ".partial") if self.parquet else path
         self._csv = path.suffix.lower() == ".csv"
@@ -120,9 +95,9 @@ class Table:
         self._end = end
 
     @contextmanager
-    def appending(self) -> Iterator[Callable[[Row], None]]:
-        """Adds rows after the last whole one, which `rows` has found; each is in the file before
-        the next one."""
+    def appending(self) -> Iterator[Callable[[Sequence[Row]], None]]:
+        """Adds rows after the last whole one, which `rows` has found; those of one prediction
+        together, and they are in the file before the next ones."""
         with self.growing.open("ab") as file:
             if file.tell() != self._end:
                 file.truncate(self._end)
@@ -130,8 +105,8 @@ class Table:
                 file.write(self._beginning())
                 file.flush()
 
-            def append(row: Row) -> None:
-                file.write(self._encode(row))
+            def append(rows: Sequence[Row]) -> None:
+                file.write(b"".join(map(self._encode, rows)))
                 file.flush()
 
             yield append
@@ -144,15 +119,11 @@ class Table:
             return
         import pyarrow
 
+        number = {float: pyarrow.float32(), int: pyarrow.int64(), str: pyarrow.string()}
         schema = pyarrow.schema(
             [
-                (
-                    name,
-                    pyarrow.float32()
-                    if name == "probability" or name not in COLUMNS
-                    else pyarrow.string(),
-                )
-                for name in self.header
+                (name, next(number[base] for base in kind.__mro__ if base in number))
+                for name, kind in self.columns.types.items()
             ]
         )
         rows = self.rows()
@@ -163,22 +134,22 @@ class Table:
 
     def fit(self, row: Row) -> Row:
         """A row as it will be read again: Parquet holds no bytes that are not UTF-8."""
-        return {**row, "file": _utf8(row["file"])} if self.parquet else row
+        return {**row, "file": utf8(row["file"])} if self.parquet else row
 
     def _beginning(self) -> bytes:
-        return _csv_line(self.header) if self._csv else b""
+        return csv_line(self.header) if self._csv else b""
 
     def _encode(self, row: Row) -> bytes:
-        return _csv_line(row.values()) if self._csv else _json_line(row)
+        return csv_line(row.values()) if self._csv else json_line(row)
 
     def _growing_rows(self) -> Iterator[Row]:
-        beginning = ",".join(COLUMNS).encode() if self._csv else b'{"file": '
+        beginning = ",".join(self.columns.beginning).encode() if self._csv else b'{"file": '
         with self.growing.open("rb") as file:
             try:
                 if not beginning.startswith(file.read(len(beginning))):
                     raise ValueError("another beginning")
                 file.seek(0)
-                for end, row in self._csv_rows(file) if self._csv else _json_rows(file):
+                for end, row in self._csv_rows(file) if self._csv else json_rows(file):
                     self._check_columns(self.growing, row)
                     self._end = end
                     yield row
@@ -191,7 +162,7 @@ class Table:
                 ) from None
 
     def _csv_rows(self, file: IO[bytes]) -> Iterator[tuple[int, Row]]:
-        lines = _csv_lines(file)
+        lines = csv_lines(file)
         self._end, header = next(lines, (0, self.header))
         self._check_columns(self.growing, header)
         for end, cells in lines:
@@ -207,7 +178,7 @@ class Table:
                     for row in batch.to_pylist():
                         if not isinstance(row["file"], str):
                             raise ValueError("a row without a file")
-                        numbers = {k: _number(v) for k, v in row.items() if isinstance(v, float)}
+                        numbers = {k: rounded(v) for k, v in row.items() if isinstance(v, float)}
                         yield {**row, **numbers}
         except OtherColumns:
             raise
@@ -251,57 +222,6 @@ def check_output(path: Path) -> None:
 def _few(names: Iterable[str]) -> str:
     first = list(names)
     return ", ".join(first[:10]) + (f" and {len(first) - 10} more" if len(first) > 10 else "")
-
-
-def _number(value: float) -> float | None:
-    """With as few digits as give the same float32 again; None for what is not a number."""
-    return None if math.isnan(value) else float(str(np.float32(value)))
-
-
-def _csv_line(cells: Iterable[Any]) -> bytes:
-    # By hand: csv.writer leaves a carriage return unquoted in some versions of Python, and
-    # csv.reader then refuses it.
-    texts = ["" if cell is None else str(cell) for cell in cells]
-    quoted = (
-        '"' + text.replace('"', '""') + '"' if set(text) & set(',"\r\n') else text for text in texts
-    )
-    return (",".join(quoted) + "\n").encode("utf-8", _ERRORS)
-
-
-def _json_line(row: Row) -> bytes:
-    try:
-        return json.dumps(row, ensure_ascii=False).encode() + b"\n"
-    except UnicodeEncodeError:  # bytes that are not UTF-8
-        return json.dumps(row).encode() + b"\n"
-
-
-def _csv_lines(file: IO[bytes]) -> Iterator[tuple[int, list[str]]]:
-    """The cells of each whole line, and the place in the file where it ends."""
-    text, end = b"", 0
-    for line in file:
-        text += line
-        # A row ends at a line end outside of quotes. One that was cut off has no line end, or an
-        # odd number of quotes.
-        if not text.endswith(b"\n") or text.count(b'"') % 2:
-            continue
-        end += len(text)
-        yield end, next(csv.reader([text.decode("utf-8", _ERRORS)]))
-        text = b""
-
-
-def _json_rows(file: IO[bytes]) -> Iterator[tuple[int, Row]]:
-    end = 0
-    for line in file:
-        if line.endswith(b"\n"):
-            end += len(line)
-            row = json.loads(line)
-            if not isinstance(row, dict) or not isinstance(row.get("file"), str):
-                raise ValueError("a line without a file")
-            yield end, row
-
-
-def _utf8(text: str) -> str:
-    return text.encode("utf-8", _ERRORS).decode("utf-8", "backslashreplace")
 
 
 def _parquet() -> Any:

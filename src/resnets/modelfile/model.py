@@ -1,0 +1,141 @@
+"""A trained network with what it takes to use it, and how it comes out of its file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from resnets.formats import FIRST_TASK, read_task
+from resnets.modelfile.description import read_description
+from resnets.modelfile.networks import build_network
+from resnets.modelfile.storage import best_weights, digest_of, read_model
+from resnets.models import Network
+from resnets.models.weights import differences
+from resnets.preprocessing import Preprocessing
+from resnets.settings import change, nearest, to_dict
+from resnets.tasks import TASKS, Task
+
+
+@dataclass
+class Model:
+    """A trained network and what it takes to use it (`torch_engine.TorchEngine` runs it).
+
+    Args:
+        net: The network, in eval mode.
+        classes: Names, in the order of its outputs.
+        preprocessing: How images become its input.
+        network: How the network is built, as `describe_network` says it.
+        task: What it was trained to predict, with its options.
+        metadata: All else that the file holds (training, metrics, versions).
+    """
+
+    net: nn.Module
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    network: dict[str, Any]
+    task: Task = field(default_factory=TASKS[FIRST_TASK])
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.net.eval()
+
+    @property
+    def network_name(self) -> str:
+        """The network in words: `resnet18 shortcut=none`."""
+        return str(self.network["name"])
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Of its task, in the types that `kind.unbatch` takes."""
+        return self.task.kind.options(to_dict(self.task), self.classes)
+
+    @property
+    def sha256(self) -> str:
+        """Digest of all that decides its predictions: weights, network, classes, preprocessing,
+        and options of its task."""
+        state = {name: tensor.cpu() for name, tensor in self.net.state_dict().items()}
+        decides: list[Any] = [self.network, list(self.classes), self.preprocessing.to_dict()]
+        told = to_dict(self.task)
+        if options := {name: told[name] for name in self.options}:
+            decides.append(options)
+        return digest_of(state, {"decides": decides})
+
+
+def describe_task(task: Task) -> dict[str, Any]:
+    """A task as a file says it; `make_task` reads it back."""
+    return {"name": task.kind.name, **to_dict(task)}
+
+
+def make_task(description: Mapping[str, Any], classes: Sequence[str]) -> Task:
+    """The task that a file describes.
+
+    Raises:
+        ValueError: An option that the task does not know, or a value that it cannot take.
+    """
+    kind, _ = read_task(description, classes)
+    task = TASKS[kind.name]()
+    options = {key: value for key, value in description.items() if key != "name"}
+    for key in options:
+        if key not in (known := to_dict(task)):
+            raise ValueError(
+                f"the task {kind.name} has no option {key!r:.60}: {nearest(key, known)}"
+            )
+    return change(task, options)
+
+
+def load_model(path: str | Path, given: str | nn.Module | None = None) -> Model:
+    """The model of a model file, or of a run folder (its best weights), ready to use.
+
+    Args:
+        path: NAME.safetensors, or a folder that `train` made.
+        given: The network, or its words (`timm:NAME`), where it was made outside this package.
+
+    Raises:
+        ValueError: The file is refused, or needs `given`, or that is another network.
+    """
+    path = best_weights(path)
+    tensors, metadata = read_model(path)
+    found = read_description(path, metadata)
+    state = {name: tensor for name, tensor in tensors.items() if "/" not in name}
+    try:
+        if given is None and found.network["kind"] == "family":
+            _check_size(found.network, state)
+        net = build_network(found.network, given)
+        task = make_task(found.task, found.classes)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    if different := differences(net.state_dict(), state):
+        raise ValueError(
+            f"{path}: weights of {found.network['name']} do not fit {type(net).__name__}:"
+            f" {different}"
+        )
+    net.load_state_dict(state, strict=False)
+    return Model(net, found.classes, found.preprocessing, found.network, task, metadata)
+
+
+def _check_size(network: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
+    """Refuses words for a network that has other tensors than the file, before it takes memory.
+
+    Raises:
+        ValueError: Such words, or none for a network of this package.
+    """
+    words = network["name"]
+    setting = Network.parse(words).setting
+    layers = [*getattr(setting, "depths", (getattr(setting, "depth", 0),))]
+    kind, *pieces = getattr(setting, "spatial", ("conv",))
+    if kind == "res2":
+        layers += map(int, pieces)
+    if sum(layers) > len(state):
+        raise ValueError(f"{words:.200} has more layers than the file has tensors")
+    try:
+        with torch.device("meta"):
+            own = build_network(network).state_dict()
+    except (RuntimeError, OverflowError, TypeError) as error:
+        raise ValueError(f"{words:.200} cannot be built ({str(error).splitlines()[0]})") from None
+    if different := differences(own, state):
+        raise ValueError(f"weights of {words:.200} do not fit it: {different}")

@@ -1,0 +1,50 @@
+"""PyTorch as an engine: a model runs as an exported file does."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+
+from resnets.kinds.inverse import InverseTransform
+from resnets.kinds.prediction import Outputs
+from resnets.modelfile import Model
+
+
+class TorchEngine:
+    """Runs a model; see `runtime.engines.Engine`.
+
+    Args:
+        model: Its network stays where it is, on its device.
+    """
+
+    name = "torch"
+    version = str(torch.__version__)
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.inference = model.task.inference(model.net.eval()).eval()
+
+    def __call__(self, image: np.ndarray) -> Outputs:
+        """Outputs for images of one size, whole: (N, H, W, C) in their stored type."""
+        preprocessing = self.model.preprocessing
+        images = (Image.fromarray(one if one.shape[2] == 3 else one[:, :, 0]) for one in image)
+        outputs = self.run(np.stack([preprocessing.pixels(one) for one in images]))
+        inverse = InverseTransform(*preprocessing.axes(*image.shape[1:3]))
+        return inverse(self.model.task.kind, outputs)
+
+    @torch.inference_mode()
+    def run(self, pixels: np.ndarray) -> Outputs:
+        """Outputs for prepared input, (N, height, width, C) of `Preprocessing.pixels`; places are
+        those in the input."""
+        device = next(self.model.net.parameters()).device
+        inputs = torch.from_numpy(self.model.preprocessing.normalise(pixels)).to(
+            device, memory_format=torch.channels_last
+        )
+        found = (
+            tensor.float() if tensor.is_floating_point() else tensor
+            for tensor in self.inference(inputs)
+        )
+        arrays = (tensor.cpu().numpy() for tensor in found)
+        # those that not every network has are the last ones
+        return dict(zip(self.model.task.kind.outputs, arrays, strict=False))
