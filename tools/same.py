@@ -211,10 +211,11 @@ def without(value: Any, names: set[str]) -> Any:
 
 
 def first_difference(old: Any, new: Any, place: str = "") -> str | None:
-    """Where two values differ first, with both; None if they are equal to the last bit."""
+    """Where two values differ first, with both; None if they are equal to the last bit. What the
+    new one says besides is no difference (`added`)."""
     if isinstance(old, dict) and isinstance(new, dict):
-        if alone := [key for key in (*old, *new) if not (key in old and key in new)]:
-            return f"{place} {alone[0]} only in the {'old' if alone[0] in old else 'new'} one"
+        if lost := [key for key in old if key not in new]:
+            return f"{place} {lost[0]} only in the old one"
         pairs = [(f"{place}.{key}".strip("."), old[key], new[key]) for key in old]
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         pairs = [(f"{place}[{i}]", *both) for i, both in enumerate(zip(old, new, strict=True))]
@@ -223,6 +224,16 @@ def first_difference(old: Any, new: Any, place: str = "") -> str | None:
     else:
         return _differing_texts(repr(old), repr(new), place)
     return next(filter(None, (first_difference(a, b, name) for name, a, b in pairs)), None)
+
+
+def added(old: Any, new: Any) -> list[str]:
+    """Keys that only the new value has."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        inner = [name for key in old if key in new for name in added(old[key], new[key])]
+        return [*(key for key in new if key not in old), *inner]
+    if isinstance(old, list) and isinstance(new, list):
+        return [name for both in zip(old, new, strict=False) for name in added(*both)]
+    return []
 
 
 def _differing_numbers(old: np.ndarray, new: np.ndarray, place: str) -> str | None:
@@ -244,7 +255,10 @@ def _differing_texts(old: str, new: str, place: str) -> str | None:
 
 def compare(name: str, read: Callable[[Path], Any], old: Path, new: Path) -> bool:
     """Whether `read` finds the same in two files; prints where it does not."""
-    found = first_difference(read(old), read(new))
+    before, after = read(old), read(new)
+    found = first_difference(before, after)
+    if found is None and (more := sorted(set(added(before, after)))):
+        name += f" (new: {', '.join(more)})"
     verdict = "equal" if found is None else "DIFFERENT"
     print(verdict, name, read.__name__.removeprefix("read_"), found or "")
     return found is None

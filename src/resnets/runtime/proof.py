@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -53,6 +54,11 @@ class Proof:
     def limit(self) -> float:
         """The limit of that difference."""
         return self.limits[self._told]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        told = {"difference": self.difference, "limit": self.limit, "ok": self.ok}
+        return {**vars(self), **told}
 
     @property
     def _beyond(self) -> list[str]:
