@@ -20,7 +20,7 @@ from resnets.run import opening, resume
 from resnets.run.opening import open_model, read_classes
 from resnets.run.start import first_weights, warn_of_look_alikes
 from resnets.screen import Screen
-from resnets.training.recipe import TrainSettings
+from resnets.training.settings import TrainSettings
 
 OWN = """
 from torch import nn

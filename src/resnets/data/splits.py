@@ -102,8 +102,8 @@ def complete_splits(
     )
 
 
-def class_indices(samples: Sequence[Sample], classes: Sequence[str]) -> np.ndarray:
-    """(n,) place of each sample's class among the model's, by name; never by the order of folders.
+def refuse_unknown_classes(samples: Sequence[Sample], classes: Sequence[str]) -> None:
+    """Makes sure that a model knows all labels of some samples.
 
     Raises:
         ValueError: A class that the model does not know.
@@ -115,7 +115,16 @@ def class_indices(samples: Sequence[Sample], classes: Sequence[str]) -> np.ndarr
             f"classes the model does not know: {', '.join(unknown[:5])}; it knows:"
             f" {', '.join(names[:12])}"
         )
-    return np.array([place_of(sample.labels[0], names) for sample in samples], np.int64)
+
+
+def class_indices(samples: Sequence[Sample], classes: Sequence[str]) -> np.ndarray:
+    """(n,) place of each sample's class among the model's, by name; never by the order of folders.
+
+    Raises:
+        ValueError: A class that the model does not know.
+    """
+    refuse_unknown_classes(samples, classes)
+    return np.array([place_of(sample.labels[0], tuple(classes)) for sample in samples], np.int64)
 
 
 def samples_to_measure(source: str | Path, split: str | None) -> tuple[Found, list[Sample], str]:

@@ -20,6 +20,7 @@ from resnets.modelfile import Model, load_model, read_model, write_model
 from resnets.run import outcome
 from resnets.run.doubts import doubts_about
 from resnets.run.folder import RunFolder
+from resnets.run.steps import Trained
 from resnets.run.work import Job
 from resnets.training.loop import TrainingState
 
@@ -72,14 +73,14 @@ class Run:
         }
 
 
-def finish(job: Job, state: TrainingState) -> Run:
+def finish(job: Job, trained: Trained) -> Run:
     """Measures the best weights once more, writes everything that people look at, and exports."""
-    spec, folder, screen = job.spec, job.folder, job.screen
+    spec, folder, screen, state = job.spec, job.folder, job.screen, trained.state
     net = job.net if spec.network["kind"] == "object" else None
     model = load_model(folder.best, net)
     model.net.to(job.device).to(memory_format=torch.channels_last)
-    with screen.progress("measuring", len(job.measured)) as bar:
-        answers = outcome.measure_model(model, job.measured, bar.update)
+    with screen.progress("measuring", len(job.images.measured)) as bar:
+        answers = outcome.measure_model(model, job.images.measured, bar.update)
     model.metadata["metrics"] = answers.metrics.to_dict()
     tensors, metadata = read_model(folder.best)
     write_model(folder.best, tensors, {**metadata, "metrics": model.metadata["metrics"]})
@@ -89,7 +90,7 @@ def finish(job: Job, state: TrainingState) -> Run:
     facts = _facts(job, state)
     if missing := _unmeasured(answers.metrics):
         facts.append(("not measured", f"no held-out image of: {', '.join(missing)}"))
-    labels = class_indices(job.held_out.samples, spec.classes)
+    labels = class_indices(job.images.held_out.samples, spec.classes)
     doubts = doubts_about(state.rows, labels, spec.classes)
     title = f"{model.network_name} on {name}"
     with screen.progress("writing the report", 1):
@@ -98,16 +99,18 @@ def finish(job: Job, state: TrainingState) -> Run:
             folder.report,
             model,
             answers,
-            job.measured,
+            job.images.measured,
             title=title,
             command=spec.command,
             facts=facts,
             rows=state.rows,
             findings=spec.findings,
-            notes=[*_notes(job, state), *doubts],
+            notes=[*_notes(job, trained), *doubts],
         )
     with screen.progress("exporting and verifying", 1):
-        proven = outcome.export_outcome(model, folder.path / f"{name}.onnx", job.measured.samples)
+        proven = outcome.export_outcome(
+            model, folder.path / f"{name}.onnx", job.images.measured.samples
+        )
     outcome.write_card(
         folder.card,
         title,
@@ -119,7 +122,7 @@ def finish(job: Job, state: TrainingState) -> Run:
     write_file(
         folder.summary,
         json.dumps(
-            {**run.to_dict(), "stopped": job.stopped, "diverged": job.diverged},
+            {**run.to_dict(), "stopped": trained.stopped, "diverged": trained.diverged},
             ensure_ascii=False,
             indent=1,
         ),
@@ -138,15 +141,15 @@ def finish(job: Job, state: TrainingState) -> Run:
     return run
 
 
-def _notes(job: Job, state: TrainingState) -> list[str]:
-    notes = []
-    if job.measured is job.held_out:
+def _notes(job: Job, trained: Trained) -> list[str]:
+    notes, state = [], trained.state
+    if job.images.measured is job.images.held_out:
         notes.append("the best weights were chosen on these same images")
-    if job.stopped:
+    if trained.stopped:
         notes.append(f"stopped at step {state.step:,} of {job.spec.steps:,}")
-    if job.diverged:
+    if trained.diverged:
         notes.append(
-            f"the training diverged: {job.diverged}. These are the last good weights, of step"
+            f"the training diverged: {trained.diverged}. These are the last good weights, of step"
             f" {state.best['step']:,}"
         )
     return notes
@@ -155,10 +158,10 @@ def _notes(job: Job, state: TrainingState) -> list[str]:
 def _facts(job: Job, state: TrainingState) -> list[tuple[str, str]]:
     spec, settings = job.spec, job.spec.settings
     counts = {
-        split: sum(sample.split == split for sample in job.samples)
+        split: sum(sample.split == split for sample in job.images.samples)
         for split in ("train", "val", "test")
     }
-    epochs = state.step / job.batches.steps_per_epoch
+    epochs = state.step / job.images.batches.steps_per_epoch
     return [
         ("data", f"{settings.data} ({spec.layout})"),
         (
@@ -181,8 +184,8 @@ def _facts(job: Job, state: TrainingState) -> list[tuple[str, str]]:
         (
             "training",
             (
-                f"{state.step:,} steps of {job.batches.batch_size} ({epochs:.1f} epochs), learning"
-                f" rate {settings.lr:g}"
+                f"{state.step:,} steps of {job.images.batches.batch_size} ({epochs:.1f} epochs),"
+                f" learning rate {settings.lr:g}"
             ),
         ),
         ("time", f"{state.seconds:.0f} s of training on {job.device}"),

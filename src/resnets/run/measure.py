@@ -8,7 +8,7 @@ import numpy as np
 
 from resnets.data.check import check_images
 from resnets.data.findings import about_left_out_files
-from resnets.data.loader import ImageCache
+from resnets.data.loader import PreparedImages
 from resnets.data.sources import Found
 from resnets.data.splits import class_indices, read_split, samples_to_measure
 from resnets.evaluation.metrics import Metrics, measure
@@ -17,7 +17,7 @@ from resnets.run.folder import RunFolder
 from resnets.run.outcome import measure_model, write_outcome_report
 from resnets.runtime import load
 from resnets.screen import Screen
-from resnets.training.recipe import memory_for_images
+from resnets.training.device import memory_for_images
 
 
 def measure_file(path: Path, engine: str, data: str, split: str | None, screen: Screen) -> Metrics:
@@ -86,7 +86,7 @@ def measure_and_report(
     usable = [sample for sample, fact in zip(samples, result.facts, strict=True) if not fact.error]
     if not usable:
         raise ValueError(f"{data}: no usable image in {part}")
-    pictures = ImageCache(usable, model.preprocessing, None, memory_for_images(None))
+    pictures = PreparedImages(usable, model.preprocessing, memory_for_images(None))
     with screen.progress("measuring", len(usable)) as bar:
         answers = measure_model(model, pictures, bar.update)
     screen.say(f"{model.network_name} ({path}) on {part} of {data}, {len(usable):,} images")

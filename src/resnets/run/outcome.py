@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from resnets.data.loader import ImageCache
+from resnets.data.loader import PreparedImages
 from resnets.data.sources import find_data, sample_folder
 from resnets.data.splits import class_indices
 from resnets.evaluation.maps import overlay, thumbnail
@@ -79,7 +79,7 @@ class NotFinite(ValueError):
 
 def answer_all(
     answer: Callable[[np.ndarray], Answer],
-    pictures: ImageCache,
+    pictures: PreparedImages,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Answer:
     """Probabilities (n, classes) of all images, and the map of each one's predicted class as heat
@@ -106,7 +106,7 @@ def answer_all(
 
 
 def measure_model(
-    model: Model, pictures: ImageCache, progress: Callable[[int], None] = lambda done: None
+    model: Model, pictures: PreparedImages, progress: Callable[[int], None] = lambda done: None
 ) -> Answers:
     """Evaluates a model on samples."""
     labels = class_indices(pictures.samples, model.classes)
@@ -118,7 +118,7 @@ def measure_model(
     return Answers(tuple(pictures.samples), labels, said.probabilities, said.heat, metrics)
 
 
-def show_cases(answers: Answers, pictures: ImageCache) -> tuple[Case, ...]:
+def show_cases(answers: Answers, pictures: PreparedImages) -> tuple[Case, ...]:
     """The images worth a look, with their maps."""
     classes = answers.metrics.classes
     cases = []
@@ -146,7 +146,7 @@ def write_outcome_report(
     path: Path,
     model: Model,
     answers: Answers,
-    pictures: ImageCache,
+    pictures: PreparedImages,
     *,
     title: str,
     command: str,

@@ -15,6 +15,7 @@ from resnets.kinds import Kind
 from resnets.kinds.classes import CLASSES
 from resnets.kinds.prediction import Prediction
 from resnets.models import Network
+from resnets.models.weights import head_name
 from resnets.tasks.task import Targets
 
 
@@ -38,6 +39,10 @@ class Classification:
     def backbone(self, net: nn.Module) -> nn.Module:
         """All of it: torchvision's names fit, the classifier's too."""
         return net
+
+    def head(self, net: nn.Module) -> nn.Module:
+        """The classifier."""
+        return net.get_submodule(head_name(net))
 
     def collate(self, truths: Sequence[Prediction]) -> Targets:
         """`labels` (N,) int64."""

@@ -26,6 +26,9 @@ class Task(Protocol):
     def backbone(self, net: nn.Module) -> nn.Module:
         """The part that published weights fit, and whose norms `norms=frozen` freezes."""
 
+    def head(self, net: nn.Module) -> nn.Module:
+        """The part that is fresh for other classes; a phase may train it alone."""
+
     def collate(self, truths: Sequence[Prediction]) -> Targets:
         """The ground truth of a batch as tensors."""
 
