@@ -15,6 +15,7 @@ import argparse
 import os
 import statistics
 import time
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -24,17 +25,17 @@ from torch import nn
 from torchvision.transforms import v2
 
 from resnets import create_model
-from resnets.data.loader import ImageCache, TrainingBatches
+from resnets.data.loader import PreparedImages, TrainingBatches
 from resnets.data.sources import find_data
-from resnets.data.splits import class_indices
 from resnets.data.transforms import Augmentation
 from resnets.kinds.sample import Sample
 from resnets.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from resnets.run.work import make_state
-from resnets.tasks.classification import Classification
-from resnets.training.loop import Hooks, Plan, train_steps
+from resnets.tasks import make_targets, make_task
+from resnets.training.loop import Hooks, train_steps
 from resnets.training.optimizers import Schedule
-from resnets.training.recipe import TrainSettings
+from resnets.training.plan import Plan, PlannedPhase
+from resnets.training.settings import TrainSettings
 
 BATCH = 128
 
@@ -99,35 +100,27 @@ def main() -> None:
     training = [sample for sample in found.samples if sample.split == "train"]
     samples = training[:: max(1, len(training) // options.pictures)][: options.pictures]
     tick = time.perf_counter()
-    pictures = ImageCache(samples, Preprocessing.square(32), None, 4e9)
+    pictures = PreparedImages(samples, Preprocessing.square(32), 4e9)
     for _ in pictures.fill():
         pass
     reading = time.perf_counter() - tick
-    batches = TrainingBatches(
-        pictures, class_indices(samples, found.classes), BATCH, Augmentation("shift"), seed=0
-    )
+    task = make_task({"name": "classes"})
+    targets = partial(make_targets, task, found.classes)
+    batches = TrainingBatches(pictures, targets, BATCH, Augmentation("shift"), seed=0)
     per_epoch = batches.steps_per_epoch
     device = torch.device("cpu")
-    settings = TrainSettings("", lr=0.1, weight_decay=5e-4)
-    state = make_state(
-        create_model("resnet20").to(memory_format=torch.channels_last),
-        settings,
-        per_epoch * (options.rounds + 1),
-    )
-    hooks = Hooks(lambda state: {"val_accuracy": None}, lambda state: None)
+    phase = PlannedPhase(Schedule(0.1, per_epoch * (options.rounds + 1), 0), weight_decay=5e-4)
+    plan = Plan((phase,), per_epoch, per_epoch, 10**9)
+    net = create_model("resnet20").to(memory_format=torch.channels_last)
+    state = make_state(net, task, plan, TrainSettings("").average)
+    hooks = Hooks(lambda state: {}, lambda state: None)
     net, optimizer, loader = plain_loop(options.folder, samples)
 
     ours, theirs = [], []
     for number in range(options.rounds + 1):  # the first round warms up and is not counted
         tick = time.perf_counter()
-        plan = Plan(Schedule(0.1, per_epoch * (number + 1), 0), per_epoch, per_epoch, 10**9)
-        train_steps(
-            state,
-            islice(batches.from_step(state.step, device), per_epoch),
-            Classification(),
-            plan,
-            hooks,
-        )
+        steps = islice(batches.from_step(state.step, device), per_epoch)
+        train_steps(state, steps, task, plan, hooks)
         ours.append(per_epoch * BATCH / (time.perf_counter() - tick))
         tick = time.perf_counter()
         count = plain_epoch(net, optimizer, loader)

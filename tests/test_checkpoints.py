@@ -50,7 +50,7 @@ from resnets.run.opening import open_model, read_classes
 from resnets.run.start import first_weights
 from resnets.screen import Screen
 from resnets.timm_config import read_config, timm_preprocessing
-from resnets.training.recipe import TrainSettings
+from resnets.training.settings import TrainSettings
 
 WORDS = "resnet20 depths=1-1-1"
 NET = create_model(WORDS, 3)

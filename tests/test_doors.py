@@ -22,7 +22,7 @@ from resnets.run.opening import open_model, read_classes
 from resnets.run.start import first_weights, warn_of_look_alikes
 from resnets.screen import Screen
 from resnets.torch_engine import TorchEngine
-from resnets.training.recipe import TrainSettings
+from resnets.training.settings import TrainSettings
 
 OWN = """
 from torch import nn

@@ -30,7 +30,7 @@ from resnets.pretrained import hub_weights
 from resnets.run.opening import open_model
 from resnets.run.start import first_weights, make_preprocessing
 from resnets.screen import Screen
-from resnets.training.recipe import TrainSettings
+from resnets.training.settings import TrainSettings
 
 constants = pytest.importorskip("huggingface_hub.constants")
 import huggingface_hub  # noqa: E402

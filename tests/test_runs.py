@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import resnets
-from resnets.data.loader import ImageCache
+from resnets.data.loader import PreparedImages
 from resnets.data.sources import find_data
 from resnets.data.splits import check_split, read_split, split_csv
 from resnets.evaluation.classes import ClassEvidence, doubts
@@ -33,7 +33,7 @@ from resnets.run.rehearsal import memory_explained
 from resnets.run.spec import Spec
 from resnets.settings import convert, read_yaml
 from resnets.training.loop import Diverged, unsound
-from resnets.training.recipe import TrainSettings
+from resnets.training.settings import TrainSettings
 
 SMALL = {"size": 16, "weights": "none", "quiet": True, "batch_size": 8}
 NETWORK = "resnet20 depths=1-1-1"
@@ -228,7 +228,7 @@ def test_a_model_that_says_nan_is_not_measured(colours, tmp_path):
     model = Model(net, ("blue", "red"), Preprocessing.square(16), {"name": "resnet20"})
     samples = find_data(colours).samples
     with pytest.raises(NotFinite, match=r"blue/00\.png are not finite"):
-        measure_model(model, ImageCache(samples, model.preprocessing, None, 0))
+        measure_model(model, PreparedImages(samples, model.preprocessing, 0))
 
 
 def test_an_image_that_became_unreadable_is_named(tmp_path):
@@ -236,7 +236,7 @@ def test_an_image_that_became_unreadable_is_named(tmp_path):
     samples = find_data(data).samples
     samples[0].path.write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"blue/00\.png: .*put it back"):
-        ImageCache(samples, Preprocessing.square(16), None, 0).read(0)
+        PreparedImages(samples, Preprocessing.square(16), 0).read(0)
 
 
 # --- folded statistics

@@ -19,11 +19,13 @@ import resnets
 from resnets.modelfile import read_model
 from resnets.run import resume
 from resnets.run.steps import _row_words
-from resnets.tasks.classification import Classification
+from resnets.tasks.classes import Classification
 from resnets.training.checkpoint import pack, unpack
-from resnets.training.loop import Diverged, Hooks, Plan, TrainingState, set_training, train_steps
-from resnets.training.optimizers import Average, Schedule, make_optimizer
-from resnets.training.recipe import Circumstances, TrainSettings, decide
+from resnets.training.loop import Diverged, Hooks, TrainingState, set_training, train_steps
+from resnets.training.optimizers import Average, Schedule, make_sgd
+from resnets.training.plan import Plan, PlannedPhase
+from resnets.training.recipes import Circumstances, decide
+from resnets.training.settings import TrainSettings
 
 SMALL = {"size": 16, "weights": "none", "quiet": True, "batch_size": 8}
 
@@ -32,7 +34,8 @@ class Batch:
     def __init__(self, seed, count=8):
         generator = torch.Generator().manual_seed(seed)
         self.images = torch.randn(count, 3, 16, 16, generator=generator)
-        self.labels = torch.randint(0, 2, (count,), generator=generator)
+        self.targets = {"labels": torch.randint(0, 2, (count,), generator=generator)}
+        self.count = count
 
 
 def batches(first):
@@ -45,7 +48,12 @@ def batches(first):
 def make_state(horizon=4.0):
     torch.manual_seed(0)
     net = resnets.ResNet(resnets.BasicBlock, [1, 1], 2, widths=[4, 8])
-    return TrainingState(net, make_optimizer(net, 0.1, 0.9, 1e-3), Average(net, horizon))
+    return TrainingState(net, make_sgd(net, 0.1, 0.9, 1e-3), Average(net, horizon))
+
+
+def make_plan(schedule, *numbers, **more):
+    """Of one phase."""
+    return Plan((PlannedPhase(schedule),), *numbers, **more)
 
 
 def weights_of(run):
@@ -62,7 +70,7 @@ def equal(a, b):
 
 def test_norms_and_biases_do_not_decay():
     net = resnets.ResNet18(2)
-    decaying, free = make_optimizer(net, 0.1, 0.9, 0.5).param_groups
+    decaying, free = make_sgd(net, 0.1, 0.9, 0.5).param_groups
     assert {p.ndim for p in decaying["params"]} == {2, 4}
     assert {p.ndim for p in free["params"]} == {1}
     assert (decaying["weight_decay"], free["weight_decay"]) == (0.5, 0.0)
@@ -100,7 +108,7 @@ def test_the_average_follows_its_formula():
 def test_frozen_norms_keep_their_statistics_and_still_learn():
     state = make_state()
     before = {name: tensor.clone() for name, tensor in state.net.state_dict().items()}
-    plan = Plan(Schedule(0.1, 3, 0), 3, 3, 3, train_norms=False)
+    plan = make_plan(Schedule(0.1, 3, 0), 3, 3, 3, train_norms=False)
     train_steps(
         state,
         batches(0),
@@ -111,7 +119,7 @@ def test_frozen_norms_keep_their_statistics_and_still_learn():
     after = state.net.state_dict()
     assert torch.equal(before["bn1.running_mean"], after["bn1.running_mean"])
     assert not torch.equal(before["bn1.weight"], after["bn1.weight"])
-    set_training(state.net, True)
+    set_training(state.net, state.net, Classification(), True)
     assert state.net.bn1.training
 
 
@@ -119,13 +127,13 @@ def test_a_loss_that_is_no_number_stops_with_step_rate_and_cure():
     state = make_state()
     with torch.no_grad():
         state.net.fc.bias[0] = math.nan
-    plan = Plan(Schedule(0.25, 10, 0), 5, 5, 5)
+    plan = make_plan(Schedule(0.25, 10, 0), 5, 5, 5)
     with pytest.raises(Diverged, match=r"nan at step 0 with learning rate 0\.25; try --lr 0\.025"):
         train_steps(state, batches(0), Classification(), plan, Hooks(lambda s: {}, lambda s: None))
 
 
 def test_a_state_packed_at_any_step_goes_on_in_the_same_bits():
-    plan = Plan(Schedule(0.1, 12, 3), 4, 2, 4)
+    plan = make_plan(Schedule(0.1, 12, 3), 4, 2, 4)
     hooks = Hooks(lambda s: {"val_accuracy": None}, lambda s: None)
     whole = train_steps(make_state(), batches(0), Classification(0.1), plan, hooks)
     for stop in (0, 1, 5, 11):
@@ -137,7 +145,7 @@ def test_a_state_packed_at_any_step_goes_on_in_the_same_bits():
         assert part.step == stop
         tensors, rest = pack(part)
         again = make_state()
-        unpack(again, {name: tensor.clone() for name, tensor in tensors.items()}, rest)
+        unpack(again, {name: tensor.clone() for name, tensor in tensors.items()}, rest, "accuracy")
         train_steps(again, batches(stop), Classification(0.1), plan, hooks)
         assert equal(pack(again)[0], pack(whole)[0])
         assert [row["train_loss"] for row in again.rows] == [
@@ -149,8 +157,8 @@ def test_dropout_draws_by_step_and_not_by_history():
     def run(stop):
         torch.manual_seed(0)
         net = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(3 * 16 * 16, 2))
-        state = TrainingState(net, make_optimizer(net, 0.1, 0.9, 0), Average(net, 3))
-        plan = Plan(Schedule(0.1, 6, 0), 6, 6, 6, seed=3)
+        state = TrainingState(net, make_sgd(net, 0.1, 0.9, 0), Average(net, 3))
+        plan = make_plan(Schedule(0.1, 6, 0), 6, 6, 6, seed=3)
         for end in (stop, 6):
             hooks = Hooks(
                 lambda s: {"val_accuracy": None},
@@ -169,7 +177,7 @@ def test_dropout_draws_by_step_and_not_by_history():
 
 def test_open_settings_are_decided_with_reasons_and_given_ones_stay():
     seen = Circumstances(True, 224, (500, 375), 0.0, 1000)
-    decided, reasons = decide(TrainSettings("photos", lr=0.5), seen)
+    decided, reasons = decide(TrainSettings("photos", lr=0.5, task="classes"), seen)
     assert decided.lr == 0.5
     assert "lr" not in reasons
     assert (decided.norms, decided.size, decided.fit) == ("frozen", 224, "crop")
@@ -181,7 +189,9 @@ def test_open_settings_are_decided_with_reasons_and_given_ones_stay():
         decided.smoothing,
         decided.crop,
     )
-    tiny, _ = decide(TrainSettings("cells"), Circumstances(False, None, (32, 32), 0.0, 50_000))
+    tiny, _ = decide(
+        TrainSettings("cells", task="classes"), Circumstances(False, None, (32, 32), 0.0, 50_000)
+    )
     assert (tiny.size, tiny.crop, tiny.batch_size, tiny.norms, tiny.lr) == (
         32,
         "shift",
@@ -189,7 +199,9 @@ def test_open_settings_are_decided_with_reasons_and_given_ones_stay():
         "train",
         0.1,
     )
-    long, _ = decide(TrainSettings("signs"), Circumstances(True, 224, (100, 400), 0.9, 1000))
+    long, _ = decide(
+        TrainSettings("signs", task="classes"), Circumstances(True, 224, (100, 400), 0.9, 1000)
+    )
     assert (long.fit, long.crop) == ("pad", "shift")
 
 
@@ -343,9 +355,11 @@ def test_the_epoch_line_speaks_of_all_steps_since_the_last_validation():
         {"step": 9, "epoch": 1.8, "train_loss": 1.0, "images_per_second": 100.0, **plain},
         {"step": 10, "epoch": 2.0, "train_loss": 2.0, "images_per_second": 50.0, **validated},
     ]
-    assert "loss 1.200, val 0.500" in _row_words(rows)
-    assert _row_words(rows).endswith("83 img/s")  # 5 steps of 100 pictures in 4 + 2 seconds
-    assert "loss 9.000" in _row_words(rows[:1])
+    assert "loss 1.200, val 0.500" in _row_words(rows, "accuracy")
+    assert _row_words(rows, "accuracy").endswith(
+        "83 img/s"
+    )  # 5 steps of 100 pictures in 4 + 2 seconds
+    assert "loss 9.000" in _row_words(rows[:1], "accuracy")
 
 
 def test_a_checkpoint_exists_from_step_0(colours, tmp_path):

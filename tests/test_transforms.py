@@ -12,7 +12,12 @@ from PIL import Image
 
 torch = pytest.importorskip("torch", reason="training install")
 
-from resnets.data.loader import ImageCache, TrainingBatches  # noqa: E402
+from resnets.data.loader import (  # noqa: E402
+    KeptImages,
+    PreparedImages,
+    TrainingBatches,
+    training_images,
+)
 from resnets.data.transforms import Augmentation, augment, uniform  # noqa: E402
 from resnets.kinds.sample import Sample, annotate  # noqa: E402
 from resnets.preprocessing import Preprocessing  # noqa: E402
@@ -338,38 +343,45 @@ def fill(pictures):
     return list(pictures.fill())
 
 
+def make_images(samples, preprocessing, short_side, budget, workers=None):
+    """Kept at a shorter side, or prepared where none is given."""
+    if short_side is None:
+        return PreparedImages(samples, preprocessing, budget, workers)
+    return KeptImages(samples, preprocessing, short_side, budget, workers)
+
+
 @pytest.mark.parametrize("short_side", [None, 48])
 def test_the_budget_is_kept_and_what_is_beyond_it_is_read_again(folder, short_side):
     preprocessing = Preprocessing(size=(40, 40), resize=(44, 44))
-    all_of_them = ImageCache(folder, preprocessing, short_side, 1e9, workers=3)
+    all_of_them = make_images(folder, preprocessing, short_side, 1e9, workers=3)
     assert fill(all_of_them) == list(range(1, 11))
     assert all_of_them.kept == len(all_of_them) == 10
     arrays = [all_of_them.read(place) for place in range(10)]
     assert all_of_them.bytes == sum(array.nbytes for array in arrays)
     budget = sum(array.nbytes for array in arrays[:4]) + 10
-    some = ImageCache(folder, preprocessing, short_side, budget)
+    some = make_images(folder, preprocessing, short_side, budget)
     assert fill(some) == [1, 2, 3, 4]  # in order, and no more than fits
     assert some.kept == 4
     assert some.bytes <= budget
     for place in range(10):
         np.testing.assert_array_equal(some.read(place), arrays[place])
-    none = ImageCache(folder, preprocessing, short_side, 0)
+    none = make_images(folder, preprocessing, short_side, 0)
     assert fill(none) == []
     np.testing.assert_array_equal(none.read(3), arrays[3])
 
 
 def test_pictures_in_memory_do_not_need_their_files(folder):
-    pictures = ImageCache(folder, Preprocessing(size=(40, 40), resize=(44, 44)), None, 1e9)
+    pictures = PreparedImages(folder, Preprocessing(size=(40, 40), resize=(44, 44)), 1e9)
     fill(pictures)
     folder[0].path.unlink()
     pictures.read(0)
     with pytest.raises(ValueError, match="no such file"):
-        ImageCache(folder, pictures.preprocessing, None, 1e9).read(0)
+        PreparedImages(folder, pictures.preprocessing, 1e9).read(0)
 
 
 def test_prepared_input_is_what_evaluation_sees(folder):
     preprocessing = Preprocessing(size=(40, 32), resize=(44, 44))
-    pictures = ImageCache(folder, preprocessing, None, 1e9)
+    pictures = PreparedImages(folder, preprocessing, 1e9)
     batches = list(pictures.batches(4))
     assert [places.tolist() for places, _ in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     pixels = np.concatenate([pixels for _, pixels in batches])
@@ -381,7 +393,7 @@ def test_prepared_input_is_what_evaluation_sees(folder):
 
 def test_whole_pictures_are_scaled_down_and_of_a_panorama_the_middle_is_kept(tmp_path):
     preprocessing = Preprocessing(size=(40, 40), resize=(44, 44))
-    pictures = ImageCache([], preprocessing, 50, 1e9)
+    pictures = KeptImages([], preprocessing, 50, 1e9)
     assert pictures.reduce(Image.new("RGB", (300, 200))).shape == (50, 75, 3)
     assert pictures.reduce(Image.new("RGB", (30, 20))).shape == (20, 30, 3)  # nothing is enlarged
     wide = np.zeros((100, 1000, 3), np.uint8)
@@ -401,9 +413,9 @@ def test_sixteen_bit_pictures_keep_their_bits(tmp_path, short_side):
     pixels = np.full((30, 30), 1000, np.uint16)
     pixels[:, 15:] = 50_000
     Image.fromarray(pixels).save(path)
-    array = ImageCache([Sample(path, "a.png", annotate("a"))], preprocessing, short_side, 1e9).read(
-        0
-    )
+    array = make_images(
+        [Sample(path, "a.png", annotate("a"))], preprocessing, short_side, 1e9
+    ).read(0)
     assert array.shape == (20, 20, 1)
     assert array.dtype == np.uint16
     assert (array[:, 0], array[:, -1]) == (pytest.approx(1000, abs=1), pytest.approx(50_000, abs=1))
@@ -414,17 +426,19 @@ def test_sixteen_bit_pictures_keep_their_bits(tmp_path, short_side):
 
 def course(folder, batch_size=3, seed=5, budget=1e9, workers=None, augmentation=RESIZED):
     preprocessing = Preprocessing(size=(16, 16), resize=(16, 16))
-    pictures = ImageCache(
-        folder, preprocessing, augmentation.short_side(preprocessing), budget, workers
-    )
+    pictures = training_images(folder, preprocessing, augmentation, budget, workers)
     fill(pictures)
-    return TrainingBatches(pictures, np.arange(len(folder)), batch_size, augmentation, seed)
+
+    def place(samples):
+        return {"place": torch.tensor([folder.index(sample) for sample in samples])}
+
+    return TrainingBatches(pictures, place, batch_size, augmentation, seed)
 
 
-def take(batches, first, count):
-    stream = batches.from_step(first, torch.device("cpu"))
+def take(batches, first, count, size=None):
+    stream = batches.from_step(first, torch.device("cpu"), size)
     return [
-        (batch.images.numpy().copy(), batch.labels.tolist())
+        (batch.images.numpy().copy(), batch.targets["place"].tolist())
         for batch, _ in zip(stream, range(count), strict=False)
     ]
 

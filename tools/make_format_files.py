@@ -19,14 +19,13 @@ from resnets.export import export_model
 from resnets.formats import FORMAT
 from resnets.modelfile import (
     describe_network,
-    describe_task,
     load_model,
     write_model,
 )
 from resnets.models import Network
 from resnets.preprocessing import Preprocessing
 from resnets.runtime import load
-from resnets.tasks import TASKS
+from resnets.tasks import TASKS, describe_task
 from resnets.torch_engine import TorchEngine
 
 CLASSES = ("ant", "bee", "Wespe mit Öl")

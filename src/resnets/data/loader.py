@@ -8,9 +8,10 @@ so threads do what processes would, without copying.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,13 +27,12 @@ AHEAD = 2  # batches prepared ahead of the network
 
 
 class ImageCache:
-    """Decoded images of some samples, in memory as far as the budget goes.
+    """Arrays made of some images, in memory as far as the budget goes: the shared part of
+    `PreparedImages` and `KeptImages`, which say what is made of an image.
 
     Args:
         samples: Where they lie.
         preprocessing: Of the network.
-        short_side: What is kept: the whole image, scaled down to this shorter side; None: the
-            prepared input.
         budget: Bytes that may be kept.
         workers: Threads that decode; by default one a core.
     """
@@ -41,13 +41,11 @@ class ImageCache:
         self,
         samples: Sequence[Sample],
         preprocessing: Preprocessing,
-        short_side: int | None,
         budget: float,
         workers: int | None = None,
     ) -> None:
         self.samples = samples
         self.preprocessing = preprocessing
-        self.short_side = short_side
         self.budget = budget
         self.bytes = 0
         self._kept: dict[int, np.ndarray] = {}
@@ -61,20 +59,12 @@ class ImageCache:
         """How many are in memory."""
         return len(self._kept)
 
-    def reduce(self, image: Image.Image) -> np.ndarray:
-        """What is kept of an image: (h, w, C)."""
-        if self.short_side is None:
-            return self.preprocessing.pixels(image)
-        short = min(image.size)
-        width, height = (min(side, 2 * short) for side in image.size)  # of a panorama, the middle
-        x, y = (image.width - width) / 2, (image.height - height) / 2
-        scale = min(1.0, self.short_side / short)
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        small = image.resize(size, RESAMPLING["bilinear"], (x, y, x + width, y + height))
-        return np.asarray(small).reshape(small.height, small.width, self.preprocessing.channels)
+    def decode(self, path: Path) -> np.ndarray:
+        """What is made of an image file: (h, w, C)."""
+        raise NotImplementedError
 
     def read(self, place: int) -> np.ndarray:
-        """One image, from memory or its file.
+        """What is made of one image, from memory or its file.
 
         Raises:
             BadImage: The file has become unreadable since it was checked.
@@ -82,23 +72,23 @@ class ImageCache:
         kept = self._kept.get(place)
         if kept is not None:
             return kept
-        sample = self.samples[place]
+        path = self.samples[place].path
         try:
-            return self.reduce(self.preprocessing.open(sample.path, self.short_side))
+            return self.decode(path)
         except BadImage as error:
             raise BadImage(
-                f"{sample.path}: {error}; it was readable when it was checked: put it back as it"
-                " was, or train anew"
+                f"{path}: {error}; it was readable when it was checked: put it back as it was, or"
+                " train anew"
             ) from None
 
     def fill(self) -> Iterator[int]:
         """Reads images into memory until the budget is used; yields the number read so far."""
         for place, future in enumerate(self.prefetch(iter(range(len(self))))):
-            picture = future.result()
-            if self.bytes + picture.nbytes > self.budget:
+            array = future.result()
+            if self.bytes + array.nbytes > self.budget:
                 return
-            self._kept[place] = picture
-            self.bytes += picture.nbytes
+            self._kept[place] = array
+            self.bytes += array.nbytes
             yield place + 1
 
     def prefetch(self, places: Iterator[int], ahead: int = 64) -> Iterator[Future[np.ndarray]]:
@@ -110,29 +100,94 @@ class ImageCache:
                 yield waiting.pop(0)
         yield from waiting
 
+
+class PreparedImages(ImageCache):
+    """The input of the network, all of one size: for evaluation, and for training that does not cut
+    images."""
+
+    def decode(self, path: Path) -> np.ndarray:
+        """The prepared input: (height, width, C)."""
+        return self.preprocessing.pixels(self.preprocessing.open(path))
+
     def batches(self, size: int = 64) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Everything in order, prepared: places (n,) and pixels (n, height, width, C)."""
-        assert self.short_side is None, "whole images are not prepared input"
+        """Everything in order: places (n,) and pixels (n, height, width, C)."""
         futures = self.prefetch(iter(range(len(self))), ahead=2 * size)
         for start in range(0, len(self), size):
             places = np.arange(start, min(start + size, len(self)))
             yield places, np.stack([next(futures).result() for _ in places])
 
 
+class KeptImages(ImageCache):
+    """Whole images, scaled down as far as random crops allow; of a panorama, the middle.
+
+    Args:
+        samples: Where they lie.
+        preprocessing: Of the network.
+        short_side: The shorter side of what is kept, in pixels; nothing is enlarged.
+        budget: Bytes that may be kept.
+        workers: Threads that decode; by default one a core.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        preprocessing: Preprocessing,
+        short_side: int,
+        budget: float,
+        workers: int | None = None,
+    ) -> None:
+        super().__init__(samples, preprocessing, budget, workers)
+        self.short_side = short_side
+
+    def decode(self, path: Path) -> np.ndarray:
+        """The image, reduced: (h, w, C)."""
+        return self.reduce(self.preprocessing.open(path, self.short_side))
+
+    def reduce(self, image: Image.Image) -> np.ndarray:
+        """What is kept of an image: (h, w, C)."""
+        short = min(image.size)
+        width, height = (min(side, 2 * short) for side in image.size)  # of a panorama, the middle
+        x, y = (image.width - width) / 2, (image.height - height) / 2
+        scale = min(1.0, self.short_side / short)
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        small = image.resize(size, RESAMPLING["bilinear"], (x, y, x + width, y + height))
+        return np.asarray(small).reshape(small.height, small.width, self.preprocessing.channels)
+
+
+def training_images(
+    samples: Sequence[Sample],
+    preprocessing: Preprocessing,
+    augmentation: Augmentation,
+    budget: float,
+    workers: int | None = None,
+) -> ImageCache:
+    """What an augmentation is made from: whole images to cut, or the prepared input."""
+    short_side = augmentation.short_side(preprocessing)
+    if short_side is None:
+        return PreparedImages(samples, preprocessing, budget, workers)
+    return KeptImages(samples, preprocessing, short_side, budget, workers)
+
+
 @dataclass(frozen=True)
 class Batch:
-    """One training step's input: images (N, C, H, W) normalised, labels (N,)."""
+    """One training step's input: images (N, C, H, W) normalised, and the ground truth as tensors by
+    name, first dimension N."""
 
     images: Tensor
-    labels: Tensor
+    targets: dict[str, Tensor]
+
+    @property
+    def count(self) -> int:
+        """N."""
+        return len(self.images)
 
 
 class TrainingBatches:
     """An endless course through the training images, addressed by step.
 
     Args:
-        pictures: The training images.
-        labels: (N,) class of each.
+        images: The training images.
+        make_targets: Samples of a batch to their ground truth as tensors.
         batch_size: Images a step; what does not fill a batch at the end of an epoch waits for
             another epoch.
         augmentation: How they are varied.
@@ -141,43 +196,47 @@ class TrainingBatches:
 
     def __init__(
         self,
-        pictures: ImageCache,
-        labels: np.ndarray,
+        images: ImageCache,
+        make_targets: Callable[[Sequence[Sample]], dict[str, Tensor]],
         batch_size: int,
         augmentation: Augmentation,
         seed: int,
     ) -> None:
-        self.pictures, self.labels, self.augmentation, self.seed = (
-            pictures,
-            labels,
-            augmentation,
-            seed,
-        )
-        self.batch_size = min(batch_size, len(pictures))
-        self.steps_per_epoch = len(pictures) // self.batch_size
+        self.images, self.make_targets = images, make_targets
+        self.augmentation, self.seed = augmentation, seed
+        self.batch_size = min(batch_size, len(images))
+        self.steps_per_epoch = len(images) // self.batch_size
 
     def places(self, step: int) -> np.ndarray:
         """Which images a step takes: a part of the epoch's own order."""
         epoch, position = divmod(step, self.steps_per_epoch)
-        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.pictures))
+        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.images))
         return order[position * self.batch_size : (position + 1) * self.batch_size]
 
-    def from_step(self, first: int, device: torch.device) -> Iterator[Batch]:
-        """Batches from a step on, without end."""
-        preprocessing = self.pictures.preprocessing
+    def from_step(
+        self, first: int, device: torch.device, size: int | None = None
+    ) -> Iterator[Batch]:
+        """Batches from a step on, without end.
+
+        Args:
+            first: The step.
+            device: Where they are put.
+            size: Side of the square input in pixels; by default that of the preprocessing.
+        """
+        preprocessing = self.images.preprocessing
+        shape = (size, size) if size else preprocessing.size
         waiting: list[tuple[int, np.ndarray, list[Future[np.ndarray]]]] = []
         step = first
         while True:
             while len(waiting) <= AHEAD:
                 places = self.places(step)
-                waiting.append(
-                    (step, places, list(self.pictures.prefetch(iter(places.tolist()), ahead=0)))
-                )
+                futures = list(self.images.prefetch(iter(places.tolist()), ahead=0))
+                waiting.append((step, places, futures))
                 step += 1
             now, places, futures = waiting.pop(0)
             draws = uniform(self.seed, now // self.steps_per_epoch, places, 6)
-            images = augment(
-                [future.result() for future in futures], self.augmentation, preprocessing, draws
-            )
+            arrays = [future.result() for future in futures]
+            images = augment(arrays, self.augmentation, preprocessing, draws, shape)
             images = normalise(images.to(device, non_blocking=True), preprocessing)
-            yield Batch(images, torch.from_numpy(self.labels[places]).to(device))
+            truth = self.make_targets([self.images.samples[place] for place in places])
+            yield Batch(images, {name: one.to(device) for name, one in truth.items()})

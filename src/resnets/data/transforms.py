@@ -108,48 +108,18 @@ def augment(
     augmentation: Augmentation,
     preprocessing: Preprocessing,
     draws: np.ndarray,
+    size: tuple[int, int] | None = None,
 ) -> Tensor:
     """A batch: images (h, w, C) of any sizes to (N, C, height, width) float32 in grey levels,
     channels_last.
 
     All images go into one canvas; one bilinear sampling then cuts, scales and flips each by its
-    own draws (N, 6). Outside an image is the pad colour.
+    own draws (N, 6). Outside an image is the pad colour. The size is that of the preprocessing
+    where none is given.
     """
     sizes = np.array([picture.shape[:2] for picture in pictures])
-    canvas_h, canvas_w = sizes.max(0)
-    canvas = np.full(
-        (len(pictures), canvas_h, canvas_w, preprocessing.channels),
-        preprocessing.pad_color,
-        preprocessing.dtype,
-    )
-    for place, picture in enumerate(pictures):
-        canvas[place, : picture.shape[0], : picture.shape[1]] = picture
-    if preprocessing.value_range > 255:
-        canvas = canvas.astype(np.float32)  # torch samples no uint16
-    images = torch.from_numpy(canvas).permute(0, 3, 1, 2).to(torch.float32).contiguous()
-    top, left, bottom, right = augmentation.boxes(draws, sizes).T
-    flip_y, flip_x = augmentation.flips(draws).T
-    # input coordinates in [-1, 1] to canvas coordinates in [-1, 1]
-    theta = np.zeros((len(pictures), 2, 3))
-    theta[:, 0, 0], theta[:, 0, 2] = (
-        flip_x * (right - left) / canvas_w,
-        (right + left) / canvas_w - 1,
-    )
-    theta[:, 1, 1], theta[:, 1, 2] = (
-        flip_y * (bottom - top) / canvas_h,
-        (bottom + top) / canvas_h - 1,
-    )
-    grid = F.affine_grid(
-        torch.from_numpy(theta).float(),
-        [len(pictures), preprocessing.channels, *preprocessing.size],
-        align_corners=False,
-    )
-    if (
-        augmentation.crop == "resized"
-    ):  # a part of the image ends at its outermost pixels, it does not fade into the pad colour
-        width_height = torch.from_numpy(sizes[:, ::-1].copy()).view(-1, 1, 1, 2)
-        canvas_size = torch.tensor([canvas_w, canvas_h])
-        grid = grid.clamp(1 / canvas_size - 1, (2 * width_height - 1) / canvas_size - 1)
+    images = _canvas(pictures, sizes, preprocessing)
+    grid = _grid(augmentation, draws, sizes, size or preprocessing.size)
     pad = float(preprocessing.pad_color)
     sampled = F.grid_sample(
         images - pad if pad else images,
@@ -159,6 +129,46 @@ def augment(
         align_corners=False,
     )
     return (sampled + pad if pad else sampled).contiguous(memory_format=torch.channels_last)
+
+
+def _canvas(
+    pictures: Sequence[np.ndarray], sizes: np.ndarray, preprocessing: Preprocessing
+) -> Tensor:
+    """(N, C, h, w) float32: each image at the top left, the pad colour around it."""
+    canvas = np.full(
+        (len(pictures), *sizes.max(0), preprocessing.channels),
+        preprocessing.pad_color,
+        preprocessing.dtype,
+    )
+    for place, picture in enumerate(pictures):
+        canvas[place, : picture.shape[0], : picture.shape[1]] = picture
+    if preprocessing.value_range > 255:
+        canvas = canvas.astype(np.float32)  # torch samples no uint16
+    return torch.from_numpy(canvas).permute(0, 3, 1, 2).to(torch.float32).contiguous()
+
+
+def _grid(
+    augmentation: Augmentation, draws: np.ndarray, sizes: np.ndarray, shape: tuple[int, int]
+) -> Tensor:
+    """(N, height, width, 2): where on the canvas each pixel of the input comes from."""
+    canvas_h, canvas_w = sizes.max(0)
+    top, left, bottom, right = augmentation.boxes(draws, sizes).T
+    flip_y, flip_x = augmentation.flips(draws).T
+    # input coordinates in [-1, 1] to canvas coordinates in [-1, 1]
+    theta = np.zeros((len(sizes), 2, 3))
+    theta[:, 0, 0] = flip_x * (right - left) / canvas_w
+    theta[:, 0, 2] = (right + left) / canvas_w - 1
+    theta[:, 1, 1] = flip_y * (bottom - top) / canvas_h
+    theta[:, 1, 2] = (bottom + top) / canvas_h - 1
+    # the number of channels does not matter
+    shape_of_batch = [len(sizes), 1, *shape]
+    grid = F.affine_grid(torch.from_numpy(theta).float(), shape_of_batch, align_corners=False)
+    if augmentation.crop != "resized":
+        return grid
+    # a part of the image ends at its outermost pixels, it does not fade into the pad colour
+    width_height = torch.from_numpy(sizes[:, ::-1].copy()).view(-1, 1, 1, 2)
+    canvas_size = torch.tensor([canvas_w, canvas_h])
+    return grid.clamp(1 / canvas_size - 1, (2 * width_height - 1) / canvas_size - 1)
 
 
 def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:

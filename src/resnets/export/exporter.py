@@ -24,11 +24,12 @@ from PIL import Image
 from resnets.export.comparison import compare_inputs, compare_outputs, told
 from resnets.export.graph import build_graph, front, to_bytes
 from resnets.formats import FORMAT
-from resnets.modelfile import Model, describe_task
+from resnets.modelfile import Model
 from resnets.preprocessing import Preprocessing
 from resnets.runtime.engines import ENGINES, available_engines, make_engine
 from resnets.runtime.golden import whole, write_golden
 from resnets.runtime.onnxfile import seal, write_onnx
+from resnets.tasks import describe_task
 from resnets.torch_engine import TorchEngine
 
 GOLDEN = 3  # images kept inside the file

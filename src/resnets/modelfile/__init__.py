@@ -7,7 +7,7 @@ or altered file is refused.
 """
 
 from resnets.modelfile.description import Description, read_description
-from resnets.modelfile.model import Model, describe_task, load_model, make_task
+from resnets.modelfile.model import Model, load_model
 from resnets.modelfile.networks import build_network, describe_network
 from resnets.modelfile.storage import KEY, best_weights, is_model_file, read_model, write_model
 
@@ -18,10 +18,8 @@ __all__ = [
     "best_weights",
     "build_network",
     "describe_network",
-    "describe_task",
     "is_model_file",
     "load_model",
-    "make_task",
     "read_description",
     "read_model",
     "write_model",

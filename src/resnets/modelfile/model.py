@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ from resnets.modelfile.storage import best_weights, digest_of, read_model
 from resnets.models import Network
 from resnets.models.weights import differences
 from resnets.preprocessing import Preprocessing
-from resnets.settings import change, nearest, to_dict
-from resnets.tasks import TASKS, Task
+from resnets.settings import to_dict
+from resnets.tasks import TASKS, Task, make_task
 
 
 @dataclass
@@ -66,28 +66,6 @@ class Model:
         return digest_of(state, {"decides": decides})
 
 
-def describe_task(task: Task) -> dict[str, Any]:
-    """A task as a file says it; `make_task` reads it back."""
-    return {"name": task.kind.name, **to_dict(task)}
-
-
-def make_task(description: Mapping[str, Any], classes: Sequence[str]) -> Task:
-    """The task that a file describes.
-
-    Raises:
-        ValueError: An option that the task does not know, or a value that it cannot take.
-    """
-    kind, _ = read_task(description, classes)
-    task = TASKS[kind.name]()
-    options = {key: value for key, value in description.items() if key != "name"}
-    for key in options:
-        if key not in (known := to_dict(task)):
-            raise ValueError(
-                f"the task {kind.name} has no option {key!r:.60}: {nearest(key, known)}"
-            )
-    return change(task, options)
-
-
 def load_model(path: str | Path, given: str | nn.Module | None = None) -> Model:
     """The model of a model file, or of a run folder (its best weights), ready to use.
 
@@ -106,7 +84,8 @@ def load_model(path: str | Path, given: str | nn.Module | None = None) -> Model:
         if given is None and found.network["kind"] == "family":
             _check_size(found.network, state)
         net = build_network(found.network, given)
-        task = make_task(found.task, found.classes)
+        read_task(found.task, found.classes)  # whether its options fit the classes
+        task = make_task(found.task)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     if different := differences(net.state_dict(), state):

@@ -1,9 +1,10 @@
 """A run, from a folder of images to a verified file: the only place where data, network and
 training meet.
 
-Reading order is running order: `prepare` looks and decides, `rehearsal` tries the network, `work`
-reads the images and fixes the number of steps, `steps` trains, `finish` measures, reports and
-exports. `resume` enters at `work` with what an earlier run wrote down.
+Reading order is running order: `preparation` looks and decides, `rehearsal` tries the network,
+`work` reads the images, `timing` fixes the number of steps, `steps` trains and `validation` chooses
+the best weights, `completion` measures, reports and exports. `resume` enters at `work` with what an
+earlier run wrote down.
 """
 
 from __future__ import annotations
@@ -25,13 +26,14 @@ from resnets.run.keywords import TrainCall, takes
 from resnets.run.preparation import prepare
 from resnets.run.rehearsal import check_module
 from resnets.run.spec import Spec
-from resnets.run.steps import carry_out
+from resnets.run.steps import Trained, carry_out
+from resnets.run.timing import decide_steps
 from resnets.run.unfold import restore_statistics
-from resnets.run.work import Callback, Job, plan, read_images
+from resnets.run.work import Callback, Job, place_network, read_images
 from resnets.screen import Screen
 from resnets.settings import change
-from resnets.training.loop import Diverged, TrainingState
-from resnets.training.recipe import TrainSettings
+from resnets.training.loop import Diverged
+from resnets.training.settings import TrainSettings
 
 __all__ = ["Run", "resume", "train"]
 
@@ -49,7 +51,7 @@ def train(
     started: float | None = None,
     **settings: Any,
 ) -> Run:
-    """Trains a classifier on a folder of images, evaluates it, and exports it as a verified file.
+    """Trains a network on a folder of images, evaluates it, and exports it as a verified file.
 
     Args:
         data: A folder, a table or the name of a torchvision data set
@@ -79,13 +81,13 @@ def train(
     wanted = change(TrainSettings(str(data)), {**({"model": named} if named else {}), **settings})
     with claim(Path(output) if output else None, name, exist_ok) as folder:
         prepared = prepare(wanted, given, screen)
-        job = read_images(
-            prepared.spec, folder, prepared.net, prepared.samples, screen, callbacks, started
-        )
-        restore_statistics(job)
-        job.spec = plan(job)
-        write_file(folder.split, split_csv(job.samples, prepared.digests))
-        write_file(folder.args, job.spec.to_yaml())
+        images = read_images(prepared.spec, prepared.samples, screen)
+        net = place_network(prepared.net, prepared.spec)
+        spec = restore_statistics(prepared.spec, net, prepared.samples, screen)
+        spec = decide_steps(spec, net, images, screen, started)
+        job = Job(spec, folder, net, images, screen, callbacks, started)
+        write_file(folder.split, split_csv(prepared.samples, prepared.digests))
+        write_file(folder.args, spec.to_yaml())
         return _end(job, carry_out(job))
 
 
@@ -123,22 +125,25 @@ def resume(
         tensors, metadata = read_model(files.last)
         net = build_network(spec.network, model)
         try:
-            job = read_images(spec, files, net, samples, screen, callbacks, started)
+            images = read_images(spec, samples, screen)
         except ValueError as error:
             raise ValueError(
                 f"{files.path} cannot be resumed with its {files.args.name} and {files.split.name}:"
                 f" {error}"
             ) from error
+        net = place_network(net, spec)
+        job = Job(spec, files, net, images, screen, callbacks, started)
         return _end(job, carry_out(job, tensors, metadata.get("checkpoint")))
 
 
-def _end(job: Job, state: TrainingState) -> Run:
+def _end(job: Job, trained: Trained) -> Run:
     """What was reached is written in any case; a run that diverged fails all the same."""
-    run = finish(job, state)
-    if job.diverged:
+    run = finish(job, trained)
+    if trained.diverged:
+        step = trained.state.best["step"]
         raise Diverged(
-            f"{job.diverged}. The last good weights, of step {state.best['step']:,}, were kept,"
-            f" measured and exported: {run.proven.path}, {job.folder.report}"
+            f"{trained.diverged}. The last good weights, of step {step:,}, were kept, measured and"
+            f" exported: {run.proven.path}, {job.folder.report}"
         )
     return run
 

@@ -22,6 +22,8 @@ from resnets.modelfile import Model, load_model, read_model, write_model
 from resnets.run import outcome
 from resnets.run.folder import RunFolder
 from resnets.run.reporting import Account, write_card, write_outcome_report
+from resnets.run.steps import Trained
+from resnets.run.validation import settled
 from resnets.run.work import Job
 from resnets.training.loop import TrainingState
 
@@ -77,31 +79,33 @@ class Run:
         }
 
 
-def finish(job: Job, state: TrainingState) -> Run:
+def finish(job: Job, trained: Trained) -> Run:
     """Measures the best weights once more, writes everything that people look at, and exports."""
-    folder, screen = job.folder, job.screen
+    folder, screen, state = job.folder, job.screen, trained.state
     model = _best(job)
-    with screen.progress("measuring", len(job.measured)) as bar:
-        measured = outcome.measure_model(model, job.measured, bar.update)
+    model = replace(model, task=settled(job, model))
+    images = job.images.measured
+    with screen.progress("measuring", len(images)) as bar:
+        measured = outcome.measure_model(model, images, bar.update)
     model.metadata["metrics"] = measured.metrics.to_dict()
     tensors, metadata = read_model(folder.best)
     write_model(folder.best, tensors, {**metadata, "metrics": model.metadata["metrics"]})
     write_file(folder.predictions, measured.to_csv())
     folder.write_results(state.rows)
     doubts = _doubts(job, state, model)
-    account = _account(job, state, model, measured.metrics)
+    account = _account(job, trained, model, measured.metrics)
     with screen.progress("writing the report", 1):
         plot_curves(state.rows, folder.path / "results.png")
         told = replace(account, notes=(*account.notes, *doubts))
-        write_outcome_report(folder.report, model, measured, job.measured, told)
+        write_outcome_report(folder.report, model, measured, images, told)
     name = _data_name(job.spec.settings.data)
     with screen.progress("exporting and verifying", 1):
-        proven = outcome.export_outcome(model, folder.path / f"{name}.onnx", job.measured.samples)
+        proven = outcome.export_outcome(model, folder.path / f"{name}.onnx", images.samples)
     cautions = tuple(("caution", doubt) for doubt in doubts)
     told = replace(account, facts=(*account.facts, *cautions))
     write_card(folder.card, model, told, measured.metrics, proven)
     run = Run(folder.path, model, measured.metrics, proven, time.monotonic() - job.started)
-    ended = {"stopped": job.stopped, "diverged": job.diverged}
+    ended = {"stopped": trained.stopped, "diverged": trained.diverged}
     text = json.dumps({**run.to_dict(), **ended}, ensure_ascii=False, indent=1)
     write_file(folder.summary, text)
     _tell(job, run, doubts)
@@ -120,22 +124,22 @@ def _doubts(job: Job, state: TrainingState, model: Model) -> list[str]:
     """What speaks against the training, in sentences."""
     kind = model.task.kind
     evaluator = EVALUATORS[kind.name]
-    truths = kind.ground_truth(job.held_out.samples, job.spec.classes)
+    truths = kind.ground_truth(job.images.held_out.samples, job.spec.classes)
     evidence = [evaluator.compare(truth, truth) for truth in truths]
     return evaluator.doubts(state.rows, evidence, job.spec.classes)
 
 
-def _account(job: Job, state: TrainingState, model: Model, metrics: Metrics) -> Account:
-    spec, facts = job.spec, _facts(job, state)
+def _account(job: Job, trained: Trained, model: Model, metrics: Metrics) -> Account:
+    spec, facts = job.spec, _facts(job, trained.state)
     if missing := metrics.unmeasured:
         facts.append(("not measured", f"no held-out image of: {', '.join(missing)}"))
     return Account(
         f"{model.network_name} on {_data_name(spec.settings.data)}",
         spec.command,
         tuple(facts),
-        tuple(state.rows),
+        tuple(trained.state.rows),
         spec.findings,
-        tuple(_notes(job, state)),
+        tuple(_notes(job, trained)),
     )
 
 
@@ -149,15 +153,15 @@ def _tell(job: Job, run: Run, doubts: Sequence[str]) -> None:
         job.screen.warn(f"  warning: {doubt}")
 
 
-def _notes(job: Job, state: TrainingState) -> list[str]:
-    notes = []
-    if job.measured is job.held_out:
+def _notes(job: Job, trained: Trained) -> list[str]:
+    notes, state = [], trained.state
+    if job.images.measured is job.images.held_out:
         notes.append("the best weights were chosen on these same images")
-    if job.stopped:
+    if trained.stopped:
         notes.append(f"stopped at step {state.step:,} of {job.spec.steps:,}")
-    if job.diverged:
+    if trained.diverged:
         notes.append(
-            f"the training diverged: {job.diverged}. These are the last good weights, of step"
+            f"the training diverged: {trained.diverged}. These are the last good weights, of step"
             f" {state.best['step']:,}"
         )
     return notes
@@ -166,10 +170,10 @@ def _notes(job: Job, state: TrainingState) -> list[str]:
 def _facts(job: Job, state: TrainingState) -> list[tuple[str, str]]:
     spec, settings = job.spec, job.spec.settings
     counts = {
-        split: sum(sample.split == split for sample in job.samples)
+        split: sum(sample.split == split for sample in job.images.samples)
         for split in ("train", "val", "test")
     }
-    epochs = state.step / job.batches.steps_per_epoch
+    epochs = state.step / job.images.batches.steps_per_epoch
     return [
         ("data", f"{settings.data} ({spec.layout})"),
         (
@@ -192,8 +196,8 @@ def _facts(job: Job, state: TrainingState) -> list[tuple[str, str]]:
         (
             "training",
             (
-                f"{state.step:,} steps of {job.batches.batch_size} ({epochs:.1f} epochs), learning"
-                f" rate {settings.lr:g}"
+                f"{state.step:,} steps of {job.images.batches.batch_size} ({epochs:.1f} epochs),"
+                f" learning rate {settings.lr:g}"
             ),
         ),
         ("time", f"{state.seconds:.0f} s of training on {job.device}"),

@@ -6,25 +6,27 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from resnets.files import locked, write_file
 
-COLUMNS = (
-    *(
-        "step",
-        "epoch",
-        "seconds",
-        "learning_rate",
-        "train_loss",
-        "train_accuracy",
-        "images_per_second",
-    ),
-    *("val_loss", "val_accuracy", "val_accuracy_ema"),
-)
+# Of results.csv: these first, then what else is known of the training, its speed, the validation
+FIRST = ("step", "epoch", "phase", "seconds", "learning_rate", "train_loss")
+SPEED, LOSS = "images_per_second", "val_loss"
+
+
+def columns_of(rows: Sequence[Mapping[str, float | None]]) -> list[str]:
+    """The columns that rows have, in an order that does not depend on theirs: a resumed run has
+    read them from a file that sorts its keys."""
+    there = {name for row in rows for name in row}
+    others = sorted(there - {*FIRST, SPEED, LOSS})
+    training = [name for name in others if name.startswith("train_")]
+    validation = [name for name in others if not name.startswith("train_")]
+    ordered = [*FIRST, *training, SPEED, LOSS, *validation]
+    return [name for name in ordered if name in there]
 
 
 class RunFolder:
@@ -71,10 +73,10 @@ class RunFolder:
         for file in (self.args, self.split, self.last, self.results):
             file.unlink(missing_ok=True)
 
-    def write_results(self, rows: Sequence[dict[str, float | None]]) -> None:
+    def write_results(self, rows: Sequence[Mapping[str, float | None]]) -> None:
         """results.csv, whole: one line a row, empty where nothing was measured."""
         text = io.StringIO()
-        table = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
+        table = csv.DictWriter(text, columns_of(rows), lineterminator="\n")
         table.writeheader()
         table.writerows(rows)
         write_file(self.results, text.getvalue())

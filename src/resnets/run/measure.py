@@ -6,7 +6,7 @@ from pathlib import Path
 
 from resnets.data.check import look_at
 from resnets.data.findings import UNUSABLE, about_files, about_left_out_files
-from resnets.data.loader import ImageCache
+from resnets.data.loader import PreparedImages
 from resnets.data.readers import Found
 from resnets.data.splits import read_split, refuse_unknown_classes, samples_to_measure
 from resnets.evaluation import EVALUATORS
@@ -17,7 +17,7 @@ from resnets.run.outcome import measure_model
 from resnets.run.reporting import Account, write_outcome_report
 from resnets.runtime import load
 from resnets.screen import Screen
-from resnets.training.recipe import memory_for_images
+from resnets.training.device import memory_for_images
 
 
 def measure_file(path: Path, engine: str, data: str, split: str | None, screen: Screen) -> Metrics:
@@ -88,7 +88,7 @@ def measure_and_report(
     usable = [sample for sample, fact in zip(samples, facts, strict=True) if not fact.error]
     if not usable:
         raise ValueError(f"{data}: no usable image in {part}")
-    images = ImageCache(usable, model.preprocessing, None, memory_for_images(None))
+    images = PreparedImages(usable, model.preprocessing, memory_for_images(None))
     with screen.progress("measuring", len(usable)) as bar:
         measured = measure_model(model, images, bar.update)
     screen.say(f"{model.network_name} ({path}) on {part} of {data}, {len(usable):,} images")

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from resnets.data.loader import ImageCache
+from resnets.data.loader import PreparedImages
 from resnets.data.sources import find_data, sample_folder
 from resnets.evaluation import EVALUATORS
 from resnets.evaluation.evaluator import Evidence
@@ -61,7 +61,7 @@ class Measured:
 
 
 def judged(
-    engine: TorchEngine, images: ImageCache, progress: Callable[[int], None] = lambda done: None
+    engine: TorchEngine, images: PreparedImages, progress: Callable[[int], None] = lambda done: None
 ) -> Iterator[tuple[Prediction, Prediction]]:
     """The truth and the prediction of each image, one after the other.
 
@@ -93,7 +93,7 @@ def _refuse_infinite(outputs: Outputs, names: Sequence[str]) -> None:
 
 
 def measure_model(
-    model: Model, images: ImageCache, progress: Callable[[int], None] = lambda done: None
+    model: Model, images: PreparedImages, progress: Callable[[int], None] = lambda done: None
 ) -> Measured:
     """Evaluates a model on samples."""
     evaluator = EVALUATORS[model.task.kind.name]

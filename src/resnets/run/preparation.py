@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,18 +23,16 @@ from resnets.kinds.sample import Finding, Sample
 from resnets.modelfile import describe_network
 from resnets.models import Network
 from resnets.models.weights import load_weights
+from resnets.pretrained import Weights
 from resnets.ranges import word
 from resnets.run.rehearsal import check_module, try_network
-from resnets.run.spec import Spec
+from resnets.run.spec import Spec, choose_task
 from resnets.run.start import check_weights, first_weights, make_preprocessing
 from resnets.screen import Screen
-from resnets.training.recipe import (
-    Circumstances,
-    TrainSettings,
-    choose_device,
-    choose_model,
-    decide,
-)
+from resnets.tasks import TASKS, describe_task
+from resnets.training.device import choose_device
+from resnets.training.recipes import Circumstances, choose_model, choose_recipe, decide
+from resnets.training.settings import TrainSettings
 
 LONG = 1.6  # long side over short one, from which on an image counts as elongated
 
@@ -62,61 +61,34 @@ def prepare(settings: TrainSettings, given: nn.Module | None, screen: Screen) ->
     """
     refuse_early(settings, given)
     check = _check(settings, screen)
+    kind = KINDS[check.found.kind]
+    settings = replace(settings, task=kind.name)
     samples, split = complete_splits(check.usable(), settings.val_fraction, settings.seed)
     findings = check.findings_after(samples)
     _tell([finding for finding in findings if finding not in check.findings], screen)
     training = [sample for sample in samples if sample.split == "train"]
-    classes = _classes(settings, samples, KINDS[check.found.kind])
+    classes = _classes(settings, samples, kind)
     sizes = _sizes(check, training)
     median = (int(np.median(sizes[:, 0])), int(np.median(sizes[:, 1])))
-    name, reason = settings.model, "given as a module" if given is not None else ""
-    if given is None and name is None:
-        name, reason = choose_model(median)
-    network = (
-        Network.parse(name, len(classes), settings.channels)
-        if name and not is_foreign(name)
-        else None
-    )
-    torch.manual_seed(settings.seed)
-    if given is not None:
-        net = given
-    elif network is not None:
-        net = network.build()
-    else:
-        assert name is not None
-        net = build_foreign(name, len(classes), settings.channels)
-        check_module(net)
-    weights, words = first_weights(settings, network, screen)
-    seen = Circumstances(
-        pretrained=weights is not None or settings.weights == "given",
-        size=(
-            weights.preprocessing.size[0]
-            if weights and weights.preprocessing
-            else 224
-            if weights
-            else None
-        ),
-        median=median,
-        elongated=float((sizes.max(1) > LONG * sizes.min(1)).mean()),
-        count=len(training),
-    )
-    decided, reasons = decide(replace(settings, model=str(network) if network else name), seen)
+    made = _make_network(settings, given, median, len(classes))
+    weights, words = first_weights(settings, made.network, screen)
+    seen = _circumstances(settings, weights, sizes)
+    decided, reasons = decide(replace(settings, model=made.words), seen)
+    _refuse_fit(decided, kind)
     if check.deep_range:
         decided = replace(decided, range=word(check.deep_range))
+    task = choose_task(kind.name, decided)
     if weights is not None:
-        words = f"{weights.source}: {load_weights(net, weights.state)}"
-    show = {"model": str(network or name or type(net).__name__), "weights": words}
-    shown = [
-        *show.items(),
-        *((key, str(getattr(decided, key))) for key in reasons if key != "model"),
-    ]
-    screen.say("")
-    screen.pairs([(key, value, {**reasons, "model": reason}.get(key, "")) for key, value in shown])
+        loaded = load_weights(task.backbone(made.net), weights.state)
+        words = f"{weights.source}: {loaded}"
+    _show(decided, reasons, made, words, screen)
     spec = Spec(
-        decided,
-        describe_network(network, net, len(classes), settings.channels, name),
-        classes,
-        make_preprocessing(decided, weights),
+        settings=decided,
+        task=describe_task(task),
+        phases=choose_recipe(decided, seen).phases,
+        network=made.describe(len(classes), settings.channels),
+        classes=classes,
+        preprocessing=make_preprocessing(decided, weights),
         steps=0,
         weights=words,
         layout=check.found.layout,
@@ -125,12 +97,86 @@ def prepare(settings: TrainSettings, given: nn.Module | None, screen: Screen) ->
         command=_command(),
     )
     with screen.progress("trying the network", 1):
-        try_network(net, spec, len(training), screen)
+        try_network(made.net, spec, training, screen)
     digests = {
         sample.path: fact.digest.hex()
         for sample, fact in zip(check.found.samples, check.facts, strict=True)
     }
-    return Prepared(spec, net, samples, digests)
+    return Prepared(spec, made.net, samples, digests)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A network: as it was asked for, made, and why it is this one.
+
+    Args:
+        net: The network itself.
+        network: What it is in our words; None for one that was made outside this package.
+        words: What it was named, if it was.
+        reason: Why it was chosen; empty where it was named.
+    """
+
+    net: nn.Module
+    network: Network | None
+    words: str | None
+    reason: str
+
+    def describe(self, classes: int, channels: int) -> dict[str, Any]:
+        """How it is built again."""
+        return describe_network(self.network, self.net, classes, channels, self.words)
+
+
+def _make_network(
+    settings: TrainSettings, given: nn.Module | None, median: tuple[int, int], classes: int
+) -> _Made:
+    """The network with the weights it is born with."""
+    torch.manual_seed(settings.seed)
+    if given is not None:
+        return _Made(given, None, settings.model, "given as a module")
+    name, reason = (settings.model, "") if settings.model else choose_model(median)
+    if is_foreign(name):
+        net = build_foreign(name, classes, settings.channels)
+        check_module(net)
+        return _Made(net, None, name, reason)
+    network = Network.parse(name, classes, settings.channels)
+    assert settings.task is not None
+    net = TASKS[settings.task]().build(network, classes)
+    return _Made(net, network, str(network), reason)
+
+
+def _circumstances(
+    settings: TrainSettings, weights: Weights | None, sizes: np.ndarray
+) -> Circumstances:
+    """What the open settings are decided by; `sizes` of the training images."""
+    own = weights.preprocessing.size[0] if weights and weights.preprocessing else None
+    return Circumstances(
+        pretrained=weights is not None or settings.weights == "given",
+        size=own or (224 if weights else None),
+        median=(int(np.median(sizes[:, 0])), int(np.median(sizes[:, 1]))),
+        elongated=float((sizes.max(1) > LONG * sizes.min(1)).mean()),
+        count=len(sizes),
+    )
+
+
+def _refuse_fit(settings: TrainSettings, kind: Kind) -> None:
+    if settings.fit not in kind.fits:
+        raise ValueError(
+            f"fit={settings.fit} would cut away what is to be found; allowed for {kind.name}:"
+            f" {', '.join(kind.fits)}"
+        )
+
+
+def _show(
+    settings: TrainSettings, reasons: Mapping[str, str], made: _Made, weights: str, screen: Screen
+) -> None:
+    """What was decided, with the reasons."""
+    rows = [
+        ("model", settings.model or type(made.net).__name__, made.reason),
+        ("weights", weights, ""),
+        *((key, str(getattr(settings, key)), reason) for key, reason in reasons.items()),
+    ]
+    screen.say("")
+    screen.pairs(rows)
 
 
 def refuse_early(settings: TrainSettings, given: object) -> None:
@@ -158,7 +204,7 @@ def refuse_early(settings: TrainSettings, given: object) -> None:
 
 
 def _check(settings: TrainSettings, screen: Screen) -> Check:
-    found = find_data(settings.data)
+    found = find_data(settings.data, kind=settings.task)
     screen.say(
         f"{settings.data}: {found.layout}, {len(found.samples):,} files, {len(found.classes)}"
         " classes"

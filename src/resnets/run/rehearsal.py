@@ -5,22 +5,27 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from resnets.data.loader import Batch
 from resnets.export import rehearse
+from resnets.kinds.kind import Output
+from resnets.kinds.sample import Sample
 from resnets.modelfile import Model
 from resnets.run.spec import Spec
 from resnets.run.work import make_state
 from resnets.screen import Screen
-from resnets.tasks.classification import Classification
-from resnets.torch_engine import TorchEngine
-from resnets.training.loop import Diverged, Hooks, Plan, set_training, train_steps, unsound
+from resnets.tasks import make_targets
+from resnets.training.device import choose_device
+from resnets.training.loop import Diverged, Hooks, set_training, train_steps, unsound
 from resnets.training.optimizers import Schedule
-from resnets.training.recipe import TrainSettings, choose_device
+from resnets.training.plan import Plan, PlannedPhase
+from resnets.training.settings import TrainSettings
 
 # What the code of a network may raise; its own faults are told as such
 FAULTS = (
@@ -81,13 +86,7 @@ def memory_explained(settings: TrainSettings) -> Iterator[None]:
         ) from error
 
 
-@dataclass(frozen=True)
-class _Batch:
-    images: Tensor
-    labels: Tensor
-
-
-def try_network(net: nn.Module, spec: Spec, count: int, screen: Screen) -> None:
+def try_network(net: nn.Module, spec: Spec, samples: list[Sample], screen: Screen) -> None:
     """Predicts for two images, takes one training step, and of a foreign network builds the graph
     of the export: what cannot work is said before time is spent. All of it on a copy, and with
     random numbers of its own, so that the run is not changed.
@@ -95,7 +94,7 @@ def try_network(net: nn.Module, spec: Spec, count: int, screen: Screen) -> None:
     Args:
         net: With its first weights.
         spec: Of the run.
-        count: Training images there are.
+        samples: To train on; their ground truth is used, with blank images.
         screen: Told of what the network lacks.
 
     Raises:
@@ -107,47 +106,89 @@ def try_network(net: nn.Module, spec: Spec, count: int, screen: Screen) -> None:
     device = choose_device(spec.settings.device)
     generators = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(generators), memory_explained(spec.settings):
-        _try_answer(net.eval(), spec)
-        _try_step(net, spec, count, device)
-        model = Model(net, spec.classes, spec.preprocessing, spec.network)
-        if not TorchEngine(model).inference.has_maps:
+        raw, given = _try_inference(net.eval(), spec)
+        _try_step(net, raw, spec, samples, device)
+        if given < len(spec.make_task().kind.outputs):
             screen.say(
                 "no class activation maps: the network does not end in global average pooling and"
                 " a linear layer by name"
             )
         if spec.network["kind"] != "family":  # of ours, tests know that they can be exported
-            rehearse(model)
+            task = spec.make_task()
+            rehearse(Model(net, spec.classes, spec.preprocessing, spec.network, task))
 
 
-def _try_answer(net: nn.Module, spec: Spec) -> None:
+def _try_inference(net: nn.Module, spec: Spec) -> tuple[Any, int]:
+    """Predicts for two blank images; the raw output, and how many outputs come of it."""
     shape = (2, spec.preprocessing.channels, *spec.preprocessing.size)
+    task = spec.make_task()
+    images = torch.zeros(shape, device=next(net.parameters()).device)
     try:
         with torch.no_grad():
-            out = net(torch.zeros(shape, device=next(net.parameters()).device))
+            raw = net(images)
     except FAULTS as error:
         if _is_memory(error):
             raise
         raise ValueError(
             f"the network cannot take input of shape {shape}: {_line(error)}"
         ) from error
-    _check_output(out, 2, spec, "")
+    try:
+        with torch.no_grad():
+            decoded = task.inference(net)(images)
+        outputs = {
+            name: output.float().cpu().numpy()
+            for name, output in zip(task.kind.outputs, decoded, strict=False)
+        }
+        fits = all(_fits(one, task.kind.outputs[name], spec) for name, one in outputs.items())
+        if fits:
+            files = [str(number) for number in range(len(images))]
+            options = {key: value for key, value in spec.task.items() if key != "name"}
+            options = dict(task.kind.options(options, spec.classes))
+            task.kind.unbatch(outputs, files, spec.classes, options)
+    except FAULTS as error:
+        if _is_memory(error):
+            raise
+        raise _wrong_output(raw, spec) from error
+    if not fits:
+        raise _wrong_output(raw, spec)
+    return raw, len(outputs)
 
 
-def _check_output(out: object, count: int, spec: Spec, when: str) -> None:
-    classes = len(spec.classes)
-    if not isinstance(out, Tensor) or out.shape != (count, classes):
-        got = tuple(out.shape) if isinstance(out, Tensor) else f"a {type(out).__name__}"
-        raise ValueError(
-            f"the network returns {got} for {classes} classes{when}; a tensor (N, {classes}) is"
-            " needed"
-        )
+def _fits(array: np.ndarray, output: Output, spec: Spec) -> bool:
+    """Whether an output for two images has the shape that its kind says."""
+    names, known = output.shape.split(", "), {"N": 2, "classes": len(spec.classes)}
+    return array.ndim == len(names) and all(
+        known.get(name, length) == length for name, length in zip(names, array.shape, strict=True)
+    )
 
 
-def _try_step(net: nn.Module, spec: Spec, count: int, device: torch.device) -> None:
+def _wrong_output(raw: object, spec: Spec, when: str = "") -> ValueError:
+    """What a network returned and should return: the shape of the first output of its kind."""
+    got = tuple(raw.shape) if isinstance(raw, Tensor) else f"a {type(raw).__name__}"
+    shapes = [output.shape for output in spec.make_task().kind.outputs.values()]
+    needed = shapes[0].replace("classes", str(len(spec.classes)))
+    return ValueError(
+        f"the network returns {got} for {len(spec.classes)} classes{when}; a tensor ({needed}) is"
+        " needed"
+    )
+
+
+def _shapes(raw: object) -> object:
+    """The shapes of a raw output but for the number of images."""
+    if isinstance(raw, Tensor):
+        return tuple(raw.shape[1:])
+    if isinstance(raw, dict):
+        return {key: _shapes(value) for key, value in raw.items()}
+    return [_shapes(one) for one in raw] if isinstance(raw, tuple | list) else type(raw)
+
+
+def _try_step(
+    net: nn.Module, raw: Any, spec: Spec, samples: list[Sample], device: torch.device
+) -> None:
     """As many images as a step takes where a GPU's memory is at stake, else as few as tell."""
-    settings = spec.settings
+    settings, task = spec.settings, spec.make_task()
     assert settings.batch_size is not None
-    size = min(settings.batch_size, count)
+    size = min(settings.batch_size, len(samples))
     size = size if device.type == "cuda" else min(2, size)
     shape = (size, spec.preprocessing.channels, *spec.preprocessing.size)
     try:
@@ -160,15 +201,18 @@ def _try_step(net: nn.Module, spec: Spec, count: int, device: torch.device) -> N
             f" as parameters or buffers ({_line(error)})"
         ) from error
     images = torch.linspace(-1, 1, torch.Size(shape).numel(), device=device).reshape(shape)
-    batch = _Batch(images, torch.arange(size, device=device) % len(spec.classes))
-    plan = Plan(Schedule(1e-6, 1, 0), 1, 2, 2, train_norms=settings.norms == "train")
-    hooks = Hooks(lambda _: {"val_accuracy": None}, lambda _: None)
+    truth = make_targets(task, spec.classes, samples[:size])
+    batch = Batch(images, {name: one.to(device) for name, one in truth.items()})
+    phase = PlannedPhase(Schedule(1e-6, 1, 0))
+    plan = Plan((phase,), 1, 2, 2, train_norms=settings.norms == "train")
     try:
-        set_training(trial, plan.train_norms)
+        set_training(trial, trial, task, plan.train_norms)
         with torch.no_grad():
-            _check_output(trial(images), size, spec, " in training mode")
-        state = make_state(trial, settings, 1)
-        train_steps(state, [batch], Classification(settings.smoothing or 0.0), plan, hooks)
+            trained = trial(images)
+        if _shapes(trained) != _shapes(raw):
+            raise _wrong_output(trained, spec, " in training mode")
+        state = make_state(trial, task, plan, settings.average)
+        train_steps(state, [batch], task, plan, Hooks(lambda _: {}, lambda _: None))
     except Diverged as error:
         raise ValueError(
             f"a trial step from the first weights ({spec.weights}) gives no number: {error}"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from resnets.data.loader import ImageCache
+from resnets.data.loader import PreparedImages
 from resnets.evaluation import EVALUATORS
 from resnets.evaluation.maps import overlay, thumbnail
 from resnets.evaluation.metrics import Metrics, title
@@ -51,7 +51,7 @@ class Account:
 
 
 def write_outcome_report(
-    path: Path, model: Model, measured: Measured, images: ImageCache, account: Account
+    path: Path, model: Model, measured: Measured, images: PreparedImages, account: Account
 ) -> None:
     """report.html of an evaluation."""
     evaluator = EVALUATORS[model.task.kind.name]
@@ -72,7 +72,7 @@ def write_outcome_report(
     write_report(path, report)
 
 
-def _case(place: int, model: Model, measured: Measured, images: ImageCache) -> Case:
+def _case(place: int, model: Model, measured: Measured, images: PreparedImages) -> Case:
     pixels = images.read(place)
     pixels = (pixels // 257).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
     heat = measured.maps[place]

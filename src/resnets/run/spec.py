@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,13 @@ import torch
 
 from resnets.preprocessing import Preprocessing
 from resnets.settings import change, nearest, read_yaml, to_dict, to_yaml
-from resnets.training.recipe import TrainSettings
+from resnets.tasks import Task, describe_task, make_task, options_of
+from resnets.training.plan import Phase
+from resnets.training.settings import TrainSettings
 
 MOST_STEPS = 10**9
+# What runs were before their files said it; the options of the task stood in the settings alone
+OLD: dict[str, Any] = {"task": {"name": "classes"}, "phases": [{}]}
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,8 @@ class Spec:
 
     Args:
         settings: Nothing open.
+        task: Its name and its options (`describe_task`).
+        phases: Its parts, one after the other.
         network: How the network is built (`describe_network`).
         classes: Names, in the order of the outputs.
         preprocessing: Of the network.
@@ -35,6 +41,8 @@ class Spec:
     """
 
     settings: TrainSettings
+    task: dict[str, Any]
+    phases: tuple[Phase, ...]
     network: dict[str, Any]
     classes: tuple[str, ...]
     preprocessing: Preprocessing
@@ -54,6 +62,7 @@ class Spec:
         }
         plain = {
             **own,
+            "phases": [asdict(phase) for phase in self.phases],
             "classes": list(self.classes),
             "findings": [list(finding) for finding in self.findings],
         }
@@ -72,12 +81,17 @@ class Spec:
         Raises:
             ValueError: It is not what `to_yaml` writes.
         """
-        values = read_yaml(path)
+        values = {**OLD, **read_yaml(path)}
         try:
             _check_shape(values)
             given = values.pop("settings")
             settings = change(TrainSettings(given.pop("data")), given)
+            task = _read_task(values.pop("task"), settings)
+            settings = replace(settings, task=task.kind.name)
             _check_decided(settings)
+            if len(values["classes"]) < task.kind.fewest_classes:
+                raise ValueError(f"classes: at least {task.kind.fewest_classes} names expected")
+            phases = tuple(change(Phase(), phase) for phase in values.pop("phases"))
             preprocessing = Preprocessing.from_dict(values.pop("preprocessing"))
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(
@@ -86,15 +100,22 @@ class Spec:
         classes, findings = values.pop("classes"), values.pop("findings")
         return cls(
             settings=settings,
+            task=describe_task(task),
+            phases=phases,
             preprocessing=preprocessing,
             classes=tuple(classes),
             findings=tuple(tuple(finding) for finding in findings),
             **values,
         )
 
+    def make_task(self) -> Task:
+        """The task itself."""
+        return make_task(self.task)
+
     def metadata(self) -> dict[str, Any]:
         """What every model file of the run says of it."""
         return {
+            "task": self.task,
             "network": self.network,
             "classes": list(self.classes),
             "preprocessing": self.preprocessing.to_dict(),
@@ -104,8 +125,25 @@ class Spec:
         }
 
 
-KINDS: dict[str, type] = {  # of what args.yaml holds
+def choose_task(name: str, settings: TrainSettings) -> Task:
+    """The task of a name, with those of its options that are settings."""
+    return make_task({"name": name, **_options(name, settings)})
+
+
+def _options(name: str, settings: TrainSettings) -> dict[str, Any]:
+    known = to_dict(settings)
+    return {key: known[key] for key in options_of(name) if key in known}
+
+
+def _read_task(description: dict[str, Any], settings: TrainSettings) -> Task:
+    name = make_task(description).kind.name
+    return make_task({**_options(name, settings), **description})
+
+
+TYPES: dict[str, type] = {  # of what args.yaml holds
     "settings": dict,
+    "task": dict,
+    "phases": list,
     "preprocessing": dict,
     "network": dict,
     "classes": list,
@@ -120,13 +158,15 @@ NETWORK: dict[str, type] = {"kind": str, "name": str, "classes": int, "channels"
 
 
 def _check_shape(values: dict[str, Any]) -> None:
-    _check_kinds(values, KINDS, "")
-    _check_kinds(values["network"], NETWORK, "network: ")
+    _check_types(values, TYPES, "")
+    _check_types(values["network"], NETWORK, "network: ")
     if not isinstance(values["settings"].get("data"), str):
         raise ValueError("settings: data, a text, is missing")
-    classes, findings = values["classes"], values["findings"]
-    if len(classes) < 2 or not all(isinstance(name, str) for name in classes):
-        raise ValueError("classes: at least two names expected")
+    classes, findings, phases = values["classes"], values["findings"], values["phases"]
+    if not phases or not all(isinstance(phase, dict) for phase in phases):
+        raise ValueError("phases: at least one mapping expected")
+    if not classes or not all(isinstance(name, str) for name in classes):
+        raise ValueError("classes: names expected")
     if len(set(classes)) < len(classes) or len(classes) != values["network"]["classes"]:
         raise ValueError("classes: a different name for each output of the network expected")
     if not all(
@@ -138,7 +178,7 @@ def _check_shape(values: dict[str, Any]) -> None:
         raise ValueError(f"steps is {values['steps']}; allowed: 1 to {MOST_STEPS:,}")
 
 
-def _check_kinds(values: dict[str, Any], kinds: dict[str, type], where: str) -> None:
+def _check_types(values: dict[str, Any], kinds: dict[str, type], where: str) -> None:
     for key, kind in kinds.items():
         if key not in values:
             raise ValueError(f"{where}{key} is missing")
@@ -152,7 +192,7 @@ def _check_kinds(values: dict[str, Any], kinds: dict[str, type], where: str) -> 
 
 def _check_decided(settings: TrainSettings) -> None:
     """Of a run that began, only these may be open."""
-    free = ("model", "epochs", "minutes", "cache_gb")
+    free = ("model", "format", "epochs", "minutes", "cache_gb")
     for field in fields(settings):
         if field.name not in free and getattr(settings, field.name) is None:
             raise ValueError(f"settings: {field.name} is open; a value expected")

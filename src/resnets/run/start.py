@@ -12,7 +12,7 @@ from resnets.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from resnets.pretrained import Weights
 from resnets.ranges import parse_range
 from resnets.screen import Screen
-from resnets.training.recipe import TrainSettings
+from resnets.training.settings import TrainSettings
 
 
 def first_weights(

@@ -7,56 +7,60 @@ import statistics
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
+from dataclasses import dataclass
+from itertools import islice, pairwise
 from types import FrameType
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from resnets.evaluation import EVALUATORS
-from resnets.modelfile import Model, write_model
-from resnets.run import outcome
+from resnets.data.loader import Batch
+from resnets.modelfile import write_model
 from resnets.run.rehearsal import memory_explained
-from resnets.run.work import Job, make_state, validation_interval
-from resnets.tasks.classification import Classification
-from resnets.torch_engine import TorchEngine
-from resnets.training.checkpoint import pack, unpack
-from resnets.training.loop import (
-    Diverged,
-    Hooks,
-    Plan,
-    Row,
-    TrainingState,
-    check_weights,
-    diverged,
-    train_steps,
-)
-from resnets.training.optimizers import Schedule
+from resnets.run.validation import columns_of_validation, main_number, validate
+from resnets.run.work import Job, make_plan, make_state
+from resnets.training.checkpoint import pack, steps_done, unpack
+from resnets.training.loop import Diverged, Hooks, Row, TrainingState, check_weights, train_steps
+from resnets.training.plan import Plan
 
-ROWS_AN_EPOCH = 5  # lines of results.csv
 # results.csv is written whole: beyond so many every second time, then every third, so cost stays in
 # proportion
 MANY_ROWS = 200
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What came of the steps of a run.
+
+    Args:
+        state: Where it ended.
+        stopped: Whether that is before its last step.
+        diverged: What became NaN or infinite, after a good validation.
+    """
+
+    state: TrainingState
+    stopped: bool = False
+    diverged: str = ""
+
+
 def carry_out(
     job: Job, tensors: dict[str, Tensor] | None = None, checkpoint: Any = None
-) -> TrainingState:
+) -> Trained:
     """Trains, from a checkpoint if one is given; keeps the best weights and the last state.
 
-    A run that diverges after a good validation ends there, with `job.diverged` set.
+    A run that diverges after a good validation ends there.
 
     Raises:
         Diverged: No weights are good; what a new run wrote until then is gone again.
         ValueError: The memory does not suffice.
     """
     spec, settings = job.spec, job.spec.settings
-    state = make_state(job.net, settings, spec.steps)
-    if tensors is not None:
-        _restore(job, state, tensors, checkpoint)
+    plan = make_plan(spec, job.images.batches.steps_per_epoch, job.device)
+    if tensors is None:
+        state = make_state(job.net, job.task, plan, settings.average)
+    else:
+        state = _restore(job, plan, tensors, checkpoint)
         job.screen.say(f"resuming {job.folder.path} at step {state.step:,} of {spec.steps:,}")
-    plan = _plan(job)
     try:
         with memory_explained(settings):
             _train(job, state, plan)
@@ -67,107 +71,69 @@ def carry_out(
             if tensors is None:
                 job.folder.discard()
             raise
-        job.diverged = str(error)
         job.screen.warn(f"diverged: {error}")
-    return state
+        return Trained(state, diverged=str(error))
+    return Trained(state, stopped=state.step < spec.steps)
 
 
-def _restore(job: Job, state: TrainingState, tensors: dict[str, Tensor], checkpoint: Any) -> None:
-    cure = "restore the file as the run wrote it, or train anew"
+def _restore(job: Job, plan: Plan, tensors: dict[str, Tensor], checkpoint: Any) -> TrainingState:
+    cure, main = "restore the file as the run wrote it, or train anew", main_number(job.task)
     try:
-        unpack(state, tensors, checkpoint)
+        step = steps_done(checkpoint, main)
+        state = make_state(job.net, job.task, plan, job.spec.settings.average, step)
+        unpack(state, tensors, checkpoint, main)
     except ValueError as error:
         raise ValueError(f"{job.folder.last}: {error}; {cure}") from None
     if state.best and not job.folder.best.is_file():
         raise ValueError(f"{job.folder.best}: the best weights so far are missing; {cure}")
-
-
-def _plan(job: Job) -> Plan:
-    spec, settings, per_epoch = job.spec, job.spec.settings, job.batches.steps_per_epoch
-    assert settings.lr is not None
-    return Plan(
-        Schedule(settings.lr, spec.steps, round(settings.warmup * spec.steps)),
-        per_epoch,
-        max(1, per_epoch // ROWS_AN_EPOCH),
-        validation_interval(spec.steps, per_epoch),
-        seed=settings.seed,
-        train_norms=settings.norms == "train",
-        autocast=torch.bfloat16 if job.device.type == "cuda" else None,
-    )
+    return state
 
 
 def _train(job: Job, state: TrainingState, plan: Plan) -> None:
-    task = Classification(job.spec.settings.smoothing or 0.0)
-    with _interruptible() as stopping, job.screen.progress("training", job.spec.steps) as bar:
+    main = main_number(job.task)
+    with _interruptible() as stopping, job.screen.progress("training", plan.steps) as bar:
 
         def on_step(state: TrainingState, loss: float) -> None:
-            rate = state.step * job.batches.batch_size / max(1e-9, state.seconds)
-            bar.update(state.step, f"loss {loss:.3f}  {rate:.0f} img/s  {_last(state.rows)}")
+            rate = state.step * job.images.batches.batch_size / max(1e-9, state.seconds)
+            bar.update(state.step, f"loss {loss:.3f}  {rate:.0f} img/s  {_last(state.rows, main)}")
 
         def on_row(row: Row) -> bool:
-            if (
-                row["val_accuracy"] is not None
-                or len(state.rows) % (1 + len(state.rows) // MANY_ROWS) == 0
-            ):
+            validated = row[f"val_{main}"] is not None
+            if validated or len(state.rows) % (1 + len(state.rows) // MANY_ROWS) == 0:
                 job.folder.write_results(state.rows)
-            if row["val_accuracy"] is not None:
-                job.screen.say(_row_words(state.rows))
+            if validated:
+                job.screen.say(_row_words(state.rows, main))
             answers = [callback(row) for callback in job.callbacks]  # all of them are told
             return any(answers)
 
         hooks = Hooks(
-            lambda state: _validate(job, state, plan),
+            lambda state: validate(job, state, plan),
             lambda state: _save(job, state),
             on_step,
             on_row,
             stopping,
+            columns_of_validation(job.task),
         )
-        train_steps(state, job.batches.from_step(state.step, job.device), task, plan, hooks)
+        train_steps(state, _batches(job, plan, state.step), job.task, plan, hooks)
+
+
+def _batches(job: Job, plan: Plan, first: int) -> Iterator[Batch]:
+    """Batches from a step on, each in the size of its phase."""
+    for phase in plan.phases:
+        start = max(first, phase.start)
+        if start < phase.end:
+            batches = job.images.batches.from_step(start, job.device, phase.phase.size)
+            yield from islice(batches, phase.end - start)
 
 
 def _stop_early(job: Job, state: TrainingState, plan: Plan) -> None:
-    job.stopped = True
     job.screen.warn(
-        f"stopped at step {state.step:,} of {job.spec.steps:,}, saved; go on with: resnets train"
+        f"stopped at step {state.step:,} of {plan.steps:,}, saved; go on with: resnets train"
         f" --resume {job.folder.path}"
     )
     if not state.best:
         check_weights(state, plan)
-        _validate(job, state, plan)
-
-
-def _validate(job: Job, state: TrainingState, plan: Plan) -> Row:
-    """Measures raw and averaged weights; the better, if it is the best so far, becomes
-    best.safetensors.
-
-    Raises:
-        Diverged: What they say is not finite: nothing to compare, and nothing to keep.
-    """
-    evaluator = EVALUATORS["classes"]
-    row: Row = {}
-    for weights, net, suffix in (("raw", state.net, ""), ("averaged", state.average.net, "_ema")):
-        spec = job.spec
-        engine = TorchEngine(Model(net, spec.classes, spec.preprocessing, spec.network))
-        try:
-            evidence = [evaluator.compare(*pair) for pair in outcome.judged(engine, job.held_out)]
-        except outcome.NotFinite as error:
-            raise diverged(f"in validation {error}", state.step, plan.schedule) from None
-        accuracy, loss = evaluator.quick(evidence)
-        assert loss is not None
-        if weights == "raw":
-            row["val_loss"] = loss
-        row[f"val_accuracy{suffix}"] = accuracy
-        if not state.best or (accuracy, -loss) > (state.best["accuracy"], -state.best["loss"]):
-            state.best = {
-                "accuracy": accuracy,
-                "loss": loss,
-                "weights": weights,
-                "step": state.step,
-            }
-            write_model(
-                job.folder.best, net.state_dict(), {**job.spec.metadata(), "weights": state.best}
-            )
-    return row
+        validate(job, state, plan)
 
 
 def _save(job: Job, state: TrainingState) -> None:
@@ -199,15 +165,16 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def _last(rows: Sequence[Row]) -> str:
-    values = [row["val_accuracy"] for row in rows if row.get("val_accuracy") is not None]
-    return f"accuracy {values[-1]:.3f}" if values else ""
+def _last(rows: Sequence[Row], main: str) -> str:
+    found = (row.get(f"val_{main}") for row in reversed(rows))
+    value = next((value for value in found if value is not None), None)
+    return "" if value is None else f"{main} {value:.3f}"
 
 
-def _row_words(rows: Sequence[Row]) -> str:
+def _row_words(rows: Sequence[Row], main: str) -> str:
     """The last row's validation, and the training since the validation before it."""
     row, before = rows[-1], len(rows) - 1
-    while before > 0 and rows[before - 1]["val_accuracy"] is None:
+    while before > 0 and rows[before - 1][f"val_{main}"] is None:
         before -= 1
     steps, losses, speeds = (
         [one[key] or 0.0 for one in rows] for key in ("step", "train_loss", "images_per_second")
@@ -216,7 +183,8 @@ def _row_words(rows: Sequence[Row]) -> str:
     counts = [after - earlier for earlier, after in pairwise([0.0, *steps])][before:]
     loss = statistics.fmean(losses[before:], counts)
     speed = statistics.harmonic_mean(speeds[before:], counts)
+    validation = "" if row["val_loss"] is None else f", val {row['val_loss']:.3f}"
     return (
-        f"epoch {row['epoch']:6.1f}  loss {loss:.3f}, val {row['val_loss']:.3f}  accuracy"
-        f" {row['val_accuracy']:.3f}, averaged {row['val_accuracy_ema']:.3f}  {speed:.0f} img/s"
+        f"epoch {row['epoch']:6.1f}  loss {loss:.3f}{validation}  {main} {row[f'val_{main}']:.3f},"
+        f" averaged {row[f'val_{main}_ema']:.3f}  {speed:.0f} img/s"
     )

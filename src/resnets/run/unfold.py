@@ -7,40 +7,37 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from resnets.data.loader import ImageCache
+from resnets.data.loader import PreparedImages
+from resnets.kinds.sample import Sample
 from resnets.models.statistics import folded_norms, unfold_statistics
-from resnets.run.work import Job
-from resnets.screen import Bar
+from resnets.run.spec import Spec
+from resnets.screen import Bar, Screen
 
 IMAGES = 512  # that statistics are measured on
 
 
-def restore_statistics(job: Job) -> None:
+def restore_statistics(spec: Spec, net: nn.Module, samples: list[Sample], screen: Screen) -> Spec:
     """Where the first weights have folded statistics, gives them those of training images, since
-    training on folded ones collapses; says so."""
-    if not folded_norms(job.net):
-        return
-    training = [sample for sample in job.samples if sample.split == "train"]
+    training on folded ones collapses; says so, also in the spec that it returns."""
+    if not folded_norms(net):
+        return spec
+    training = [sample for sample in samples if sample.split == "train"]
     places = np.unique(np.linspace(0, len(training) - 1, IMAGES).astype(int))
-    images = ImageCache(
-        [training[place] for place in places],
-        job.spec.preprocessing,
-        None,
-        0,
-        job.spec.settings.workers or None,
+    images = PreparedImages(
+        [training[place] for place in places], spec.preprocessing, 0, spec.settings.workers or None
     )
-    with job.screen.progress("BatchNorm statistics", len(images)) as bar:
-        unfold_statistics(job.net, _inputs(job, images, bar))
+    with screen.progress("BatchNorm statistics", len(images)) as bar:
+        unfold_statistics(net, _inputs(images, next(net.parameters()).device, bar))
     said = f"BatchNorm statistics re-estimated on {len(images):,} training images"
-    job.screen.say(f"{said}: the weights came with folded ones")
-    job.spec = replace(job.spec, weights=f"{job.spec.weights}; {said}")
+    screen.say(f"{said}: the weights came with folded ones")
+    return replace(spec, weights=f"{spec.weights}; {said}")
 
 
-def _inputs(job: Job, images: ImageCache, bar: Bar) -> Iterator[Tensor]:
+def _inputs(images: PreparedImages, device: torch.device, bar: Bar) -> Iterator[Tensor]:
     for places, pixels in images.batches(32):
-        yield torch.from_numpy(job.spec.preprocessing.normalise(pixels)).to(
-            job.device, memory_format=torch.channels_last
+        yield torch.from_numpy(images.preprocessing.normalise(pixels)).to(
+            device, memory_format=torch.channels_last
         )
         bar.update(int(places[-1]) + 1)

@@ -1,93 +1,102 @@
-"""A run in work: images in memory, and the number of steps fixed."""
+"""A run in work: its images in memory, its plan, and the state before its first step."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from resnets.data.loader import ImageCache, TrainingBatches
-from resnets.data.splits import class_indices
+from resnets.data.loader import PreparedImages, TrainingBatches, training_images
+from resnets.data.splits import refuse_unknown_classes
 from resnets.data.transforms import Augmentation
 from resnets.kinds.sample import Sample
-from resnets.modelfile import Model
 from resnets.run.folder import RunFolder
 from resnets.run.spec import Spec
-from resnets.run.timing import measure_costs
 from resnets.screen import Screen
-from resnets.tasks.classification import Classification
-from resnets.training.loop import Row, TrainingState
-from resnets.training.optimizers import Average, make_optimizer
-from resnets.training.recipe import TrainSettings, choose_device, memory_for_images
+from resnets.tasks import Task, make_targets
+from resnets.training.device import choose_device, memory_for_images
+from resnets.training.loop import Row, TrainingState, trained_part
+from resnets.training.optimizers import Average
+from resnets.training.plan import Plan, plan_phases
 
 Callback = Callable[[Row], Any]
+ROWS_AN_EPOCH = 5
 VALIDATIONS = 20  # at most about so many in a run
 
 
-@dataclass
+@dataclass(frozen=True)
+class Images:
+    """The images of a run.
+
+    Args:
+        samples: All of them.
+        batches: To train on.
+        held_out: To validate on.
+        measured: To measure the best weights on: a test part, or else those held out.
+    """
+
+    samples: list[Sample]
+    batches: TrainingBatches
+    held_out: PreparedImages
+    measured: PreparedImages
+
+
+@dataclass(frozen=True)
 class Job:
     """A run in work: what was decided, and the objects that do it."""
 
     spec: Spec
     folder: RunFolder
     net: nn.Module
-    samples: list[Sample]
+    images: Images
     screen: Screen
     callbacks: Sequence[Callback]
     started: float
-    device: torch.device
-    batches: TrainingBatches
-    held_out: ImageCache
-    measured: ImageCache
-    stopped: bool = False
-    diverged: str = ""
+
+    @property
+    def task(self) -> Task:
+        """How the network learns."""
+        return self.spec.make_task()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.net.parameters()).device
 
 
-def read_images(
-    spec: Spec,
-    folder: RunFolder,
-    net: nn.Module,
-    samples: list[Sample],
-    screen: Screen,
-    callbacks: Sequence[Callback],
-    started: float,
-) -> Job:
+def read_images(spec: Spec, samples: list[Sample], screen: Screen) -> Images:
     """Decodes the images into memory, as far as the budget goes; held-out ones first, since they
     are all needed every time."""
     settings, preprocessing = spec.settings, spec.preprocessing
     assert settings.batch_size is not None
-    device = choose_device(settings.device)
     budget, workers = memory_for_images(settings.cache_gb), settings.workers or None
     parts = {
         split: [sample for sample in samples if sample.split == split]
         for split in ("train", "val", "test")
     }
+    refuse_unknown_classes(samples, spec.classes)
     augmentation = Augmentation(settings.crop or "none", settings.smallest or 1.0, settings.flip)
-    held_out = ImageCache(parts["val"], preprocessing, None, budget, workers)
+    held_out = PreparedImages(parts["val"], preprocessing, budget, workers)
     measured = (
-        ImageCache(parts["test"], preprocessing, None, budget, workers)
-        if parts["test"]
-        else held_out
+        PreparedImages(parts["test"], preprocessing, budget, workers) if parts["test"] else held_out
     )
-    training = ImageCache(
-        parts["train"], preprocessing, augmentation.short_side(preprocessing), budget, workers
-    )
-    for title, pictures in (
+    training = training_images(parts["train"], preprocessing, augmentation, budget, workers)
+    for title, images in (
         ("held-out images", held_out),
         ("test images", measured),
         ("training images", training),
     ):
-        if pictures.kept:
+        if images.kept:
             continue
-        pictures.budget = budget
-        with screen.progress(title, len(pictures)) as bar:
-            for done in pictures.fill():
+        images.budget = budget
+        with screen.progress(title, len(images)) as bar:
+            for done in images.fill():
                 bar.update(done)
-        budget -= pictures.bytes
+        budget -= images.bytes
     kept, total = training.kept, len(training)
     beyond = (
         "" if kept == total else f"; {total - kept:,} beyond it are decoded every time (--cache-gb)"
@@ -95,57 +104,46 @@ def read_images(
     screen.say(
         f"{kept:,} of {total:,} training images in memory ({training.bytes / 1e9:.2f} GB){beyond}"
     )
-    labels = class_indices(parts["train"], spec.classes)
-    batches = TrainingBatches(training, labels, settings.batch_size, augmentation, settings.seed)
-    net = net.to(device).to(memory_format=torch.channels_last)
-    return Job(
-        spec, folder, net, samples, screen, callbacks, started, device, batches, held_out, measured
+    targets = partial(make_targets, spec.make_task(), spec.classes)
+    batches = TrainingBatches(training, targets, settings.batch_size, augmentation, settings.seed)
+    return Images(samples, batches, held_out, measured)
+
+
+def place_network(net: nn.Module, spec: Spec) -> nn.Module:
+    """The network on its device."""
+    device = choose_device(spec.settings.device)
+    return net.to(device).to(memory_format=torch.channels_last)
+
+
+def make_plan(spec: Spec, per_epoch: int, device: torch.device) -> Plan:
+    """When things happen in a run whose number of steps is fixed."""
+    settings = spec.settings
+    return Plan(
+        plan_phases(spec.phases, spec.steps, settings),
+        per_epoch,
+        max(1, per_epoch // ROWS_AN_EPOCH),
+        validation_interval(spec.steps, per_epoch),
+        seed=settings.seed,
+        train_norms=settings.norms == "train",
+        autocast=torch.bfloat16 if device.type == "cuda" else None,
     )
 
 
-def plan(job: Job) -> Spec:
-    """Fixes the number of steps, once: from the epochs, or from the time that is left.
+def make_state(
+    net: nn.Module, task: Task, plan: Plan, average: float, step: int = 0
+) -> TrainingState:
+    """A run's state before its first step, or one into which that of a later step can be put.
 
-    Raises:
-        ValueError: The time does not suffice for one step.
+    Args:
+        net: With its first weights.
+        task: Of the run.
+        plan: Of the run.
+        average: Horizon of the average of the weights, as a fraction of the run.
+        step: Whose phase it is for.
     """
-    settings, per_epoch = job.spec.settings, job.batches.steps_per_epoch
-    if settings.minutes is None:
-        assert settings.epochs is not None
-        return replace(job.spec, steps=max(1, round(settings.epochs * per_epoch)))
-    left = max(0.0, settings.minutes * 60 - (time.monotonic() - job.started))
-    model = Model(job.net, job.spec.classes, job.spec.preprocessing, job.spec.network)
-    task = Classification(settings.smoothing or 0.0)
-    with job.screen.progress("timing a few steps, a validation and the export", 1):
-        costs = measure_costs(
-            make_state(job.net, settings, 100),
-            job.batches,
-            task,
-            model,
-            job.held_out,
-            job.measured,
-            left,
-        )
-    left = max(0.0, settings.minutes * 60 - (time.monotonic() - job.started))
-    steps = costs.steps_within(left, lambda steps: validation_interval(steps, per_epoch))
-    if steps < 1:
-        raise ValueError(
-            f"{settings.minutes:g} minutes are too short: {costs}, and {max(0.0, left):.0f} s are"
-            " left; give more, or --epochs"
-        )
-    job.screen.say(
-        f"{steps:,} steps ({steps / per_epoch:.1f} epochs) fit into {settings.minutes:g} minutes:"
-        f" {costs}"
-    )
-    return replace(job.spec, steps=steps)
-
-
-def make_state(net: nn.Module, settings: TrainSettings, steps: int) -> TrainingState:
-    """A run's state before its first step."""
-    assert settings.lr is not None
-    assert settings.weight_decay is not None
-    optimizer = make_optimizer(net, settings.lr, settings.momentum, settings.weight_decay)
-    return TrainingState(net, optimizer, Average(net, settings.average * steps))
+    phase = plan.phase(step)
+    optimizer = phase.make_optimizer(trained_part(net, task, phase))
+    return TrainingState(net, optimizer, Average(net, average * plan.steps))
 
 
 def validation_interval(steps: int, per_epoch: int) -> int:

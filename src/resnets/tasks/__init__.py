@@ -1,8 +1,53 @@
 """How each kind of task is learnt: head, loss, inference. One file a task, one row of `TASKS`."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from resnets.kinds.sample import Sample
+from resnets.settings import change, nearest, to_dict
 from resnets.tasks.classes import Classification
 from resnets.tasks.task import Targets, Task
 
 TASKS: dict[str, type[Task]] = {task.kind.name: task for task in (Classification,)}
 
-__all__ = ["TASKS", "Targets", "Task"]
+__all__ = ["TASKS", "Targets", "Task", "describe_task", "make_targets", "make_task", "options_of"]
+
+
+def options_of(name: str) -> tuple[str, ...]:
+    """Names of the options of a task."""
+    task: Any = TASKS[name]
+    return tuple(field.name for field in fields(task))
+
+
+def describe_task(task: Task) -> dict[str, Any]:
+    """A task as files keep it: its name and its options."""
+    return {"name": task.kind.name, **to_dict(task)}
+
+
+def make_task(description: Mapping[str, Any]) -> Task:
+    """The task that `describe_task` described.
+
+    Raises:
+        ValueError: No such task, or an option that it does not have or cannot take.
+    """
+    options = dict(description)
+    name = options.pop("name", None)
+    if name not in TASKS:
+        raise ValueError(f"task: no task {name!r:.60}; {nearest(name, TASKS)}")
+    for key in options:
+        if key not in options_of(name):
+            allowed = ", ".join(options_of(name)) or "none"
+            raise ValueError(f"task {name}: unknown option {key!r:.60}; allowed: {allowed}")
+    return change(TASKS[name](), options)
+
+
+def make_targets(task: Task, classes: tuple[str, ...], samples: Sequence[Sample]) -> Targets:
+    """The ground truth of some samples as tensors.
+
+    Raises:
+        ValueError: An annotation that the task or its classes do not know.
+    """
+    return task.collate(task.kind.ground_truth(samples, classes))

@@ -3,7 +3,7 @@ embedding, class activation maps)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
@@ -15,6 +15,7 @@ from resnets.kinds import Kind
 from resnets.kinds.classes import CLASSES
 from resnets.kinds.prediction import Prediction
 from resnets.models import Network
+from resnets.models.weights import head_name
 from resnets.tasks.task import Targets
 
 
@@ -39,6 +40,10 @@ class Classification:
         """All of it: torchvision's names fit, the classifier's too."""
         return net
 
+    def head(self, net: nn.Module) -> nn.Module:
+        """The classifier."""
+        return net.get_submodule(head_name(net))
+
     def collate(self, truths: Sequence[Prediction]) -> Targets:
         """`labels` (N,) int64."""
         return {"labels": torch.tensor([truth.index for truth in truths])}
@@ -53,7 +58,7 @@ class Classification:
         """The network with softmax; see `ImageInference`."""
         return ImageInference(net, _softmax)
 
-    def settle(self, truths: Sequence[Prediction], predictions: Sequence[Prediction]) -> Self:
+    def settle(self, judged: Iterable[tuple[Prediction, Prediction]]) -> Self:
         """Nothing is fitted."""
         return self
 

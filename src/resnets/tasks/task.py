@@ -3,7 +3,7 @@ the options of the task."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Protocol, Self
 
 from torch import Tensor, nn
@@ -26,6 +26,9 @@ class Task(Protocol):
     def backbone(self, net: nn.Module) -> nn.Module:
         """The part that published weights fit, and whose norms `norms=frozen` freezes."""
 
+    def head(self, net: nn.Module) -> nn.Module:
+        """The part that is fresh for other classes; a phase may train it alone."""
+
     def collate(self, truths: Sequence[Prediction]) -> Targets:
         """The ground truth of a batch as tensors."""
 
@@ -35,6 +38,7 @@ class Task(Protocol):
     def inference(self, net: nn.Module) -> nn.Module:
         """Normalised images to a tuple of the outputs of `kind`, in their order; traceable."""
 
-    def settle(self, truths: Sequence[Prediction], predictions: Sequence[Prediction]) -> Self:
-        """The task with the options that are fitted on validation images (thresholds); called
-        once, before measuring. Most return themselves."""
+    def settle(self, judged: Iterable[tuple[Prediction, Prediction]]) -> Self:
+        """The task with the options that are fitted on validation images (thresholds), from the
+        truth and the prediction of each; called once, before measuring. Most return themselves and
+        take nothing, so that nothing is predicted."""

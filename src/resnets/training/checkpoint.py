@@ -3,7 +3,7 @@ bits."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -13,10 +13,9 @@ from resnets.training.loop import TrainingState
 
 AVERAGE, OPTIMIZER = "average/", "optimizer/"  # prefixes; names without one are the network's own
 
-NUMBER = (int, float)
-KINDS: dict[str, Any] = {"step": int, "seconds": NUMBER, "sums": list, "rows": list, "best": dict}
+NUMBER = int | float
+TYPES: dict[str, Any] = {"step": int, "seconds": NUMBER, "sums": dict, "rows": list, "best": dict}
 ROW = ("step", "epoch", "seconds", "train_loss", "images_per_second")  # of a row, never empty
-VALIDATION = ("val_loss", "val_accuracy_ema")  # of a row with a validation
 
 
 def pack(state: TrainingState) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -40,13 +39,28 @@ def pack(state: TrainingState) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, rest
 
 
-def unpack(state: TrainingState, tensors: Mapping[str, Tensor], rest: object) -> None:
+def steps_done(rest: object, main: str) -> int:
+    """The step at which a state was packed, for the optimizer of its phase.
+
+    Raises:
+        ValueError: Not a checkpoint.
+    """
+    return int(_checked(rest, main)["step"])
+
+
+def unpack(state: TrainingState, tensors: Mapping[str, Tensor], rest: object, main: str) -> None:
     """Puts a packed state into a fresh one, in place.
+
+    Args:
+        state: With the optimizer of the phase.
+        tensors: Of `pack`.
+        rest: Of `pack`.
+        main: Name of the number that chooses the best weights.
 
     Raises:
         ValueError: It is of another network or optimizer, or no checkpoint.
     """
-    rest = _checked(rest)
+    rest = _checked(rest, main)
     plain = {name: tensor for name, tensor in tensors.items() if "/" not in name}
     averaged = _below(tensors, AVERAGE)
     count = averaged.pop("count/", None)
@@ -68,7 +82,7 @@ def unpack(state: TrainingState, tensors: Mapping[str, Tensor], rest: object) ->
     state.average.model.n_averaged.copy_(count)
     state.optimizer.load_state_dict({**own, "state": slots})
     state.step, state.seconds = rest["step"], rest["seconds"]
-    state.sums, state.rows, state.best = list(rest["sums"]), list(rest["rows"]), dict(rest["best"])
+    state.sums, state.rows, state.best = dict(rest["sums"]), list(rest["rows"]), dict(rest["best"])
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -91,26 +105,38 @@ def _check_slots(
             raise ValueError("the checkpoint is of another optimizer, or of other parameters")
 
 
-def _checked(rest: object) -> dict[str, Any]:
+def _checked(rest: object, main: str) -> dict[str, Any]:
+    rest = _upgraded(rest, main)
     if not isinstance(rest, dict) or not all(
-        isinstance(rest.get(key), kind) for key, kind in KINDS.items()
+        isinstance(rest.get(key), kind) for key, kind in TYPES.items()
     ):
-        raise ValueError(f"not a checkpoint: {', '.join(KINDS)} expected")
-    numbers = len(rest["sums"]) == 3 and all(isinstance(one, NUMBER) for one in rest["sums"])
+        raise ValueError(f"not a checkpoint: {', '.join(TYPES)} expected")
+    sums, best = rest["sums"], rest["best"]
+    summed = not sums or ({"loss", "count"} <= sums.keys() and _are_numbers(sums.values()))
     rows = all(
         isinstance(row, dict)
-        and all(isinstance(row.get(key), NUMBER) for key in ROW)
-        and all(value is None or isinstance(value, NUMBER) for value in row.values())
-        and (
-            row.get("val_accuracy") is None
-            or all(isinstance(row.get(key), NUMBER) for key in VALIDATION)
-        )
+        and _are_numbers(row.get(key) for key in ROW)
+        and _are_numbers(value for value in row.values() if value is not None)
+        and (row.get(f"val_{main}") is None or row.get(f"val_{main}_ema") is not None)
         for row in rest["rows"]
     )
-    best = rest["best"]
-    compared = not best or all(
-        isinstance(best.get(key), NUMBER) for key in ("accuracy", "loss", "step")
+    compared = not best or (
+        _are_numbers(best.get(key) for key in (main, "step"))
+        and isinstance(best.get("loss"), NUMBER | None)
     )
-    if not (numbers and rows and compared and rest["step"] >= 0):
+    if not (summed and rows and compared and rest["step"] >= 0):
         raise ValueError("not a checkpoint: its numbers are not of the expected kind")
     return rest
+
+
+def _upgraded(rest: object, main: str) -> object:
+    """Sums had no names when classes were the only task: loss, hits (the main number), images."""
+    sums = rest.get("sums") if isinstance(rest, dict) else None
+    if not isinstance(rest, dict) or not isinstance(sums, list) or len(sums) != 3:
+        return rest
+    named = dict(zip(("loss", main, "count"), sums, strict=True)) if any(sums) else {}
+    return {**rest, "sums": named}
+
+
+def _are_numbers(values: Iterable[object]) -> bool:
+    return all(isinstance(value, NUMBER) for value in values)

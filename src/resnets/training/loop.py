@@ -1,5 +1,5 @@
-"""The training loop. It knows steps, a task that turns a batch into a loss, and a list of
-callbacks; nothing else.
+"""The training loop. It knows steps, a task that turns the output for a batch into a loss, and a
+list of callbacks; nothing else.
 
 A run's state is one value, `TrainingState`; written to a checkpoint and read back, the loop goes on
 as if it had never stopped.
@@ -9,39 +9,50 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from resnets.training.optimizers import Average, Schedule
+from resnets.training.optimizers import Average
+from resnets.training.plan import Plan, PlannedPhase
+
+Row = dict[str, float | None]  # one line of results.csv
 
 
 class StepBatch(Protocol):
-    """What a step takes: images (N, C, H, W) and labels (N, ...)."""
+    """What a step takes: images (N, C, H, W), what a loss needs to know of them, and N."""
 
     @property
     def images(self) -> Tensor: ...
     @property
-    def labels(self) -> Tensor: ...
+    def targets(self) -> dict[str, Tensor]: ...
+    @property
+    def count(self) -> int: ...
 
 
-Task = Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]]
-Row = dict[str, float | None]  # one line of results.csv
+class Task(Protocol):
+    """What the loop asks of a task; `tasks.task.Task` says what each is."""
+
+    def backbone(self, net: nn.Module) -> nn.Module: ...
+    def head(self, net: nn.Module) -> nn.Module: ...
+    def loss(self, raw: Any, targets: dict[str, Tensor]) -> dict[str, Tensor]: ...
 
 
 class Diverged(ValueError):
     """The loss, the weights or what the network says became NaN or infinite."""
 
 
-def diverged(what: str, step: int, schedule: Schedule) -> Diverged:
-    """The error, with the highest learning rate so far and the cure."""
-    rate = schedule(min(step, schedule.warmup))
+def diverged(what: str, step: int, plan: Plan) -> Diverged:
+    """The error, with the highest learning rate of the phase so far and the cure."""
+    now = plan.phase(step)
+    rate = now.schedule(min(step - now.start, now.schedule.warmup))
     return Diverged(
-        f"{what} at step {step} with learning rate {rate:.3g}; try --lr {rate / 10:.2g}, a longer"
-        " --warmup, or look for broken images with: resnets check"
+        f"{what} at step {step} with learning rate {rate:.3g}; try --lr"
+        f" {rate / now.phase.lr / 10:.2g}, a longer --warmup, or look for broken images with:"
+        " resnets check"
     )
 
 
@@ -63,51 +74,25 @@ class TrainingState:
 
     Args:
         net: The network in training.
-        optimizer: Its optimizer.
+        optimizer: That of the phase of `step`.
         average: The running average of its weights.
         step: Steps done.
-        sums: Loss, hits and images since the last row of results.
+        sums: Over the images since the last row of results: `loss`, what else the task tells, and
+            their `count`.
         seconds: Time spent in training steps so far.
         rows: The results so far.
-        best: What is known of the best weights so far: {"accuracy": ..., "weights": "raw" |
-            "averaged", "step": ...}.
+        best: What is known of the best weights so far: the main number by its name, `loss` or None,
+            `weights` (raw or averaged), `step`.
     """
 
     net: nn.Module
     optimizer: torch.optim.Optimizer
     average: Average
     step: int = 0
-    sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+    sums: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     rows: list[Row] = field(default_factory=list)
     best: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """When things happen, in steps.
-
-    Args:
-        schedule: The learning rate of each step; knows how many there are.
-        steps_per_epoch: To speak of epochs.
-        log_every: Steps between rows of results.
-        validate_every: Steps between validations, a multiple of `log_every`'s rows; the last step
-            always validates.
-        checkpoint_seconds: At most this much work is lost in a crash.
-        seed: Of the network's own randomness (dropout, stochastic depth), fixed anew at every step.
-        train_norms: Whether BatchNorm uses and updates the statistics of the batch, or stays as
-            loaded.
-        autocast: Mixed precision: a dtype, or None for full precision.
-    """
-
-    schedule: Schedule
-    steps_per_epoch: int
-    log_every: int
-    validate_every: int
-    checkpoint_seconds: float = 60.0
-    seed: int = 0
-    train_norms: bool = True
-    autocast: torch.dtype | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +105,7 @@ class Hooks:
         on_step: Told of every step (progress bar).
         on_row: Told of every row of results (user callbacks); a true result stops the run.
         stopping: Asked before every step; true ends the loop early (Ctrl-C).
+        validated: Names of the validation columns, empty in a row without a validation.
     """
 
     validate: Callable[[TrainingState], Row]
@@ -127,17 +113,18 @@ class Hooks:
     on_step: Callable[[TrainingState, float], None] = lambda state, loss: None
     on_row: Callable[[Row], Any] = lambda row: None
     stopping: Callable[[], bool] = lambda: False
+    validated: Sequence[str] = ()
 
 
 def train_steps(
     state: TrainingState, batches: Iterable[StepBatch], task: Task, plan: Plan, hooks: Hooks
 ) -> TrainingState:
-    """Trains from `state.step` to the end of the schedule.
+    """Trains from `state.step` to the end of the last phase.
 
     Args:
         state: Where the run stands; changed in place.
         batches: From `state.step` on.
-        task: Loss of a batch.
+        task: The loss, and which part of the network is what.
         plan: When things happen.
         hooks: What is called then.
 
@@ -150,25 +137,18 @@ def train_steps(
     # validation and saving do not count as training, waiting for images does
     mark = time.perf_counter()
     for batch in batches:
-        if state.step >= plan.schedule.steps or hooks.stopping():
+        if state.step >= plan.steps or hooks.stopping():
             break
         loss = _step(state, batch, task, plan)
         state.seconds += time.perf_counter() - mark
         hooks.on_step(state, loss)
-        last = state.step == plan.schedule.steps
-        validating = state.step % plan.validate_every == 0 or last
-        stop = False
-        if validating or state.step % plan.log_every == 0:
-            row = _row(state, plan)
-            if validating:
-                check_weights(state, plan)
-            row.update(
-                hooks.validate(state)
-                if validating
-                else dict.fromkeys(("val_loss", "val_accuracy", "val_accuracy_ema"))
-            )
-            state.rows.append(row)
-            stop = bool(hooks.on_row(row))
+        stop, new = False, plan.begins(state.step)
+        validating = state.step % plan.validate_every == 0 or state.step == plan.steps
+        if validating or new or state.step % plan.log_every == 0:
+            stop = _tell(state, plan, hooks, validating)
+        if new:
+            part = trained_part(state.net, task, plan.phase(state.step))
+            state.optimizer = plan.phase(state.step).make_optimizer(part)
         if validating or stop or time.monotonic() - saved > plan.checkpoint_seconds:
             _save(state, plan, hooks)
             saved = time.monotonic()
@@ -177,6 +157,16 @@ def train_steps(
         mark = time.perf_counter()
     _save(state, plan, hooks)
     return state
+
+
+def _tell(state: TrainingState, plan: Plan, hooks: Hooks, validating: bool) -> bool:
+    """Adds a row of results; whether the run is to stop."""
+    row = _row(state, plan)
+    if validating:
+        check_weights(state, plan)
+    row.update(hooks.validate(state) if validating else dict.fromkeys(hooks.validated))
+    state.rows.append(row)
+    return bool(hooks.on_row(row))
 
 
 def _save(state: TrainingState, plan: Plan, hooks: Hooks) -> None:
@@ -193,58 +183,66 @@ def check_weights(state: TrainingState, plan: Plan) -> None:
     """
     for net in (state.net, state.average.net):
         if name := unsound(net):
-            raise diverged(f"{name} became infinite or NaN", state.step, plan.schedule)
+            raise diverged(f"{name} became infinite or NaN", state.step, plan)
+
+
+def trained_part(net: nn.Module, task: Task, planned: PlannedPhase) -> nn.Module:
+    """The part of a network that moves in a phase."""
+    return task.head(net) if planned.phase.trains == "head" else net
 
 
 def _step(state: TrainingState, batch: StepBatch, task: Task, plan: Plan) -> float:
     torch.manual_seed((plan.seed * 1_000_003 + state.step) % 2**63)
-    set_training(state.net, plan.train_norms)
-    rate = plan.schedule(state.step)
+    part = trained_part(state.net, task, plan.phase(state.step))
+    set_training(state.net, part, task, plan.train_norms)
+    rate = plan.rate(state.step)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     with torch.autocast(
         batch.images.device.type, dtype=plan.autocast, enabled=plan.autocast is not None
     ):
-        out = task(state.net, batch.images, batch.labels)
+        out = task.loss(state.net(batch.images), batch.targets)
     loss = out["loss"].item()
     if not math.isfinite(loss):
-        raise diverged(f"the loss became {loss}", state.step, plan.schedule)
+        raise diverged(f"the loss became {loss}", state.step, plan)
     state.optimizer.zero_grad(set_to_none=True)
-    out["loss"].backward()
+    moving = [one for group in state.optimizer.param_groups for one in group["params"]]
+    # of a part, gradients go no deeper than they must
+    out["loss"].backward(inputs=None if part is state.net else moving)
     state.optimizer.step()
     state.average.update(state.net)
     state.step += 1
-    count = len(batch.labels)
-    state.sums = [
-        total + new
-        for total, new in zip(
-            state.sums, (loss * count, float(out.get("correct", 0)), count), strict=True
-        )
-    ]
+    sums = {name: float(value) for name, value in out.items() if name != "loss"}
+    sums = {"loss": loss * batch.count, **sums, "count": batch.count}
+    state.sums = {name: state.sums.get(name, 0.0) + value for name, value in sums.items()}
     return loss
 
 
 def _row(state: TrainingState, plan: Plan) -> Row:
     """The training columns of a row, over the steps since the last one."""
-    loss, correct, count = state.sums
+    step, sums = state.step - 1, dict(state.sums)
+    count = sums.pop("count")
     before = state.rows[-1]["seconds"] if state.rows else 0.0
-    state.sums = [0.0, 0.0, 0.0]
+    state.sums = {}
+    number = 1 + plan.phases.index(plan.phase(step))
     return {
         "step": state.step,
         "epoch": round(state.step / plan.steps_per_epoch, 4),
+        **({"phase": number} if len(plan.phases) > 1 else {}),
         "seconds": round(state.seconds, 3),
-        "learning_rate": plan.schedule(state.step - 1),
-        "train_loss": loss / count,
-        "train_accuracy": correct / count,
+        "learning_rate": plan.rate(step),
+        **{f"train_{name}": total / count for name, total in sums.items()},
         "images_per_second": round(count / max(1e-9, state.seconds - (before or 0.0)), 1),
     }
 
 
-def set_training(net: nn.Module, train_norms: bool) -> None:
-    """Training mode; norms that keep statistics stay in eval mode where they are not to be
-    trained."""
-    net.train()
+def set_training(net: nn.Module, part: nn.Module, task: Task, train_norms: bool) -> None:
+    """Training mode of the part that is trained, eval mode of the rest; in the backbone, norms that
+    keep statistics stay in eval mode where they are not to be trained. A fresh head has none to
+    keep."""
+    net.train(part is net)
+    part.train()
     if not train_norms:
-        for module in net.modules():
+        for module in task.backbone(net).modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()

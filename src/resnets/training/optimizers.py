@@ -1,36 +1,43 @@
-"""What moves the weights: SGD with Nesterov momentum, warm-up and cosine, and the running average
-of the weights."""
+"""What moves the weights: optimizers, warm-up and cosine, and the average of weights."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 
-def make_optimizer(
-    net: nn.Module, lr: float, momentum: float, weight_decay: float
+def make_sgd(
+    part: nn.Module, lr: float, momentum: float, weight_decay: float
 ) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum; biases and scales of norms, all of one dimension, do not decay
-    (He et al. 2019, section 2)."""
-    trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
-    groups = [
-        {
-            "params": [parameter for parameter in trained if parameter.ndim > 1],
-            "weight_decay": weight_decay,
-        },
-        {
-            "params": [parameter for parameter in trained if parameter.ndim <= 1],
-            "weight_decay": 0.0,
-        },
-    ]
-    return torch.optim.SGD(
-        [group for group in groups if group["params"]], lr, momentum, nesterov=momentum > 0
-    )
+    """SGD with Nesterov momentum."""
+    groups = _groups(part, weight_decay)
+    return torch.optim.SGD(groups, lr, momentum, nesterov=momentum > 0)
+
+
+def make_adamw(
+    part: nn.Module, lr: float, momentum: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov and Hutter 2019); the momentum is its first beta."""
+    return torch.optim.AdamW(_groups(part, weight_decay), lr, (momentum, 0.999))
+
+
+OPTIMIZERS = {"sgd": make_sgd, "adamw": make_adamw}
+
+
+def _groups(part: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Biases and scales of norms, all of one dimension, do not decay (He et al. 2019, section
+    2)."""
+    trained = [parameter for parameter in part.parameters() if parameter.requires_grad]
+    matrices = [parameter for parameter in trained if parameter.ndim > 1]
+    vectors = [parameter for parameter in trained if parameter.ndim <= 1]
+    groups = ((matrices, weight_decay), (vectors, 0.0))
+    return [{"params": params, "weight_decay": decay} for params, decay in groups if params]
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,7 @@ class Schedule:
 
     Args:
         peak: The highest rate.
-        steps: All steps of the run.
+        steps: All steps of it.
         warmup: Steps of the warm-up.
     """
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 
+from resnets.kinds import KINDS
 from resnets.ranges import parse_range
 from resnets.settings import check_values, setting
 
@@ -14,7 +15,7 @@ DATA, NETWORK, TRAINING, OUTPUT = "Data", "Network", "Training", "Output"
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """Everything that `train` can be told. What is None is decided by `recipe.decide` and printed
+    """Everything that `train` can be told. What is None is decided by `recipes.decide` and printed
     with its reason. `resnets.settings.about(TrainSettings)` has a sentence about each field.
     """
 
@@ -39,6 +40,13 @@ class TrainSettings:
         " module passed from Python.",
         NETWORK,
         "auto",
+    )
+    task: str | None = setting(
+        "What is learnt of an image: classes is one label for each.",
+        DATA,
+        None,
+        choices=tuple(KINDS),
+        open="what the data say",
     )
     size: int | None = setting(
         "Side of the square input.",

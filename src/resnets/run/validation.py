@@ -1,0 +1,83 @@
+"""A validation in the middle of training: what chooses the best weights, and what keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from resnets.data.loader import PreparedImages
+from resnets.evaluation import EVALUATORS
+from resnets.evaluation.evaluator import Quick
+from resnets.modelfile import Model, read_model, write_model
+from resnets.run import outcome
+from resnets.run.work import Job
+from resnets.tasks import Task, describe_task
+from resnets.torch_engine import TorchEngine
+from resnets.training.loop import Row, TrainingState, diverged
+from resnets.training.plan import Plan
+
+
+def main_number(task: Task) -> str:
+    """Name of the number that chooses the best weights."""
+    return EVALUATORS[task.kind.name].main
+
+
+def columns_of_validation(task: Task) -> tuple[str, ...]:
+    """The columns of results.csv that a validation fills."""
+    main = main_number(task)
+    return "val_loss", f"val_{main}", f"val_{main}_ema"
+
+
+def validate(job: Job, state: TrainingState, plan: Plan) -> Row:
+    """Measures raw and averaged weights; the better, if it is the best so far, becomes
+    best.safetensors.
+
+    Raises:
+        Diverged: What they say is not finite: nothing to compare, and nothing to keep.
+    """
+    main, row = main_number(job.task), Row()
+    for weights, net, suffix in (("raw", state.net, ""), ("averaged", state.average.net, "_ema")):
+        spec = job.spec
+        model = Model(net, spec.classes, spec.preprocessing, spec.network, job.task)
+        try:
+            quick = measure_quickly(TorchEngine(model), job.images.held_out)
+        except outcome.NotFinite as error:
+            raise diverged(f"in validation {error}", state.step, plan) from None
+        if weights == "raw":
+            row["val_loss"] = quick.loss
+        row[f"val_{main}{suffix}"] = quick.main
+        best = {main: quick.main, "loss": quick.loss, "weights": weights, "step": state.step}
+        if not state.best or _rank(best, main) > _rank(state.best, main):
+            state.best = best
+            write_model(job.folder.best, net.state_dict(), {**job.spec.metadata(), "weights": best})
+    return row
+
+
+def _rank(best: Mapping[str, Any], main: str) -> tuple[float, float, int]:
+    """The higher, the better: by the main number, then by the loss, then the later step."""
+    return best[main], -(best["loss"] or 0.0), best["step"]
+
+
+def measure_quickly(engine: TorchEngine, images: PreparedImages) -> Quick:
+    """What a model says of some images, without intervals.
+
+    Raises:
+        NotFinite: Some of it is NaN.
+    """
+    evaluator = EVALUATORS[engine.model.task.kind.name]
+    return evaluator.quick([evaluator.compare(*pair) for pair in outcome.judged(engine, images)])
+
+
+def settled(job: Job, model: Model) -> Task:
+    """The task with the options that are fitted on validation images, which become part of
+    best.safetensors; called once, before measuring. Most tasks fit none and look at no image.
+
+    Args:
+        job: Whose training is over.
+        model: The best weights.
+    """
+    task = model.task.settle(outcome.judged(TorchEngine(model), job.images.held_out))
+    if task != model.task:
+        tensors, metadata = read_model(job.folder.best)
+        write_model(job.folder.best, tensors, {**metadata, "task": describe_task(task)})
+    return task

@@ -1,0 +1,44 @@
+"""What a machine has for a run: its device, and memory for images."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import torch
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is CUDA, else MPS, else the CPU.
+
+    Raises:
+        ValueError: A device that this machine does not have.
+    """
+    if name == "auto":
+        name = (
+            "cuda"
+            if torch.cuda.is_available()
+            else "mps"
+            if torch.backends.mps.is_available()
+            else "cpu"
+        )
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
+        raise ValueError(f"device is {name!r}; allowed: auto, cpu, cuda, cuda:1, mps")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"device {name} cannot be used here ({str(error).splitlines()[0]}); use auto or cpu"
+        ) from None
+    return device
+
+
+def memory_for_images(cache_gb: float | None) -> float:
+    """Bytes of decoded images that may be kept."""
+    if cache_gb is not None:
+        return cache_gb * 1e9
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 4
+    except (ValueError, OSError, AttributeError):  # no such question on this system
+        return 2e9

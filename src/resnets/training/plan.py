@@ -1,0 +1,145 @@
+"""When things happen in a run, in steps: its phases, and what lies between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+
+import torch
+from torch import nn
+
+from resnets.training.optimizers import OPTIMIZERS, Schedule
+from resnets.training.settings import TrainSettings
+
+TRAINS = ("all", "head")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of a run as a recipe says it.
+
+    Args:
+        trains: `all`, or `head`: the rest stays as it is, norms included.
+        size: Side of the square input in pixels; None: that of the settings.
+        share: Of the steps, in proportion to the other phases.
+        optimizer: A row of `OPTIMIZERS`. It starts afresh: what it knows is of other parameters,
+            other rates or other images.
+        lr: Factor of the learning rate.
+    """
+
+    trains: str = "all"
+    size: int | None = None
+    share: float = 1.0
+    optimizer: str = "sgd"
+    lr: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.trains not in TRAINS or self.optimizer not in OPTIMIZERS:
+            raise ValueError(
+                f"phase: trains={self.trains} optimizer={self.optimizer}; allowed: trains"
+                f" {'|'.join(TRAINS)}, optimizer {'|'.join(OPTIMIZERS)}"
+            )
+        if not (self.share > 0 and self.lr > 0 and (self.size is None or self.size > 0)):
+            raise ValueError(
+                f"phase: share={self.share} lr={self.lr} size={self.size}; allowed: above 0"
+            )
+
+
+@dataclass(frozen=True)
+class PlannedPhase:
+    """A phase in steps.
+
+    Args:
+        schedule: The learning rate of each of its steps; knows how many there are.
+        start: Its first step.
+        phase: What it is.
+        momentum: Of its optimizer.
+        weight_decay: Of its optimizer.
+    """
+
+    schedule: Schedule
+    start: int = 0
+    phase: Phase = Phase()
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+
+    @property
+    def end(self) -> int:
+        """The step after its last one."""
+        return self.start + self.schedule.steps
+
+    def make_optimizer(self, part: nn.Module) -> torch.optim.Optimizer:
+        """A fresh optimizer of the part that the phase trains."""
+        make = OPTIMIZERS[self.phase.optimizer]
+        return make(part, self.schedule.peak, self.momentum, self.weight_decay)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """When things happen, in steps.
+
+    Args:
+        phases: One after the other, none of them empty.
+        steps_per_epoch: To speak of epochs.
+        log_every: Steps between rows of results; a phase ends with a row as well.
+        validate_every: Steps between validations; the last step always validates.
+        checkpoint_seconds: At most this much work is lost in a crash.
+        seed: Of the network's own randomness (dropout, stochastic depth), fixed anew at every step.
+        train_norms: Whether BatchNorm uses and updates the statistics of the batch, or stays as
+            loaded.
+        autocast: Mixed precision: a dtype, or None for full precision.
+    """
+
+    phases: tuple[PlannedPhase, ...]
+    steps_per_epoch: int
+    log_every: int
+    validate_every: int
+    checkpoint_seconds: float = 60.0
+    seed: int = 0
+    train_norms: bool = True
+    autocast: torch.dtype | None = None
+
+    @property
+    def steps(self) -> int:
+        """All steps of the run."""
+        return self.phases[-1].end
+
+    def phase(self, step: int) -> PlannedPhase:
+        """The phase of a step, counted from 0; after the last step, the last phase."""
+        return next((one for one in self.phases if step < one.end), self.phases[-1])
+
+    def begins(self, step: int) -> bool:
+        """Whether another phase begins with a step."""
+        return any(step == one.start for one in self.phases[1:])
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step."""
+        phase = self.phase(step)
+        return phase.schedule(step - phase.start)
+
+
+def split_steps(phases: Sequence[Phase], steps: int) -> list[int]:
+    """How many steps each phase takes; together all of them, and perhaps none."""
+    total = sum(phase.share for phase in phases)
+    ends = accumulate((phase.share for phase in phases), initial=0.0)
+    return [
+        after - before for before, after in pairwise(round(steps * end / total) for end in ends)
+    ]
+
+
+def plan_phases(
+    phases: Sequence[Phase], steps: int, settings: TrainSettings
+) -> tuple[PlannedPhase, ...]:
+    """Phases of a run in steps, each with a schedule of its own."""
+    assert settings.lr is not None
+    assert settings.weight_decay is not None
+    planned: list[PlannedPhase] = []
+    start = 0
+    for phase, count in zip(phases, split_steps(phases, steps), strict=True):
+        if count:
+            schedule = Schedule(settings.lr * phase.lr, count, round(settings.warmup * count))
+            decay = settings.weight_decay
+            planned.append(PlannedPhase(schedule, start, phase, settings.momentum, decay))
+        start += count
+    return tuple(planned)

@@ -1,0 +1,165 @@
+"""How settings left open are decided: by a row for each task and start, and by the images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from resnets.training.plan import Phase
+from resnets.training.settings import TrainSettings
+
+TINY = 64  # pixels of the median short side, up to which the networks for small images are meant
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What the open settings are decided by.
+
+    Args:
+        pretrained: Whether the network starts from trained weights.
+        size: Input size that the weights were made for; None without.
+        median: Median height and width of the training images, in pixels.
+        elongated: The fraction of the images whose long side is more than 1.6 times the short one.
+        count: Training images.
+    """
+
+    pretrained: bool
+    size: int | None
+    median: tuple[int, int]
+    elongated: float
+    count: int
+
+    @property
+    def start(self) -> str:
+        """`pretrained`, or from scratch: `tiny` for small images, else `scratch`."""
+        if self.pretrained:
+            return "pretrained"
+        return "tiny" if min(self.median) <= TINY else "scratch"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is taken where nothing was said, for a task and a start. Fields that `TrainSettings` has
+    too mean the same there.
+
+    Args:
+        lr: Of a batch of 64 images; in proportion for others.
+        most: Images a step, where there are enough to train on.
+        size: Where the weights do not say it; None: that of the images.
+        phases: Parts of the run.
+    """
+
+    epochs: float
+    lr: float
+    most: int
+    weight_decay: float
+    smoothing: float
+    norms: str
+    crop: str
+    smallest: float
+    size: int | None = 128
+    fit: str = "crop"
+    phases: tuple[Phase, ...] = (Phase(),)
+
+
+RECIPES: dict[tuple[str, str], Recipe] = {
+    ("classes", "pretrained"): Recipe(
+        epochs=5.0,
+        lr=0.02,
+        most=32,
+        weight_decay=1e-4,
+        smoothing=0.1,
+        norms="frozen",
+        crop="resized",
+        smallest=0.35,
+    ),
+    ("classes", "scratch"): Recipe(
+        epochs=30.0,
+        lr=0.1,
+        most=32,
+        weight_decay=5e-4,
+        smoothing=0.1,
+        norms="train",
+        crop="resized",
+        smallest=0.25,
+    ),
+    ("classes", "tiny"): Recipe(
+        epochs=30.0,
+        lr=0.1,
+        most=64,
+        weight_decay=5e-4,
+        smoothing=0.0,
+        norms="train",
+        crop="shift",
+        smallest=0.25,
+        size=None,
+    ),
+}
+# Why a setting is what it is, or what it is in one start; `how` where nothing stands here
+WHY: dict[str | tuple[str, str], str] = {
+    "size": "from scratch on a CPU: takes a third of the time of 224",
+    ("size", "tiny"): "that of the images",
+    "fit": "{elongated:.0%} of the images are longer than 1.6 : 1",
+    "batch_size": "{count:,} training images, {how}",
+    "lr": "{how}, in proportion to the batch size",
+    ("norms", "pretrained"): "fine-tuning: small batches give poor statistics",
+    "crop": "photos",
+    ("crop", "tiny"): "small images",
+}
+
+
+def choose_model(median: tuple[int, int]) -> tuple[str, str]:
+    """The network where none is named, and why."""
+    short = min(median)
+    if short <= TINY:
+        return "resnet20", f"images of {short} px (median): a network for small images"
+    return "resnet18", "the smallest ImageNet network: fast on a CPU"
+
+
+def choose_recipe(settings: TrainSettings, seen: Circumstances) -> Recipe:
+    """The row for the task of the settings and the start."""
+    assert settings.task is not None
+    return RECIPES[settings.task, seen.start]
+
+
+def decide(settings: TrainSettings, seen: Circumstances) -> tuple[TrainSettings, dict[str, str]]:
+    """Fills every open setting.
+
+    Args:
+        settings: The task is known.
+        seen: Circumstances.
+
+    Returns:
+        The settings without None (but `minutes`, `cache_gb` and `format`), and the reason for each
+        that was decided here.
+    """
+    recipe, start = choose_recipe(settings, seen), seen.start
+    how = "fine-tuning" if seen.pretrained else "from scratch"
+    fit = "pad" if seen.elongated > 0.5 else recipe.fit
+    batch = min(recipe.most, max(8, 2 ** max(0, seen.count // 8).bit_length() // 2))
+    values: dict[str, Any] = {
+        "size": recipe.size or max(16, min(seen.median) // 4 * 4),
+        "fit": fit,
+        "epochs": recipe.epochs,
+        "batch_size": batch,
+        "weight_decay": recipe.weight_decay,
+        "smoothing": recipe.smoothing,
+        "norms": recipe.norms,
+        "crop": recipe.crop,
+        "smallest": recipe.smallest,
+        "lr": round(recipe.lr * (settings.batch_size or batch) / 64, 6),
+    }
+    here: dict[str, str] = {}  # reasons of what is not as the recipe says
+    if seen.size:
+        values["size"], here["size"] = seen.size, "what the weights were trained for"
+    if recipe.crop == "resized" and (settings.fit or fit) != "crop":
+        values["crop"], here["crop"] = "shift", "keeps whole images"
+    if settings.minutes:
+        del values["epochs"]
+    taken = {key: value for key, value in values.items() if getattr(settings, key) is None}
+    told = {**vars(seen), "how": how}
+    reasons = {
+        key: here.get(key) or WHY.get((key, start), WHY.get(key, "{how}")).format(**told)
+        for key in taken
+    }
+    return replace(settings, **taken), reasons
