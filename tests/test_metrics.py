@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
+import pickle
 import time
 
 import numpy as np
+import old_metrics
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resnets.evaluation.classes import measure
-from resnets.evaluation.metrics import Estimate, wilson
+from resnets.evaluation.metrics import (
+    RESAMPLES,
+    TITLES,
+    Estimate,
+    Metrics,
+    draw_images,
+    heading,
+    percentile,
+    title,
+    wilson,
+)
 
 
 def simulated(rng, n, k, skill=1.5):
@@ -143,6 +156,83 @@ def test_to_dict_is_json_with_intervals():
         metrics.per_class[0].recall.high,
     ]
     assert "top_5" not in measure(np.eye(2), np.arange(2), "ab").to_dict()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_the_numbers_of_classes_are_those_of_before(data):
+    """To the last digit and in their order, since they stand in files that people read by name and
+    compare by bytes."""
+    n, k = data.draw(st.integers(1, 60)), data.draw(st.integers(1, 8))
+    rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
+    probabilities, labels = simulated(rng, n, k, data.draw(st.sampled_from((0, 1.5, 50))))
+    probabilities = probabilities.astype(data.draw(st.sampled_from((np.float32, np.float64))))
+    groups = data.draw(st.sampled_from((None, rng.integers(5, size=n), np.repeat("one", n))))
+    given_values = (probabilities, labels, "abcdefgh"[:k], groups, data.draw(st.integers(0, 3)))
+    old, new = old_metrics.measure(*given_values), measure(*given_values)
+    assert json.dumps(new.to_dict()) == json.dumps(old.to_dict())
+    assert new.classes == old.classes
+
+
+def test_a_number_is_an_attribute_and_the_first_is_the_main_one():
+    estimate = Estimate(0.5, 0.4, 0.6, 100)
+    metrics = Metrics({"map": estimate, "macro_f1": wilson(1, 2)}, 100, None, (), {"curve": [1]})
+    assert metrics.map is metrics.numbers["map"]
+    assert metrics.curve == [1]
+    assert metrics.main == ("mAP", estimate)
+    for name in ("accuracy", "numbers_", "__wrapped__"):
+        with pytest.raises(AttributeError, match=f"no {name!r}"):
+            getattr(metrics, name)
+    assert metrics.to_dict()["loss"] is None
+    measured = measure(*simulated(np.random.default_rng(0), 20, 3), "abc")
+    for again in (copy.deepcopy(measured), pickle.loads(pickle.dumps(measured))):
+        assert again.to_dict() == measured.to_dict()
+        assert again.accuracy == measured.accuracy
+        assert again.per_class[0].recall == measured.per_class[0].recall
+    with pytest.raises(AttributeError, match="no 'accuracy'"):
+        _ = measured.per_class[0].accuracy
+
+
+@pytest.mark.parametrize(
+    ("name", "within", "first"),
+    [
+        ("accuracy", "accuracy", "Accuracy"),
+        ("balanced_accuracy", "balanced accuracy", "Balanced accuracy"),
+        ("macro_f1", "macro F1", "Macro F1"),
+        ("top_5", "top-5", "Top-5"),
+        ("map", "mAP", "mAP"),
+        ("loss", "loss", "Loss"),
+    ],
+)
+def test_numbers_are_called_as_people_write_them(name, within, first):
+    assert (title(name), heading(name)) == (within, first)
+    assert set(TITLES) == {"macro_f1", "map"}, "a new one needs its row here"
+
+
+def test_resamples_draw_images_or_whole_groups():
+    alone = draw_images(50, None, 3)
+    assert alone.shape == (RESAMPLES, 50)
+    assert set(alone.sum(1)) == {50}
+    np.testing.assert_array_equal(alone, draw_images(50, None, 3))
+    assert (alone != draw_images(50, None, 4)).any()
+    assert alone.mean(0) == pytest.approx(np.ones(50), abs=0.15)
+    groups = np.array(["b", "a", "b", "c", "a", "b"])
+    grouped = draw_images(6, groups, 0)
+    for name in "abc":  # the images of a group come together
+        assert (np.ptp(grouped[:, groups == name], axis=1) == 0).all()
+    assert set(grouped[:, [0, 1, 3]].sum(1)) == {3}
+
+
+def test_a_percentile_interval_encloses_its_value_and_knows_no_certainty():
+    drawn = np.linspace(0, 1, 1001)
+    estimate = percentile(0.5, drawn, 40, 40)
+    assert (estimate.value, estimate.n) == (0.5, 40)
+    assert (estimate.low, estimate.high) == pytest.approx((0.025, 0.975))
+    assert percentile(0.99, drawn, 40, 40).high == 0.99
+    assert percentile(0.01, drawn, 40, 40).low == 0.01
+    few, many = (percentile(1.0, np.ones(1000), 40, n) for n in (2, 40))
+    assert few.low < many.low < 1 == many.high
+    assert (many.low, many.high) == (wilson(40, 40).low, wilson(40, 40).high)
 
 
 def test_a_class_without_pictures_has_no_recall_and_does_not_count():

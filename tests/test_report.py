@@ -17,7 +17,7 @@ from PIL import Image
 
 from resnets.evaluation.classes import measure, sections
 from resnets.evaluation.confusion import BAND, choose_cases
-from resnets.evaluation.curves import chart, plot_curves
+from resnets.evaluation.curves import chart, charts, panels, plot_curves
 from resnets.evaluation.maps import overlay, thumbnail
 from resnets.evaluation.report import Report, write_report
 from resnets.evaluation.sections import Case, Section
@@ -242,6 +242,19 @@ def test_curves_come_from_the_columns_that_there_are(tmp_path):
     for part in ("Learning curves", "mAP", "Validation mAP, averaged weights", "Training loss"):
         assert part in text
     assert "accuracy, averaged" not in text
+
+
+def test_panels_keep_the_order_of_the_columns_after_the_loss():
+    rows = [dict.fromkeys(("epoch", "train_zeal", "train_loss"), 1.0)]
+    rows += [dict.fromkeys(("val_map", "val_map_ema", "val_edge", "val_loss"), 0.5)]
+    assert {name: list(lines.values()) for name, lines in panels(rows).items()} == {
+        "loss": ["train_loss", "val_loss"],
+        "zeal": ["train_zeal"],
+        "map": ["val_map", "val_map_ema"],
+        "edge": ["val_edge"],
+    }
+    assert list(panels(rows)) == ["loss", "zeal", "map", "edge"]
+    assert [chart.title for chart in charts([{"epoch": 1.0, "val_map": 0.5}])] == ["mAP"]
 
 
 def test_choose_cases_takes_the_worst_first_and_then_from_every_cell():

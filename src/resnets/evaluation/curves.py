@@ -25,8 +25,9 @@ def panels(rows: Rows) -> dict[str, dict[str, str]]:
     """What was measured over a run, by name, the loss first; of each the lines that there are, and
     their columns in results.csv."""
     known = dict.fromkeys(key for row in rows for key in row)
-    numbers = {key.partition("_")[2] for key in known if key.startswith(("train_", "val_"))}
-    ordered = sorted({name.removesuffix("_ema") for name in numbers}, key=lambda one: one != "loss")
+    numbers = [key.partition("_")[2] for key in known if key.startswith(("train_", "val_"))]
+    names = dict.fromkeys(name.removesuffix("_ema") for name in numbers)  # as they come
+    ordered = sorted(names, key=lambda name: name != "loss")
     every = {
         name: {line: column.format(name) for line, column in LINES.items()} for name in ordered
     }

@@ -54,7 +54,8 @@ class PerClass:
     Args:
         name: The class.
         n: Images that show it.
-        estimates: By name, such as precision and recall; None where there is nothing to measure.
+        estimates: By name, such as recall and precision, in the order in which people see them;
+            None where there is nothing to measure.
         f1: Harmonic mean of precision and recall; 0 where nothing was found.
     """
 
@@ -70,8 +71,9 @@ class PerClass:
         raise AttributeError(f"no {name!r} was measured of a class")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, as they go into JSON."""
-        return {"name": self.name, "n": self.n, **plain(self.estimates), "f1": self.f1}
+        """Plain numbers, as they go into JSON, estimates by name in alphabetical order."""
+        estimates = dict(sorted(self.estimates.items()))
+        return {"name": self.name, "n": self.n, **plain(estimates), "f1": self.f1}
 
 
 @dataclass(frozen=True)
