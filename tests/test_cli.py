@@ -233,6 +233,28 @@ def test_val_of_a_run_repeats_its_numbers(trained):
     assert values["metrics"] == only_json(trained.done)["metrics"]
 
 
+def test_val_shows_each_number_and_each_class(trained):
+    metrics = only_json(trained.done)["metrics"]
+
+    def estimate(values, name, n):
+        value, (low, high) = values[name], values[f"{name}_interval"]
+        return f"{100 * value:.1f} % [{100 * low:.1f}, {100 * high:.1f}], n = {n}"
+
+    shown = {"accuracy": "accuracy", "balanced accuracy": "balanced_accuracy"}
+    shown["macro F1"] = "macro_f1"
+    expected = [f"{title} {estimate(metrics, name, 4)}" for title, name in shown.items()]
+    expected += ["", "class recall precision"]
+    said = [" ".join(line.split()) for line in resnets("val", trained.folder).err.splitlines()]
+    start = said.index(expected[0])
+    assert said[start : start + len(expected)] == expected
+    rows = said[start + len(expected) :]
+    for entry, row in zip(metrics["per_class"], rows, strict=True):
+        assert row.startswith(f"{entry['name']} {estimate(entry, 'recall', entry['n'])} ")
+    card = (trained.folder / "model_card.md").read_text("utf-8")
+    for title, name in shown.items():
+        assert f"| {title} | {estimate(metrics, name, 4)} |" in card
+
+
 def test_time_that_is_over_is_not_negative(trained, tmp_path):
     with pytest.raises(ValueError, match=r"minutes are too short: .* and 0 s are left"):
         run.train(

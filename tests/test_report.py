@@ -218,13 +218,15 @@ def test_a_report_refuses_what_it_cannot_show():
         Section("pie", "Shares")
 
 
-def test_a_section_of_lines_shows_its_charts(tmp_path):
+def lines_section():
+    """Precision and recall over a threshold."""
     values = {"precision": [(0.0, 0.2), (1.0, 0.9)], "recall": [(0.0, 1.0), (1.0, 0.3)]}
     drawn = chart("All labels", values, percent=True, x_title="threshold")
-    section = Section(
-        "lines", "Thresholds", "Over them.", {"charts": [drawn], "over": "thresholds"}
-    )
-    page = Page(written(tmp_path, example(sections=(section,))))
+    return Section("lines", "Thresholds", "Over them.", {"charts": [drawn], "over": "thresholds"})
+
+
+def test_a_section_of_lines_shows_its_charts(tmp_path):
+    page = Page(written(tmp_path, example(sections=(lines_section(),))))
     assert "Thresholds" in page.text
     (label,) = [
         a["aria-label"] for tag, a in page.tags if "over thresholds" in a.get("aria-label", "")
@@ -242,6 +244,27 @@ def test_curves_come_from_the_columns_that_there_are(tmp_path):
     for part in ("Learning curves", "mAP", "Validation mAP, averaged weights", "Training loss"):
         assert part in text
     assert "accuracy, averaged" not in text
+
+
+def test_a_chart_holds_its_points_within_its_axes():
+    drawn = chart("F1", {"one": [(0.25, 0.125), (0.5, 0.5), (0.75, 0.875)]}, x_title="threshold")
+    points = [tuple(map(float, point.split(","))) for point in drawn.lines[0].points.split()]
+    x, y = ({text: place for place, text in ticks} for ticks in (drawn.x_ticks, drawn.y_ticks))
+    assert points[1] == pytest.approx(
+        ((x["0.4"] + x["0.6"]) / 2, (y["0.4"] + y["0.6"]) / 2), abs=0.1
+    )
+    assert [one for one, _ in points] == sorted(one for one, _ in points)
+    assert [one for _, one in points] == sorted((one for _, one in points), reverse=True)
+    for across, down in points:
+        assert drawn.left <= across <= drawn.width - drawn.right
+        assert drawn.top <= down <= drawn.height - drawn.bottom
+    (name, last) = (drawn.lines[0].name, drawn.lines[0].last)
+    assert (name, last, drawn.x_title) == ("one", 0.875, "threshold")
+    long = chart("F1", {"one": [(i / 5000, i / 5000) for i in range(5000)]})
+    assert len(long.lines[0].points.split()) < 250
+    flat = chart("F1", {"one": [(0.0, 0.5)]}, percent=True)
+    assert "nan" not in flat.lines[0].points
+    assert all(text.endswith(" %") for _, text in flat.y_ticks)
 
 
 def test_panels_keep_the_order_of_the_columns_after_the_loss():
@@ -519,6 +542,21 @@ CONTRAST = """() => {
   }
   return ratios;
 }"""
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_lines_can_be_told_apart_on_any_screen(show, width):
+    report = example(sections=(lines_section(),))
+    page = show(report, viewport={"width": width, "height": 800})
+    drawing = page.get_by_role("img", name="All labels over thresholds")
+    assert drawing.is_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    style = "lines => lines.map(line => [getComputedStyle(line).stroke, getComputedStyle(line).strokeDasharray])"
+    (one, other) = drawing.locator("polyline").evaluate_all(style)
+    assert one[0] != other[0]
+    assert one[1] != other[1]  # also for who sees no colours
+    legend = page.locator("figure", has=drawing).locator("figcaption")
+    assert all(name in legend.inner_text() for name in ("precision", "recall"))
 
 
 def test_without_javascript_the_page_can_be_read(show):

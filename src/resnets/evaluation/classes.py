@@ -11,14 +11,7 @@ import numpy as np
 
 from resnets.evaluation.confusion import choose_cases, sections
 from resnets.evaluation.evaluator import Evaluator, Quick, Rows
-from resnets.evaluation.metrics import (
-    RESAMPLES,
-    Estimate,
-    Metrics,
-    PerClass,
-    percentile,
-    wilson,
-)
+from resnets.evaluation.metrics import RESAMPLES, Estimate, Metrics, PerClass, percentile, wilson
 from resnets.kinds.prediction import Cell, Prediction
 
 TOP = 5
@@ -110,11 +103,8 @@ def _checked(
         raise ValueError(
             f"measure: groups of shape {np.shape(groups)}; ({n},) was expected, one for each image"
         )
-    probabilities = (
-        probabilities
-        if np.issubdtype(probabilities.dtype, np.floating)
-        else probabilities.astype(np.float64)
-    )
+    if not np.issubdtype(probabilities.dtype, np.floating):
+        probabilities = probabilities.astype(np.float64)
     if not (
         probabilities.min() >= 0 and np.abs(probabilities.sum(1, dtype=np.float64) - 1).max() < 0.01
     ):  # NaN lands here too
