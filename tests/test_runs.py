@@ -231,6 +231,26 @@ def test_a_model_that_says_nan_is_not_measured(colours, tmp_path):
         measure_model(model, PreparedImages(samples, model.preprocessing, 0))
 
 
+def test_what_is_large_of_a_prediction_is_let_go(colours):
+    """Of hundreds of thousands of images, neither pixels nor the maps of all classes are kept."""
+    torch.manual_seed(0)
+    net = create_model("resnet20", num_classes=2)
+    model = Model(net, ("blue", "red"), Preprocessing.square(32), {"name": "resnet20"})
+    samples = find_data(colours).samples
+    told: list[int] = []
+    measured = measure_model(model, PreparedImages(samples, model.preprocessing, 0), told.append)
+    assert told[-1] == measured.metrics.n == len(samples)
+    assert [one.file for one in measured.predictions] == [sample.name for sample in samples]
+    for prediction, heat in zip(measured.predictions, measured.maps, strict=True):
+        assert (prediction.embedding, prediction.heat) == (None, None)
+        assert (heat.dtype, heat.ndim, heat.base) == (np.float16, 2, None)
+    header, first, *_ = measured.to_csv().splitlines()
+    assert header == "file,label,predicted,probability,label_probability"
+    said = measured.predictions[0]
+    own = said.probabilities[0]
+    assert first == f"blue/00.png,blue,{said.label},{said.probability:.6f},{own:.6f}"
+
+
 def test_an_image_that_became_unreadable_is_named(tmp_path):
     data = write_pictures(tmp_path / "colours", count=1)
     samples = find_data(data).samples
