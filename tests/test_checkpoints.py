@@ -50,6 +50,7 @@ from resnets.run.opening import open_model, read_classes
 from resnets.run.start import first_weights
 from resnets.screen import Screen
 from resnets.timm_config import read_config, timm_preprocessing
+from resnets.torch_engine import TorchEngine
 from resnets.training.settings import TrainSettings
 
 WORDS = "resnet20 depths=1-1-1"
@@ -483,7 +484,7 @@ def test_weights_for_grey_images_make_a_grey_network(tmp_path):
     model = open_model(str(saved(net.state_dict(), tmp_path / "x.pth")), WORDS, None, Said())
     assert (model.preprocessing.channels, model.network["channels"]) == (1, 1)
     image = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 1), np.uint8)
-    assert model(image).probabilities.shape == (1, 3)
+    assert TorchEngine(model)(image)["probabilities"].shape == (1, 3)
     four = create_model(WORDS, 3, 4)
     with pytest.raises(ValueError, match="made for images of 4 channels"):
         open_model(str(saved(four.state_dict(), tmp_path / "x.pth")), WORDS, None, Said())

@@ -23,12 +23,14 @@ from resnets.modelfile import (
     best_weights,
     build_network,
     describe_network,
+    describe_task,
     load_model,
     read_model,
     write_model,
 )
 from resnets.models import Network
 from resnets.preprocessing import Preprocessing
+from resnets.tasks.classes import Classification
 from resnets.torch_engine import TorchEngine
 
 NETWORK = Network.parse("resnet20 depths=1-1 widths=4-8", 3)
@@ -302,6 +304,35 @@ def test_building_never_imports_what_a_file_names(tmp_path):
     for kind in ("object", "family", "other"):
         with pytest.raises(ValueError, match="evil"):
             build_network({"kind": kind, "name": "evil.Net", "classes": 3, "channels": 3})
+
+
+def test_a_file_gives_its_task_with_its_options(tmp_path, path):
+    assert load_model(path).task == Classification()  # of a file that says none
+    given = Classification(smoothing=0.25)
+    write_model(path, network().state_dict(), metadata(task=describe_task(given)))
+    model = load_model(path)
+    assert model.task == given
+    assert model.options == {}  # for a prediction it does not matter
+    write_model(path, network().state_dict(), metadata())
+    assert load_model(path).sha256 == model.sha256
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ({"name": "depth"}, r"made by a newer resnets \(task 'depth'\); .*classes.*: upgrade"),
+        ({"name": ["classes"]}, "metadata are damaged: task is"),
+        ("classes", "metadata are damaged: task is"),
+        ({"name": "classes", "smothing": 0.1}, r"no option 'smothing': did you mean smoothing\?"),
+        ({"name": "classes", "kind": 3}, "no option 'kind'"),
+        ({"name": "classes", "smoothing": "much"}, "smoothing='much': float expected"),
+    ],
+)
+def test_a_task_that_is_not_known_is_refused(path, task, message):
+    write_model(path, network().state_dict(), metadata(task=task))
+    with pytest.raises(ValueError, match=message) as caught:
+        load_model(path)
+    assert str(path) in str(caught.value)
 
 
 def test_no_pickle_is_ever_opened():

@@ -443,3 +443,15 @@ def test_committed_file_is_what_these_tests_change():
     assert read_onnx(TINY).classes == CLASSES
     value = Preprocessing.square(16, 0.875, deep_range=(0, 65535))  # as format 1 is read
     assert read_onnx(TINY).preprocessing == value
+
+
+def test_a_file_of_format_2_from_before_tasks_is_read_as_classes(tmp_path):
+    """Made while the format was in work: it has one limit, and golden probabilities."""
+    text = json.dumps(metadata() | {"format": 2, "limit": 0.003})
+    write_onnx(tmp_path / "a.onnx", with_metadata(text))
+    file = read_onnx(tmp_path / "a.onnx")
+    assert file.metadata["task"] == {"name": "classes"}
+    assert file.limits == LARGEST | {"probability": 0.003}
+    assert file.preprocessing.deep_range is None  # that format 1 meant another one is not applied
+    assert prove(load(tmp_path / "a.onnx"), file).ok
+    assert "limit" not in file.metadata

@@ -26,7 +26,7 @@ from resnets.kinds.prediction import Outputs
 from resnets.preprocessing import Preprocessing
 from resnets.runtime import Predictor, load, onnxfile, predictor, protobuf
 from resnets.runtime.cores import usable_cores
-from resnets.runtime.engines import ENGINES, available_engines, make_engine
+from resnets.runtime.engines import ENGINES, EngineError, available_engines, make_engine
 from resnets.runtime.folders import count_images, find_images
 from resnets.runtime.onnxfile import read_onnx, seal, write_onnx
 from resnets.runtime.proof import prove
@@ -707,3 +707,28 @@ def test_onnx_runtime_collects_nothing_for_its_maker(tmp_path):
     assert left["ours"] == []
     if not left["bare"]:
         pytest.skip("this version of ONNX Runtime collects nothing by itself")
+
+
+def test_outputs_are_taken_and_looked_at_as_the_kind_says(photos):
+    """Unknown ones are left alone, maps only where they are asked for; none may be infinite."""
+    given: dict[str, np.ndarray] = {}
+
+    def engine(image: np.ndarray) -> Outputs:
+        return given
+
+    engine.name = engine.version = "test"
+    ready = Predictor(engine, CLASSES, Preprocessing())
+    assert ready.kind is CLASS_KIND
+    given |= {"probabilities": expected(noise(0))[None], "other": np.zeros((7, 7))}
+    given["heat"] = np.full((1, 3, 2, 2), np.inf, np.float32)
+    assert ready.predict_image(noise(0)).heat is None
+    with pytest.raises(EngineError, match="gave heat that are not finite numbers"):
+        ready.predict_image(noise(0), heat=True)
+    given["heat"] = np.zeros((1, 2, 2, 2), np.float32)
+    with pytest.raises(EngineError, match=r"gave heat of shape \(1, 2, 2, 2\) for one image and 3"):
+        ready.predict_image(noise(0), heat=True)
+    given["heat"] = np.zeros((1, 3, 2, 2), np.float32)
+    assert ready.predict_image(noise(0), heat=True).heat.shape == (3, 2, 2)
+    del given["probabilities"]
+    with pytest.raises(EngineError, match="the network gave no probabilities"):
+        ready.predict_image(noise(0))

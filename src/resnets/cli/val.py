@@ -128,7 +128,7 @@ def _prove(path: Path, engine: str, screen: Screen) -> dict[str, Any]:
     (screen.say if proof.ok else screen.warn)(f"{path}: {proof}")
     if not proof.ok:
         raise Exit(1)
-    return {"proof": proof.to_dict()}
+    return {"proof": {**vars(proof), "ok": proof.ok}}
 
 
 def _show(metrics: Metrics, screen: Screen) -> None:

@@ -120,11 +120,17 @@ def check_outputs(kind: Kind, outputs: Outputs, images: int, classes: Sequence[s
             raise ValueError(f"the network gave {name} that are not finite numbers")
 
 
-def without_large(kind: Kind, outputs: Outputs) -> Outputs:
-    """The outputs without those that are larger than a list of numbers for each image, and that a
-    prediction can do without."""
+def select_outputs(kind: Kind, outputs: Outputs, large: bool) -> Outputs:
+    """The outputs that a kind knows, in its order.
+
+    Args:
+        kind: What the network predicts.
+        outputs: By name.
+        large: Whether those are among them that are larger than a list of numbers for each image,
+            and that a prediction can do without.
+    """
     return {
         name: outputs[name]
         for name, output in kind.outputs.items()
-        if name in outputs and (output.always or len(output.dimensions) <= 2)
+        if name in outputs and (large or output.always or len(output.dimensions) <= 2)
     }

@@ -16,7 +16,7 @@ from resnets.formats import FIRST_TASK
 from resnets.images import BadImage
 from resnets.kinds import KINDS, Kind
 from resnets.kinds.inverse import InverseTransform
-from resnets.kinds.kind import check_outputs, without_large
+from resnets.kinds.kind import check_outputs, select_outputs
 from resnets.kinds.prediction import Prediction
 from resnets.preprocessing import Preprocessing
 from resnets.runtime.decoding import Decoded, read_input
@@ -185,9 +185,7 @@ class Predictor:
     def _predict(self, file: str, decoded: Decoded, heat: bool) -> Prediction:
         # One image at a time: on two cores a ResNet-18 gains nothing in batches of 2 or 4
         # equal-sized ones, a tenth in 8.
-        outputs = self.engine(decoded.framed[None])
-        if not heat:
-            outputs = without_large(self.kind, outputs)
+        outputs = select_outputs(self.kind, self.engine(decoded.framed[None]), large=heat)
         try:
             check_outputs(self.kind, outputs, 1, self.classes)
             # it was scaled here, so that places are those in the input

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -25,48 +24,26 @@ class Proof:
     Args:
         engine: Name and version of what ran the file.
         images: How many golden images there were.
-        differences: The largest of each value that the kind of prediction compares.
+        difference: The largest difference of what is compared; of several values, of the first
+            that is beyond its limit, else of the first (`kinds.kind.Difference`).
         agreeing: Golden images for which both come to the same decision. Two classes closer than
-            the limit may change places in a sound file, so this is told and not judged.
-        limits: What each difference may be (`OnnxFile.limits`).
+            `limit` may change places in a sound file, so this is told and not judged.
+        limit: What this difference may be (`OnnxFile.limits`).
         error: Why an image could not be run; then nothing is verified.
     """
 
     engine: str
     images: int
-    differences: Mapping[str, float]
+    difference: float
     agreeing: int
-    limits: Mapping[str, float]
+    limit: float
     error: str | None = None
 
     @property
     def ok(self) -> bool:
-        """Verified: there were images, and every difference lies within its limit (one that is not
-        a number does not)."""
-        return self.error is None and self.images > 0 and not self._beyond
-
-    @property
-    def difference(self) -> float:
-        """The difference that is told: the first beyond its limit, else the first."""
-        return self.differences.get(self._told, 0.0)
-
-    @property
-    def limit(self) -> float:
-        """The limit of that difference."""
-        return self.limits[self._told]
-
-    def to_dict(self) -> dict[str, Any]:
-        """For `--json`."""
-        told = {"difference": self.difference, "limit": self.limit, "ok": self.ok}
-        return {**vars(self), **told}
-
-    @property
-    def _beyond(self) -> list[str]:
-        return [name for name, value in self.differences.items() if not value <= self.limits[name]]
-
-    @property
-    def _told(self) -> str:
-        return [*self._beyond, *self.limits][0]
+        """Verified: there were images, and all differences lie within their limits (one that is
+        not a number does not)."""
+        return self.error is None and self.images > 0 and self.difference <= self.limit
 
     def __str__(self) -> str:
         if self.error is not None:
@@ -96,8 +73,11 @@ def prove(runner: Predictor | Engine, file: OnnxFile) -> Proof:
             values[name] = float(np.maximum(values.get(name, 0.0), value))  # NaN is kept
         images += 1
         agreeing += difference.agreeing
+    limits = file.limits
+    beyond = [name for name, value in values.items() if not value <= limits[name]]
+    told = [*beyond, *values, *limits][0]
     ran = f"{engine.name} {engine.version}"
-    return Proof(ran, images, values, agreeing, file.limits, reason)
+    return Proof(ran, images, values.get(told, 0.0), agreeing, limits[told], reason)
 
 
 def _misfit(golden: Golden, found: Mapping[str, np.ndarray], num_classes: int) -> str | None:
