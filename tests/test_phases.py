@@ -204,6 +204,31 @@ def flat(text):
     return " ".join(text.split())
 
 
+@pytest.mark.usefixtures("two_phases")
+def test_a_network_that_cannot_take_a_phase_is_refused_before_the_work(colours, tmp_path):
+    class Nameless(nn.Module):
+        def __init__(self, least):
+            super().__init__()
+            self.conv, self.last, self.least = nn.Conv2d(3, 2, 3), nn.Linear(2, 2), least
+
+        def forward(self, x):
+            assert x.shape[2] >= self.least, f"{x.shape[2]} pixels are too few"
+            return self.last(self.conv(x).mean((2, 3)))
+
+    class Named(Nameless):
+        def get_classifier(self):
+            return self.last
+
+    def train(net):
+        resnets.train(colours, net, epochs=1, output=tmp_path / "run", **SMALL)
+
+    with pytest.raises(ValueError, match=r"step .*: has no classifier that is known .* alone"):
+        train(Nameless(0))
+    with pytest.raises(ValueError, match=r"step .*\(2, 3, 16, 16\): 16 pixels are too few"):
+        train(Named(32))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_as_many_steps_are_taken_as_fit():
     costs = Costs(HEAD_THEN_ALL, (0.1, 0.4), validation=2.0, end=5.0)
     steps = costs.steps_within(100.0, lambda steps: 10)

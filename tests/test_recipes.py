@@ -113,6 +113,7 @@ def test_every_kind_has_a_recipe_for_every_start():
     starts = ("pretrained", "scratch", "tiny")
     assert RECIPES.keys() == {(kind, start) for kind in KINDS for start in starts}
     assert all(recipe.fit in KINDS[kind].fits for (kind, _), recipe in RECIPES.items())
+    assert all(f"{kind} (" in about(TrainSettings)["task"].help for kind in KINDS)
     named = {key if isinstance(key, str) else key[0] for key in WHY}
     assert named <= about(TrainSettings).keys()
 

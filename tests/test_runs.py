@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from resnets.data.sources import find_data
 from resnets.data.splits import check_split, read_split, split_csv
 from resnets.evaluation.classes import ClassEvidence, doubts
 from resnets.files import Locked, content_digest, write_file
+from resnets.kinds import KINDS
 from resnets.modelfile import Model, read_model, write_model
 from resnets.models import create_model
 from resnets.models.statistics import folded_norms, unfold_statistics
@@ -709,6 +711,7 @@ def test_memory_that_does_not_suffice_has_a_cure_and_other_errors_stay():
         ({"device": "cuda:77"}, "device cuda:77"),
         ({"device": "tpu9"}, "device is .tpu9."),
         ({"bits": 16}, "channels=1"),
+        ({"task": "clases"}, "no task 'clases'; did you mean classes"),
     ],
 )
 def test_what_is_wrong_whatever_the_data_are_is_said_before_they_are_read(
@@ -720,6 +723,14 @@ def test_what_is_wrong_whatever_the_data_are_is_said_before_they_are_read(
     monkeypatch.setattr(sys.modules["resnets.run.preparation"], "find_data", read)
     with pytest.raises(ValueError, match=said):
         resnets.train("photos", output=tmp_path / "run", **{"model": "resnet18", **words})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fit_that_the_kind_cannot_take_is_refused(colours, tmp_path, monkeypatch):
+    whole = replace(KINDS["classes"], fits=("pad", "stretch"))
+    monkeypatch.setitem(KINDS, "classes", whole)
+    with pytest.raises(ValueError, match=r"fit=crop would cut away.*classes: pad, stretch"):
+        resnets.train(colours, NETWORK, output=tmp_path / "run", **SMALL)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -508,3 +508,14 @@ def test_batches_are_normalised_as_evaluation_is(folder):
     for image, label in zip(images, labels, strict=True):
         pixels = preprocessing.pixels(preprocessing.open(folder[label].path))
         np.testing.assert_allclose(image, preprocessing.normalise(pixels[None])[0], atol=2e-3)
+
+
+@pytest.mark.parametrize("augmentation", [RESIZED, KEEP])
+def test_a_phase_may_show_the_same_in_another_size(folder, augmentation):
+    """Half as large, each pixel is the mean of those it takes the place of, more or less."""
+    (images, places), *_ = take(course(folder, augmentation=augmentation), 3, 1)
+    (small, same), *_ = take(course(folder, augmentation=augmentation), 3, 1, size=8)
+    assert same == places
+    assert small.shape == (*images.shape[:2], 8, 8)
+    means = images.reshape(*images.shape[:2], 8, 2, 8, 2).mean((3, 5))
+    assert np.corrcoef(means.ravel(), small.ravel())[0, 1] > 0.9

@@ -75,8 +75,8 @@ def train(
     json: Json = False,
     **settings: Any,
 ) -> None:
-    """Train an image classifier on a folder of images, evaluate it, write a report, and export it
-    as one ONNX file that is verified to give the same predictions.
+    """Train a network on a folder of images, evaluate it, write a report, and export it as one ONNX
+    file that is verified to give the same predictions.
 
     Settings left open are chosen from the data and the weights, and printed with the reason.
     """

@@ -29,6 +29,7 @@ from resnets.run.rehearsal import check_module, try_network
 from resnets.run.spec import Spec, choose_task
 from resnets.run.start import check_weights, first_weights, make_preprocessing
 from resnets.screen import Screen
+from resnets.settings import nearest
 from resnets.tasks import TASKS, describe_task
 from resnets.training.device import choose_device
 from resnets.training.recipes import Circumstances, choose_model, choose_recipe, decide
@@ -183,8 +184,10 @@ def refuse_early(settings: TrainSettings, given: object) -> None:
     """What is wrong whatever the data are is said before they are read.
 
     Raises:
-        ValueError: No such network, weights or device, or no network that can be trained.
+        ValueError: No such task, network, weights or device, or no network that can be trained.
     """
+    if settings.task is not None and settings.task not in KINDS:
+        raise ValueError(f"no task {settings.task!r}; {nearest(settings.task, KINDS)}")
     choose_device(settings.device)
     check_weights(settings.weights)
     if given is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -190,29 +191,23 @@ def _try_step(
     assert settings.batch_size is not None
     size = min(settings.batch_size, len(samples))
     size = size if device.type == "cuda" else min(2, size)
-    shape = (size, spec.preprocessing.channels, *spec.preprocessing.size)
-    try:
-        trial = copy.deepcopy(net).to(device).to(memory_format=torch.channels_last)
-    except FAULTS as error:
-        if _is_memory(error):
-            raise
-        raise ValueError(
-            "the network cannot be copied, which the averaging of weights needs; keep its tensors"
-            f" as parameters or buffers ({_line(error)})"
-        ) from error
-    images = torch.linspace(-1, 1, torch.Size(shape).numel(), device=device).reshape(shape)
+    images = _blank(size, spec, device)
+    trial = _copy(net, device)
     truth = make_targets(task, spec.classes, samples[:size])
-    batch = Batch(images, {name: one.to(device) for name, one in truth.items()})
-    phase = PlannedPhase(Schedule(1e-6, 1, 0))
-    plan = Plan((phase,), 1, 2, 2, train_norms=settings.norms == "train")
+    targets = {name: one.to(device) for name, one in truth.items()}
+    hooks, train_norms = Hooks(lambda _: {}, lambda _: None), settings.norms == "train"
     try:
-        set_training(trial, trial, task, plan.train_norms)
+        set_training(trial, trial, task, train_norms)
         with torch.no_grad():
             trained = trial(images)
         if _shapes(trained) != _shapes(raw):
             raise _wrong_output(trained, spec, " in training mode")
-        state = make_state(trial, task, plan, settings.average)
-        train_steps(state, [batch], task, plan, Hooks(lambda _: {}, lambda _: None))
+        for phase in spec.phases:
+            planned = PlannedPhase(Schedule(1e-6, 1, 0), phase=phase)
+            plan = Plan((planned,), 1, 2, 2, train_norms=train_norms)
+            images = _blank(size, spec, device, phase.size)
+            state = make_state(trial, task, plan, settings.average)
+            train_steps(state, [Batch(images, targets)], task, plan, hooks)
     except Diverged as error:
         raise ValueError(
             f"a trial step from the first weights ({spec.weights}) gives no number: {error}"
@@ -226,8 +221,28 @@ def _try_step(
                 " end at 1 x 1; choose --batch-size 2 or more, or --norms frozen"
             ) from None
         raise ValueError(
-            f"the network cannot take a training step on input of shape {shape}: {_line(error)}"
+            "the network cannot take a training step on input of shape"
+            f" {tuple(images.shape)}: {_line(error)}"
         ) from error
+
+
+def _copy(net: nn.Module, device: torch.device) -> nn.Module:
+    try:
+        return copy.deepcopy(net).to(device).to(memory_format=torch.channels_last)
+    except FAULTS as error:
+        if _is_memory(error):
+            raise
+        raise ValueError(
+            "the network cannot be copied, which the averaging of weights needs; keep its tensors"
+            f" as parameters or buffers ({_line(error)})"
+        ) from error
+
+
+def _blank(count: int, spec: Spec, device: torch.device, size: int | None = None) -> Tensor:
+    """Images that show nothing, but are not all alike, in the size of the run or of a phase."""
+    sides = (size, size) if size else spec.preprocessing.size
+    shape = (count, spec.preprocessing.channels, *sides)
+    return torch.linspace(-1, 1, math.prod(shape), device=device).reshape(shape)
 
 
 def _is_memory(error: BaseException) -> bool:

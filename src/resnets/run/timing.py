@@ -35,7 +35,7 @@ MARGIN = 0.05  # of the time that is left: machines are not perfectly even
 TRIAL = 0.04  # of the time that is left may go into timing steps
 WARM_UP = 2  # steps that are not counted
 FEW = 64  # images that measuring and the report are timed on
-CASES = 1200  # images that a report shows at most
+CASES = 1200  # images that a report shows at most (`choose_cases`)
 P = ParamSpec("P")
 R = TypeVar("R")
 

@@ -24,7 +24,7 @@ from resnets.training.optimizers import Average
 from resnets.training.plan import Plan, plan_phases
 
 Callback = Callable[[Row], Any]
-ROWS_AN_EPOCH = 5
+ROWS_AN_EPOCH = 5  # of results.csv
 VALIDATIONS = 20  # at most about so many in a run
 
 

@@ -41,8 +41,15 @@ class Classification:
         return net
 
     def head(self, net: nn.Module) -> nn.Module:
-        """The classifier."""
-        return net.get_submodule(head_name(net))
+        """The classifier.
+
+        Raises:
+            ValueError: It has none by name.
+        """
+        head = dict(net.named_modules()).get(head_name(net))
+        if head is None:
+            raise ValueError("has no classifier that is known (get_classifier, fc) to train alone")
+        return head
 
     def collate(self, truths: Sequence[Prediction]) -> Targets:
         """`labels` (N,) int64."""

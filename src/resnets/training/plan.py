@@ -21,7 +21,8 @@ class Phase:
 
     Args:
         trains: `all`, or `head`: the rest stays as it is, norms included.
-        size: Side of the square input in pixels; None: that of the settings.
+        size: Side of the square input in pixels; None: that of the settings, for which images are
+            kept in memory: a larger one shows no more of them.
         share: Of the steps, in proportion to the other phases.
         optimizer: A row of `OPTIMIZERS`. It starts afresh: what it knows is of other parameters,
             other rates or other images.

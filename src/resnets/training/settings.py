@@ -1,12 +1,11 @@
 """The settings of a run. Each is written once, here: the flags of `resnets train`, its help, the
 keywords of `resnets.train`, the check of values and docs/settings.md are made from these fields.
-Nothing here needs torch, so that help is there at once."""
+Nothing here needs torch or NumPy, so that help is there at once."""
 
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 
-from resnets.kinds import KINDS
 from resnets.ranges import parse_range
 from resnets.settings import check_values, setting
 
@@ -42,11 +41,16 @@ class TrainSettings:
         "auto",
     )
     task: str | None = setting(
-        "What is learnt of an image: classes is one label for each.",
+        "What is learnt of an image: classes (one label for each).",
         DATA,
         None,
-        choices=tuple(KINDS),
         open="what the data say",
+    )
+    format: str | None = setting(
+        "How the data are laid out: the name of a reader.",
+        DATA,
+        None,
+        open="what the data look like",
     )
     size: int | None = setting(
         "Side of the square input.",
