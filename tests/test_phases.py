@@ -19,7 +19,7 @@ from torch import nn
 import resnets
 from resnets.kinds import KINDS
 from resnets.modelfile import read_model, write_model
-from resnets.run import resume
+from resnets.run import resume, validation
 from resnets.run.folder import RunFolder
 from resnets.run.preparation import prepare
 from resnets.run.spec import Spec
@@ -326,20 +326,29 @@ def test_the_best_is_by_the_main_number_then_the_loss_then_the_later_step():
 class Fitted(Classification):
     threshold: float = 0.5
 
-    def settle(self, truths, predictions):
-        return replace(self, threshold=float(len(truths)) / len(predictions))
+    def settle(self, judged):
+        return replace(self, threshold=1 / len(list(judged)))
 
 
-def test_what_is_settled_becomes_part_of_the_best_weights(tmp_path):
+def test_what_is_settled_becomes_part_of_the_best_weights(tmp_path, monkeypatch):
+    taken = []
+
+    def judged(engine, images):
+        taken.append(images)
+        yield from images
+
+    monkeypatch.setattr(validation.outcome, "judged", judged)
+    monkeypatch.setattr(validation, "TorchEngine", lambda model: model)
     folder = RunFolder(tmp_path)
     folder.best.parent.mkdir()
     write_model(folder.best, {"a": torch.zeros(2)}, {"task": {"name": "classes"}, "classes": []})
     before = folder.best.read_bytes()
-    job = SimpleNamespace(task=Classification(0.1), folder=folder)
-    assert settled(job, [1], [1, 2]) == Classification(0.1)
+    images = SimpleNamespace(held_out=[(1, 1), (1, 2), (2, 2), (2, 1)])
+    job = SimpleNamespace(images=images, folder=folder)
+    assert settled(job, SimpleNamespace(task=Classification(0.1))) == Classification(0.1)
     assert folder.best.read_bytes() == before
-    job.task = Fitted(0.1)
-    assert settled(job, [1], [1, 2, 3, 4]).threshold == 0.25
+    assert not taken, "a task that fits nothing looks at no image"
+    assert settled(job, SimpleNamespace(task=Fitted(0.1))).threshold == 0.25
     tensors, metadata = read_model(folder.best)
     assert metadata["task"] == {"name": "classes", "smoothing": 0.1, "threshold": 0.25}
     assert metadata["classes"] == []
