@@ -207,7 +207,7 @@ def refuse_early(settings: TrainSettings, given: object) -> None:
 
 
 def _check(settings: TrainSettings, screen: Screen) -> Check:
-    found = find_data(settings.data, kind=settings.task)
+    found = find_data(settings.data, settings.format, settings.task)
     screen.say(
         f"{settings.data}: {found.layout}, {len(found.samples):,} files, {len(found.classes)}"
         " classes"
