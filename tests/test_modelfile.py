@@ -23,13 +23,13 @@ from resnets.modelfile import (
     best_weights,
     build_network,
     describe_network,
-    describe_task,
     load_model,
     read_model,
     write_model,
 )
 from resnets.models import Network
 from resnets.preprocessing import Preprocessing
+from resnets.tasks import describe_task
 from resnets.tasks.classes import Classification
 from resnets.torch_engine import TorchEngine
 

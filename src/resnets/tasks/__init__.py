@@ -38,9 +38,8 @@ def make_task(description: Mapping[str, Any]) -> Task:
     if name not in TASKS:
         raise ValueError(f"task: no task {name!r:.60}; {nearest(name, TASKS)}")
     for key in options:
-        if key not in options_of(name):
-            allowed = ", ".join(options_of(name)) or "none"
-            raise ValueError(f"task {name}: unknown option {key!r:.60}; allowed: {allowed}")
+        if key not in (known := options_of(name)):
+            raise ValueError(f"the task {name} has no option {key!r:.60}: {nearest(key, known)}")
     return change(TASKS[name](), options)
 
 
