@@ -37,6 +37,7 @@ class TorchEngine:
     def run(self, pixels: np.ndarray) -> Outputs:
         """Outputs for prepared input, (N, height, width, C) of `Preprocessing.pixels`; places are
         those in the input."""
+        self.inference.eval()  # the network may have been trained since
         device = next(self.model.net.parameters()).device
         inputs = torch.from_numpy(self.model.preprocessing.normalise(pixels)).to(
             device, memory_format=torch.channels_last

@@ -134,14 +134,16 @@ def class_indices(samples: Sequence[Sample], classes: Sequence[str]) -> np.ndarr
     return np.array([truth.index for truth in truths], np.int64)
 
 
-def samples_to_measure(source: str | Path, split: str | None) -> tuple[Found, list[Sample], str]:
+def samples_to_measure(
+    source: str | Path, split: str | None, kind: str | None = None
+) -> tuple[Found, list[Sample], str]:
     """The samples of one part of the data: the part asked for, else test, else val, else all there
-    are.
+    are; with annotations for a kind of task.
 
     Raises:
-        ValueError: No such part.
+        ValueError: No such part, or no such annotations.
     """
-    found = find_data(source)
+    found = find_data(source, kind=kind)
     parts = {sample.split for sample in found.samples}
     if split is None:
         split = next((part for part in ("test", "val", "") if part in parts), "train")

@@ -27,7 +27,7 @@ def measure_file(path: Path, engine: str, data: str, split: str | None, screen: 
         ValueError: No usable image, or no such part of the data.
     """
     predictor = load(path, engine)
-    found, samples, part = samples_to_measure(data, split)
+    found, samples, part = samples_to_measure(data, split, predictor.kind.name)
     _tell_left_out(found, screen)
     refuse_unknown_classes(samples, predictor.classes)
     kind, evidence = predictor.kind, []
@@ -79,7 +79,7 @@ def measure_and_report(
     elif data is None:
         raise ValueError(f"{path} does not know its data; name them: resnets val {path} DATA")
     else:
-        found, samples, part = samples_to_measure(data, split)
+        found, samples, part = samples_to_measure(data, split, model.task.kind.name)
         _tell_left_out(found, screen)
     facts = look_at(samples)
     for finding in about_files(samples, facts):

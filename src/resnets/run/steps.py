@@ -15,9 +15,10 @@ from typing import Any
 from torch import Tensor
 
 from resnets.data.loader import Batch
+from resnets.evaluation.metrics import title
 from resnets.modelfile import write_model
 from resnets.run.rehearsal import memory_explained
-from resnets.run.validation import columns_of_validation, main_number, validate
+from resnets.run.validation import Validation, columns_of_validation, main_number
 from resnets.run.work import Job, make_plan, make_state
 from resnets.training.checkpoint import pack, steps_done, unpack
 from resnets.training.loop import Diverged, Hooks, Row, TrainingState, check_weights, train_steps
@@ -90,7 +91,7 @@ def _restore(job: Job, plan: Plan, tensors: dict[str, Tensor], checkpoint: Any) 
 
 
 def _train(job: Job, state: TrainingState, plan: Plan) -> None:
-    main = main_number(job.task)
+    main, validation = main_number(job.task), Validation(job, state)
     with _interruptible() as stopping, job.screen.progress("training", plan.steps) as bar:
 
         def on_step(state: TrainingState, loss: float) -> None:
@@ -107,7 +108,7 @@ def _train(job: Job, state: TrainingState, plan: Plan) -> None:
             return any(answers)
 
         hooks = Hooks(
-            lambda state: validate(job, state, plan),
+            lambda state: validation(plan),
             lambda state: _save(job, state),
             on_step,
             on_row,
@@ -133,7 +134,7 @@ def _stop_early(job: Job, state: TrainingState, plan: Plan) -> None:
     )
     if not state.best:
         check_weights(state, plan)
-        validate(job, state, plan)
+        Validation(job, state)(plan)
 
 
 def _save(job: Job, state: TrainingState) -> None:
@@ -168,7 +169,7 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
 def _last(rows: Sequence[Row], main: str) -> str:
     found = (row.get(f"val_{main}") for row in reversed(rows))
     value = next((value for value in found if value is not None), None)
-    return "" if value is None else f"{main} {value:.3f}"
+    return "" if value is None else f"{title(main)} {value:.3f}"
 
 
 def _row_words(rows: Sequence[Row], main: str) -> str:
@@ -184,7 +185,5 @@ def _row_words(rows: Sequence[Row], main: str) -> str:
     loss = statistics.fmean(losses[before:], counts)
     speed = statistics.harmonic_mean(speeds[before:], counts)
     validation = "" if row["val_loss"] is None else f", val {row['val_loss']:.3f}"
-    return (
-        f"epoch {row['epoch']:6.1f}  loss {loss:.3f}{validation}  {main} {row[f'val_{main}']:.3f},"
-        f" averaged {row[f'val_{main}_ema']:.3f}  {speed:.0f} img/s"
-    )
+    reached = f"{title(main)} {row[f'val_{main}']:.3f}, averaged {row[f'val_{main}_ema']:.3f}"
+    return f"epoch {row['epoch']:6.1f}  loss {loss:.3f}{validation}  {reached}  {speed:.0f} img/s"

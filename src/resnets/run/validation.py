@@ -28,29 +28,45 @@ def columns_of_validation(task: Task) -> tuple[str, ...]:
     return "val_loss", f"val_{main}", f"val_{main}_ema"
 
 
-def validate(job: Job, state: TrainingState, plan: Plan) -> Row:
+class Validation:
     """Measures raw and averaged weights; the better, if it is the best so far, becomes
     best.safetensors.
 
-    Raises:
-        Diverged: What they say is not finite: nothing to compare, and nothing to keep.
+    Args:
+        job: The run.
+        state: Of it; it is the same object throughout.
     """
-    main, row = main_number(job.task), Row()
-    for weights, net, suffix in (("raw", state.net, ""), ("averaged", state.average.net, "_ema")):
-        spec = job.spec
-        model = Model(net, spec.classes, spec.preprocessing, spec.network, job.task)
-        try:
-            quick = measure_quickly(TorchEngine(model), job.images.held_out)
-        except outcome.NotFinite as error:
-            raise diverged(f"in validation {error}", state.step, plan) from None
-        if weights == "raw":
-            row["val_loss"] = quick.loss
-        row[f"val_{main}{suffix}"] = quick.main
-        best = {main: quick.main, "loss": quick.loss, "weights": weights, "step": state.step}
-        if not state.best or _rank(best, main) > _rank(state.best, main):
-            state.best = best
-            write_model(job.folder.best, net.state_dict(), {**job.spec.metadata(), "weights": best})
-    return row
+
+    def __init__(self, job: Job, state: TrainingState) -> None:
+        self.job, self.state, spec = job, state, job.spec
+        self.engines = {  # once: to make one, the network is asked for its outputs
+            weights: TorchEngine(
+                Model(net, spec.classes, spec.preprocessing, spec.network, job.task)
+            )
+            for weights, net in (("raw", state.net), ("averaged", state.average.net))
+        }
+
+    def __call__(self, plan: Plan) -> Row:
+        """The columns of a row of results.
+
+        Raises:
+            Diverged: What the weights say is not finite: nothing to compare, and nothing to keep.
+        """
+        state, main, row = self.state, main_number(self.job.task), Row()
+        for weights, engine in self.engines.items():
+            try:
+                quick = measure_quickly(engine, self.job.images.held_out)
+            except outcome.NotFinite as error:
+                raise diverged(f"in validation {error}", state.step, plan) from None
+            if weights == "raw":
+                row["val_loss"] = quick.loss
+            row[f"val_{main}{'' if weights == 'raw' else '_ema'}"] = quick.main
+            best = {main: quick.main, "loss": quick.loss, "weights": weights, "step": state.step}
+            if not state.best or _rank(best, main) > _rank(state.best, main):
+                state.best = best
+                metadata = {**self.job.spec.metadata(), "weights": best}
+                write_model(self.job.folder.best, engine.model.net.state_dict(), metadata)
+        return row
 
 
 def _rank(best: Mapping[str, Any], main: str) -> tuple[float, float, int]:

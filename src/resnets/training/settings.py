@@ -47,7 +47,7 @@ class TrainSettings:
         open="what the data say",
     )
     format: str | None = setting(
-        "How the data are laid out: the name of a reader.",
+        "How the data are laid out: folders (one per class) or table (CSV or TSV).",
         DATA,
         None,
         open="what the data look like",
