@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Exit, Option
 
-from resnets.cli.options import DATA, Format, Json
+from resnets.cli.options import DATA, Format, Json, Task
 from resnets.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def check(
             rich_help_panel=DATA,
         ),
     ],
+    task: Task = None,
     format: Format = None,
     workers: Annotated[
         int | None,
@@ -64,7 +65,7 @@ def check(
     from resnets.screen import Screen
 
     screen = Screen()
-    found = find_data(data, format)
+    found = find_data(data, format, task)
     with screen.progress("checking", len(found.samples)) as bar:
         result = check_images(found, bar.update, workers, range)
     _show(data, result, screen)

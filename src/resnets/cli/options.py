@@ -31,6 +31,15 @@ Format = Annotated[
         rich_help_panel=DATA,
     ),
 ]
+Task = Annotated[
+    str | None,
+    Option(
+        metavar="TASK",
+        help="What is to be learnt of an image, as for resnets train.",
+        show_default="what the data say",
+        rich_help_panel=DATA,
+    ),
+]
 Network = Annotated[
     str | None,
     Option(
