@@ -124,7 +124,7 @@ class Metrics:
             "loss": self.loss,
             "n": self.n,
             "per_class": [one.to_dict() for one in self.per_class],
-            **{name: np.asarray(value).tolist() for name, value in self.detail.items()},
+            **{name: _finite(np.asarray(value).tolist()) for name, value in self.detail.items()},
         }
 
 
@@ -135,6 +135,13 @@ def plain(estimates: Mapping[str, Estimate | None]) -> dict[str, Any]:
         values[name] = None if one is None else one.value
         values[f"{name}_interval"] = None if one is None else [one.low, one.high]
     return values
+
+
+def _finite(value: Any) -> Any:
+    """A number, or lists of them, with None for what is not a number: JSON has no NaN."""
+    if isinstance(value, list):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def wilson(hits: int, n: int, level: float = 0.95) -> Estimate:
