@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from resnets import Preprocessing, create_model
+from resnets.evaluation.labels import average_precision
 
 # On half the squared length of the weights, beside the mean loss: C = 1 / (n penalty). The largest
 # comes first, since each fit starts from the one before.
@@ -57,37 +58,6 @@ class Probe:
     words: str
     val: float
     test: np.ndarray
-
-
-def average_precision(
-    truth: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None
-) -> np.ndarray:
-    """Average precision of each label: the mean, over images that have it, of the precision among
-    all images with a score at least as high.
-
-    Args:
-        truth: (n, k) bool, which labels each image has.
-        scores: (n, k), in any unit; higher is more certain.
-        weights: (n,), how often each image counts; 1 by default. Counts of a bootstrap sample give
-            what the sample itself would.
-
-    Returns:
-        (k,); NaN for a label that no image has.
-    """
-    count = len(truth)
-    weights = np.ones(count) if weights is None else weights
-    order = np.argsort(-scores, axis=0)
-    ranked = np.take_along_axis(scores, order, 0)
-    seen = weights[order]
-    positive = seen * np.take_along_axis(truth, order, 0)
-    # Equal scores are one threshold: all of them have the precision at the last
-    last = np.ones(scores.shape, bool)
-    last[:-1] = ranked[1:] != ranked[:-1]
-    ends = np.where(last, np.arange(count)[:, None], count)
-    ends = np.minimum.accumulate(ends[::-1], axis=0)[::-1]
-    with np.errstate(invalid="ignore"):  # 0 / 0: nothing counts so far, or a label without images
-        precision = np.take_along_axis(positive.cumsum(0) / seen.cumsum(0), ends, 0)
-        return np.where(positive > 0, positive * precision, 0).sum(0) / positive.sum(0)
 
 
 def mean_average_precision(

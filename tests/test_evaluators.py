@@ -20,6 +20,7 @@ from resnets.evaluation.report import Report, write_report
 from resnets.evaluation.sections import Case
 from resnets.kinds import KINDS
 from resnets.kinds.classes import ClassPrediction
+from resnets.kinds.labels import LabelPrediction
 
 
 def classes(n, seed=0, k=3):
@@ -36,7 +37,27 @@ def classes(n, seed=0, k=3):
     return truths, said
 
 
-MADE = {"classes": classes}  # by kind: (n, seed) -> truths and predictions of as many images
+def labels(n, seed=0, k=3):
+    """Truths of n images with some of the labels each, and predictions, some of them mistaken."""
+    rng = np.random.default_rng(seed)
+    names, thresholds = tuple(string.ascii_lowercase[:k]), np.linspace(0.4, 0.6, k, dtype="f4")
+    true = rng.random((n, k)) < 0.4
+    shares = np.clip(rng.normal(0.4 + 0.2 * true, 0.2), 0.001, 0.999).astype(np.float32)
+    certain = true.astype(np.float32)
+
+    def made(rows):
+        return [
+            LabelPrediction(f"{i}.jpg", names, row, thresholds=thresholds)
+            for i, row in enumerate(rows)
+        ]
+
+    return made(certain), made(shares)
+
+
+MADE = {
+    "classes": classes,
+    "labels": labels,
+}  # by kind: (n, seed) -> truths and predictions of as many images
 
 
 def judged(kind, n=60, seed=0):

@@ -3,7 +3,8 @@ row of `EVALUATORS`. Needs no torch."""
 
 from resnets.evaluation.classes import EVALUATOR as CLASSES
 from resnets.evaluation.evaluator import Evaluator
+from resnets.evaluation.labels import EVALUATOR as LABELS
 
-EVALUATORS: dict[str, Evaluator] = {"classes": CLASSES}
+EVALUATORS: dict[str, Evaluator] = {"classes": CLASSES, "labels": LABELS}
 
 __all__ = ["EVALUATORS", "Evaluator"]

@@ -7,7 +7,8 @@ names no task.
 
 from resnets.kinds.classes import CLASSES
 from resnets.kinds.kind import Kind
+from resnets.kinds.labels import LABELS
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (CLASSES,)}
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (CLASSES, LABELS)}
 
 __all__ = ["KINDS", "Kind"]

@@ -9,9 +9,10 @@ from typing import Any
 from resnets.kinds.sample import Sample
 from resnets.settings import change, nearest, to_dict
 from resnets.tasks.classes import Classification
+from resnets.tasks.labels import MultiLabel
 from resnets.tasks.task import Targets, Task
 
-TASKS: dict[str, type[Task]] = {task.kind.name: task for task in (Classification,)}
+TASKS: dict[str, type[Task]] = {task.kind.name: task for task in (Classification, MultiLabel)}
 
 __all__ = ["TASKS", "Targets", "Task", "describe_task", "make_targets", "make_task", "options_of"]
 

@@ -95,6 +95,14 @@ RECIPES: dict[tuple[str, str], Recipe] = {
         size=None,
     ),
 }
+# A small crop may cut off what a label is of, and the loss of a label needs no smoothing.
+RECIPES |= {
+    ("labels", "pretrained"): replace(
+        RECIPES["classes", "pretrained"], epochs=10.0, smoothing=0.0, smallest=0.7
+    ),
+    ("labels", "scratch"): replace(RECIPES["classes", "scratch"], smoothing=0.0, smallest=0.5),
+    ("labels", "tiny"): replace(RECIPES["classes", "tiny"], smallest=0.5),
+}
 # Why a setting is what it is, or what it is in one start; `how` where nothing stands here
 WHY: dict[str | tuple[str, str], str] = {
     "size": "from scratch on a CPU: takes a third of the time of 224",

@@ -41,7 +41,7 @@ class TrainSettings:
         "auto",
     )
     task: str | None = setting(
-        "What is learnt of an image: classes (one label for each).",
+        "What is learnt of an image: classes (one label for each) or labels (any number of them).",
         DATA,
         None,
         open="what the data say",

@@ -1,4 +1,5 @@
-"""A CSV or TSV table to rows of text: a file, its label, and perhaps its split and group.
+"""A CSV or TSV table to rows of text: a file, its labels, and perhaps its split and group. Labels
+are one cell (`cat`, `cat|dog`), or a column of 0 and 1 for each.
 
 Whatever cannot be read names its own line and the cure.
 """
@@ -18,8 +19,13 @@ LABEL_COLUMNS = ("label", "class")
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 
+BETWEEN = "|"  # labels in one cell
+ONE_HOT = {"0": False, "1": True, "0.0": False, "1.0": True}
+
+
 class Row(NamedTuple):
-    """One line of a table: where it begins, and its cells as they stand there."""
+    """One line of a table: where it begins, and its cells as they stand there; of columns of 0 and
+    1, the labels that it has, as one cell would name them."""
 
     line: int
     file: str
@@ -29,9 +35,11 @@ class Row(NamedTuple):
 
 
 class Header(NamedTuple):
-    """How a table begins: its columns in lower case, what separates them, and the lines taken."""
+    """How a table begins: its columns in lower case and as they stand there, what separates them,
+    and the lines taken."""
 
     columns: list[str]
+    names: list[str]
     delimiter: str
     lines: int
 
@@ -44,16 +52,42 @@ class Header(NamedTuple):
         """Whether there is a column of files and one of labels."""
         return bool(self.column(FILE_COLUMNS) and self.column(LABEL_COLUMNS))
 
+    @property
+    def others(self) -> list[int]:
+        """Places of the columns that are neither files nor splits nor groups: of one-hot labels,
+        where no column is called label."""
+        known = {self.column(FILE_COLUMNS), "split", "group"}
+        return [place for place, name in enumerate(self.columns) if name and name not in known]
+
+    def is_one_hot(self, line: str) -> bool:
+        """Whether the first line below it has a 0 or a 1 for each label."""
+        if self.usable or not self.column(FILE_COLUMNS) or not self.others:
+            return False
+        cells = next(csv.reader([line], delimiter=self.delimiter, skipinitialspace=True), [])
+        return len(cells) == len(self.columns) and all(
+            cells[place].strip() in ONE_HOT for place in self.others
+        )
+
+
+class Table(NamedTuple):
+    """A table as it was read: its rows, whether it has a column for each label and which, and what
+    is to be said of how it was read."""
+
+    rows: list[Row]
+    one_hot: tuple[str, ...]
+    notes: list[str]
+
 
 def is_label_table(path: Path) -> bool:
-    """Whether a table has a column of files and one of labels; another one may lie beside the
-    images for any reason."""
+    """Whether a table has a column of files and one of labels, or several of 0 and 1; another one
+    may lie beside the images for any reason."""
     with _opened(path, "replace") as file:
-        return _header(file, path).usable
+        header = _header(file, path)
+        return header.usable or (len(header.others) > 1 and header.is_one_hot(_peek(file)))
 
 
-def read_rows(path: Path) -> tuple[list[Row], list[str]]:
-    """The rows of a table, and what is to be said of how it was read.
+def read_rows(path: Path) -> Table:
+    """The rows of a table.
 
     Raises:
         ValueError: It cannot be read as a table, or lacks a column or a cell.
@@ -61,7 +95,8 @@ def read_rows(path: Path) -> tuple[list[Row], list[str]]:
     with _opened(path, "strict") as file:
         try:
             header = _header(file, path)
-            if not header.usable:
+            one_hot = header.is_one_hot(_peek(file))
+            if not header.usable and not one_hot:
                 raise ValueError(_unusable(path, header))
             rows = list(_rows(file, header, path))
         except UnicodeDecodeError:
@@ -70,7 +105,21 @@ def read_rows(path: Path) -> tuple[list[Row], list[str]]:
         raise ValueError(f"{path}: the table has no lines below its header")
     usual = header.delimiter == _usual(path)
     notes = [] if usual else [f"{path.name}: separated by {DELIMITERS[header.delimiter]}"]
-    return rows, notes
+    labels = tuple(header.names[place] for place in header.others) if one_hot else ()
+    if twice := [name for name in labels if labels.count(name) > 1 or BETWEEN in name]:
+        raise ValueError(
+            f"{path}: the column {twice[0]} is there twice, or has a {BETWEEN} in its name; labels"
+            " need different names without it"
+        )
+    return Table(rows, labels, notes)
+
+
+def _peek(file: TextIO) -> str:
+    """The next line that is not empty; the file stands where it stood."""
+    place = file.tell()
+    line = next((line for line in iter(lambda: file.readline(1 << 20), "") if line.strip()), "")
+    file.seek(place)
+    return line
 
 
 def _opened(path: Path, errors: str) -> TextIO:
@@ -97,15 +146,19 @@ def _header(file: TextIO, path: Path) -> Header:
             cells = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
         except csv.Error:  # longer than any header
             cells = []
-        headers.append(Header([cell.strip().lower() for cell in cells], delimiter, lines))
+        names = [cell.strip() for cell in cells]
+        headers.append(Header([name.lower() for name in names], names, delimiter, lines))
     return next(
-        (header for header in headers if header.usable),
+        (header for header in headers if header.usable or header.is_one_hot(_peek(file))),
         max(headers, key=lambda header: len(header.columns)),
     )
 
 
 def _unusable(path: Path, header: Header) -> str:
-    needed = "file_name and label are needed (split, group may follow)"
+    needed = (
+        "file_name and label are needed (split, group may follow), or in place of label a column of"
+        " 0 and 1 for each label"
+    )
     if any(suffix_of(column) in IMAGE_SUFFIXES for column in header.columns):
         return (
             f"{path}: has no header, its first line is {', '.join(header.columns)}; write"
@@ -136,9 +189,25 @@ def _rows(file: TextIO, header: Header, path: Path) -> Iterator[Row]:
                 f"{path}, line {line}: {len(cells)} cells for {len(header.columns)} columns; put"
                 f' a text that holds {DELIMITERS[header.delimiter]} in quotes: "a,b.jpg"'
             )
-        values = [cells[place] if 0 <= place < len(cells) else "" for place in places]
-        if not values[0] or not values[1]:
+        file_name, label, split, group = (
+            cells[place] if 0 <= place < len(cells) else "" for place in places
+        )
+        if not header.usable:
+            label = _hot(cells, header, f"{path}, line {line}")
+        if not file_name:
+            raise ValueError(f"{path}, line {line}: a file name is needed in every line")
+        yield Row(line, file_name, label, split, group)
+
+
+def _hot(cells: list[str], header: Header, where: str) -> str:
+    """The labels whose column has a 1, as one cell."""
+    labels = []
+    for place in header.others:
+        cell = cells[place] if place < len(cells) else ""
+        if cell not in ONE_HOT:
             raise ValueError(
-                f"{path}, line {line}: a file name and a label are needed in every line"
+                f"{where}: {header.names[place]} is {cell!r}; 0 or 1 is needed for each label"
             )
-        yield Row(line, *values)
+        if ONE_HOT[cell]:
+            labels.append(header.names[place])
+    return BETWEEN.join(labels)

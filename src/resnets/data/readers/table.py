@@ -1,16 +1,17 @@
 """A table of labels: a CSV or TSV file with the columns file_name and label, and perhaps split and
-group."""
+group. Where a line has several labels, `a|b`, images may have any number of them."""
 
 from __future__ import annotations
 
 import os
 import unicodedata
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from resnets.data.readers.naming import SPLIT_NAMES, read_labels
 from resnets.data.readers.reader import Found, Reader, Source
-from resnets.data.readers.rows import Row, is_label_table, read_rows
+from resnets.data.readers.rows import BETWEEN, Row, Table, is_label_table, read_rows
 from resnets.kinds.sample import Sample, annotate
 from resnets.listing import IMAGE_SUFFIXES, counted, suffix_of
 from resnets.settings import nearest
@@ -31,39 +32,76 @@ def matches(source: Source) -> bool:
 
 
 def read(source: Source, kind: str | None) -> Found:
-    """See `Reader`; each line gives one label.
+    """See `Reader`; images have one label each, or any number of them where a line has several.
 
     Raises:
         ValueError: The table cannot be read, or a line of it.
     """
     path = _table(source)
-    rows, notes = read_rows(path)
-    labels, joined = read_labels((row.label for row in rows), path)
+    table = read_rows(path)
+    several = kind == "labels" or (kind is None and _has_several(table))
+    own = [_labels_of(row, several, path) for row in table.rows]
+    labels, joined = read_labels((name for names in own for name in names), path)
     names = Names(path.parent)
-    first_rows = _first_rows(rows, names, path)
+    found = _by_file(table.rows, own, names, path, together=kind == "labels")
     samples = [
         Sample(
             path.parent / name,
             name,
-            annotate(labels[row.label]),
+            annotate(*dict.fromkeys(labels[label] for label in own_labels)),
             SPLIT_NAMES.get(row.split.lower(), ""),
             row.group,
         )
-        for name, row in first_rows.items()
+        for name, (row, own_labels) in found.items()
     ]
     if 0 < sum(not sample.split for sample in samples) < len(samples):
         raise ValueError(
             f"{path}: some lines have a split and some have none; give it in all of them, or drop"
             " the column"
         )
-    notes += [
+    notes = [
+        *table.notes,
+        *_about_labels(table, several, labels),
         *joined,
         *(f"{counted(count, 'name')} {remark}" for remark, count in names.remarks.items()),
     ]
-    repeated = len(rows) - len(samples)
-    notes += [f"left out: {counted(repeated, 'line')} repeating another"] if repeated else []
+    repeated = len(table.rows) - len(samples)
+    verb = "joined" if kind == "labels" else "left out"
+    notes += [f"{verb}: {counted(repeated, 'line')} repeating another"] if repeated else []
     ordered = tuple(sorted(samples, key=lambda sample: sample.name))
-    return Found(f"table {path.name}", ordered, "classes", TABLE.name, tuple(notes))
+    given = "labels" if several else "classes"
+    return Found(f"table {path.name}", ordered, given, TABLE.name, tuple(notes))
+
+
+def _has_several(table: Table) -> bool:
+    """Whether some line has several labels, or of one-hot columns none."""
+    return any(BETWEEN in row.label or (table.one_hot and not row.label) for row in table.rows)
+
+
+def _labels_of(row: Row, several: bool, path: Path) -> tuple[str, ...]:
+    """The labels in a row, as they stand there."""
+    if several:
+        return tuple(filter(None, map(str.strip, row.label.split(BETWEEN))))
+    if not row.label:
+        raise ValueError(
+            f"{path}, line {row.line}: a file name and a label are needed in every line; if images"
+            " may have several labels or none: --task labels"
+        )
+    return (row.label,)
+
+
+def _about_labels(table: Table, several: bool, labels: Mapping[str, str]) -> list[str]:
+    """What is to be said of labels that are read as one or as several for an image."""
+    if several:
+        many = sum(BETWEEN in row.label for row in table.rows)
+        text = f"images may have any number of labels: {counted(many, 'line')} of"
+        notes = [f"{text} {len(table.rows):,} {'has' if many == 1 else 'have'} more than one"]
+        if missing := [name for name in table.one_hot if name not in labels]:
+            notes.append(f"left out, since no line has them: {', '.join(missing)}")
+        return notes
+    if table.one_hot:
+        return ["every line has one label, read as classes; else: --task labels"]
+    return []
 
 
 def _table(source: Source) -> Path:
@@ -74,25 +112,33 @@ def _table(source: Source) -> Path:
     return next(filter(is_label_table, tables), tables[0])
 
 
-def _first_rows(rows: list[Row], names: Names, path: Path) -> dict[str, Row]:
-    """The row of each file, by its name on the disk; a file may be there again with the same."""
-    found, seen = dict[str, Row](), dict[str, Row]()
-    for row in rows:
+def _by_file(
+    rows: list[Row], labels: list[tuple[str, ...]], names: Names, path: Path, together: bool
+) -> dict[str, tuple[Row, tuple[str, ...]]]:
+    """The row and the labels of each file, by its name on the disk. A file may be there again with
+    the same, and where labels are put together with others."""
+    found = dict[str, tuple[Row, tuple[str, ...]]]()
+    spelled = dict[str, str]()
+    for row, own in zip(rows, labels, strict=True):
         if row.split and row.split.lower() not in SPLIT_NAMES:
             raise ValueError(
                 f"{path}, line {row.line}: split {row.split!r};"
                 f" {nearest(row.split.lower(), SPLIT_NAMES)}"
             )
-        name = names.find(row.file)
-        first = seen.setdefault(os.path.normpath(name), row)
-        if first is row:
-            found[name] = row
-        elif first[2:] != row[2:]:
+        place = names.find(row.file)
+        name = spelled.setdefault(os.path.normpath(place), place)
+        if name not in found:
+            found[name] = (row, own)
+            continue
+        first, before = found[name]
+        compared = (first[3:], row[3:]) if together else (first[2:], row[2:])
+        if compared[0] != compared[1]:
             raise ValueError(
                 f"{path}, line {row.line}: {row.file} is {', '.join(filter(None, row[2:]))},"
                 f" and in line {first.line} it is {', '.join(filter(None, first[2:]))}; a file"
-                " has one label and one split"
+                " has one label and one split; if images may have several labels: --task labels"
             )
+        found[name] = (first, (*before, *own) if together else before)
     return found
 
 
@@ -138,7 +184,7 @@ class Names:
 
 TABLE = Reader(
     name="table",
-    kinds=("classes",),
+    kinds=("classes", "labels"),
     expects="labels.csv with the columns file_name and label",
     matches=matches,
     read=read,
