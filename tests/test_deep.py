@@ -15,7 +15,7 @@ from resnets.data.sources import find_data
 from resnets.deep import Levels, decide_range, judge, measure, scale
 from resnets.images import BadImage, open_image
 from resnets.preprocessing import Preprocessing
-from resnets.ranges import FULL, parse_range, word
+from resnets.ranges import FULL, format_range, parse_range
 from resnets.torch_engine import TorchEngine
 
 RAMP = np.linspace(0, 1, 4096).reshape(64, 64)
@@ -250,7 +250,7 @@ def test_a_range_that_is_decided_holds_every_value(ends):
 @given(low=st.floats(-1e9, 1e9), high=st.floats(-1e9, 1e9))
 def test_words_of_a_range_and_back(low, high):
     if low < high and math.isfinite(high - low):
-        assert parse_range(word((low, high))) == (low, high)
+        assert parse_range(format_range((low, high))) == (low, high)
 
 
 @pytest.mark.parametrize(

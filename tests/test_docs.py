@@ -16,6 +16,7 @@ DOCUMENTS = (
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "docs/architecture.md",
+    "docs/adding-a-task.md",
     "docs/settings.md",
 )
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -142,11 +143,12 @@ def test_nothing_is_left_open(name):
     assert not re.findall(r"\{\{.*?\}\}|TODO|FIXME|TBD", read(name))
 
 
-def test_the_architecture_names_what_exists():
+@pytest.mark.parametrize("document", ["docs/architecture.md", "docs/adding-a-task.md"])
+def test_the_structure_that_documents_describe_exists(document):
     pytest.importorskip("torch")
-    rooms = {path.stem for path in (ROOT / "src/resnets").iterdir()}
-    dotted = re.findall(r"`([a-z]\w*(?:\.\w+)+)`", read("docs/architecture.md"))
-    named = [name for name in dotted if name.partition(".")[0] in rooms]
+    packages = {path.stem for path in (ROOT / "src/resnets").iterdir()}
+    dotted = re.findall(r"`([a-z]\w*(?:\.\w+)+)`", read(document))
+    named = [name for name in dotted if name.partition(".")[0] in packages]
     assert len(named) > 20
     for name in named:
         parts = ["resnets", *name.split(".")]

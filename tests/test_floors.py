@@ -175,7 +175,7 @@ def test_what_is_above_the_torch_line_leads_to_nothing_below_it(name):
             "data.loader",
             "try:\n    from resnets.training import loop\nexcept ImportError:\n    pass",
         ),
-        ("evaluation.report", "from resnets.settings import words"),
+        ("evaluation.report", "from resnets.settings import format_value"),
         (
             "tasks.classes",
             "class A:\n    def f(self):\n        from resnets.modelfile import Model",
@@ -204,7 +204,8 @@ def test_an_offence_is_found(module, source):
     [
         (
             "models.zoo",
-            "from resnets.models.layers import x\nfrom resnets.settings import words\nimport torch",
+            "from resnets.models.layers import x\n"
+            "from resnets.settings import format_value\nimport torch",
         ),
         ("tasks.classes", "from resnets.evaluation.metrics import measure"),
         (

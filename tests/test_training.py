@@ -18,7 +18,7 @@ from torch import nn
 import resnets
 from resnets.modelfile import read_model
 from resnets.run import resume
-from resnets.run.steps import _row_words
+from resnets.run.steps import _row_text
 from resnets.tasks.classes import Classification
 from resnets.training.checkpoint import pack, unpack
 from resnets.training.loop import Diverged, Hooks, TrainingState, set_training, train_steps
@@ -355,11 +355,11 @@ def test_the_epoch_line_speaks_of_all_steps_since_the_last_validation():
         {"step": 9, "epoch": 1.8, "train_loss": 1.0, "images_per_second": 100.0, **plain},
         {"step": 10, "epoch": 2.0, "train_loss": 2.0, "images_per_second": 50.0, **validated},
     ]
-    assert "loss 1.200, val 0.500" in _row_words(rows, "accuracy")
-    assert _row_words(rows, "accuracy").endswith(
+    assert "loss 1.200, val 0.500" in _row_text(rows, "accuracy")
+    assert _row_text(rows, "accuracy").endswith(
         "83 img/s"
     )  # 5 steps of 100 pictures in 4 + 2 seconds
-    assert "loss 9.000" in _row_words(rows[:1], "accuracy")
+    assert "loss 9.000" in _row_text(rows[:1], "accuracy")
 
 
 def test_a_checkpoint_exists_from_step_0(colours, tmp_path):

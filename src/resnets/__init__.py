@@ -27,7 +27,7 @@ _HOME = {
     "ResNet101": "resnets.models",
     "ResNet152": "resnets.models",
 }
-_ROOMS = frozenset(
+_PACKAGES = frozenset(
     (
         "checkpoints",
         "cli",
@@ -71,10 +71,10 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
-    if name in _ROOMS:
+    if name in _PACKAGES:
         return importlib.import_module(f"resnets.{name}")
     raise AttributeError(f"module 'resnets' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME, *_ROOMS])
+    return sorted([*globals(), *_HOME, *_PACKAGES])

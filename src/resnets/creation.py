@@ -13,7 +13,7 @@ from resnets.checkpoints import as_path, read_state
 from resnets.downloads import Offline
 from resnets.modelfile import best_weights, is_model_file, read_description, read_model
 from resnets.models import Network
-from resnets.models.inputs import assumed_preprocessing, in_words
+from resnets.models.inputs import assumed_preprocessing, describe_preprocessing
 from resnets.models.setting import Changes
 from resnets.models.weights import convert, load_weights, look_alikes, unseen_differences
 from resnets.pretrained import Weights, published_accuracy, published_weights, torchvision_weights
@@ -39,7 +39,7 @@ def create_model(
     shortcut="none")`; random, or with weights.
 
     Args:
-        name: A name of `list_models()`; changes may follow it as words, `"resnet50 shortcut=none"`.
+        name: A name of `list_models()`; changes may follow it, `"resnet50 shortcut=none"`.
         num_classes: Outputs; by default those of the weights, else the row's own (1000, or 10 for
             CIFAR networks); 0 gives the pooled features. Other outputs than those of the weights
             get a new classifier, which is said.
@@ -110,7 +110,7 @@ def imagenet_weights(network: Network, screen: Screen) -> Weights:
 
 
 def other_weights(network: Network) -> str | None:
-    """The best published weights of a network as it stands in the table, by their word."""
+    """The best published weights of a network as it stands in the table, by their name."""
     known = published_accuracy(network.name) if str(network) == network.name else []
     return known[0].weights if known else None
 
@@ -121,18 +121,18 @@ def weights_by_name(
     """Weights by what was typed: `torchvision:TAG`, `timm:NAME.TAG`, a run's folder, or a file.
 
     Args:
-        choice: The word or the path.
+        choice: The name or the path.
         network: Which network of ours they go into; None for one from elsewhere.
         screen: Told what is downloaded, assumed, and taken out of a file that holds several.
-        also: Words that whoever calls it allows as well, for the message.
+        also: Names that whoever calls it allows as well, for the message.
 
     Raises:
         ValueError: There are none of that name, or they cannot be had.
     """
-    words = None if network is None else str(network)
+    name = None if network is None else str(network)
     if isinstance(choice, str) and choice.startswith(("torchvision:", "timm:")):
         try:
-            return published_weights(choice, words, screen.say)
+            return published_weights(choice, name, screen.say)
         except Offline as error:
             raise ValueError(f"weights={choice}: {error}") from None
     path = as_path(choice, "weights")
@@ -152,7 +152,8 @@ def weights_by_name(
         return Weights(state, path.name)
     preprocessing = assumed_preprocessing(network)
     screen.say(
-        f"{path.name} does not say what input it is made for; assumed: {in_words(preprocessing)}"
+        f"{path.name} does not say what input it is made for; assumed:"
+        f" {describe_preprocessing(preprocessing)}"
     )
     return Weights(convert(state, str(network), screen.say), path.name, preprocessing)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from resnets.ranges import Range, word
+from resnets.ranges import Range, format_range
 
 TOPS = (1, 255, 1023, 4095, 16383, 65535)  # of floats, and of 8, 10, 12, 14 and 16 bits
 USED = 16  # the least part of such a range that its data fill: else it is not theirs
@@ -98,7 +98,7 @@ def decide_range(levels: Sequence[Levels], names: Sequence[str]) -> Range:
     dark = [place for place, one in enumerate(levels) if 0 < one.span * DARK < high - low]
     if len(dark) > MANY * len(levels):
         first, widest = dark[0], max(range(len(levels)), key=lambda place: levels[place].span)
-        cure = word(judge([levels[place] for place in dark]), DIGITS)
+        cure = format_range(judge([levels[place] for place in dark]), DIGITS)
         raise ValueError(
             f"images with more than 8 bits hold values of different ranges: {len(dark)} of"
             f" {len(levels)} would be nearly of one colour between {_short(low)} and"
@@ -112,7 +112,7 @@ def decide_range(levels: Sequence[Levels], names: Sequence[str]) -> Range:
         raise ValueError(
             f"images with more than 8 bits hold values from {_short(low)} to {_short(high)}, but"
             f" nearly all of them lie between {_short(inner[0])} and {_short(inner[1])}; say which"
-            f" are meant: --range {word(inner, DIGITS)}"
+            f" are meant: --range {format_range(inner, DIGITS)}"
         )
     return low, high
 
@@ -135,15 +135,19 @@ def remarks(levels: Levels, wanted: Range | None, value_range: int) -> list[str]
     network, or judged alone."""
     low, high = wanted or judge([levels])
     usual = wanted is not None or (low == 0 and high in TOPS)
-    values = f"values {word((low, high))}" if usual else "values from the smallest to the largest"
-    said = [f"{values} scaled to 8 bits"] if value_range == 255 else []
+    values = (
+        f"values {format_range((low, high))}"
+        if usual
+        else "values from the smallest to the largest"
+    )
+    notes = [f"{values} scaled to 8 bits"] if value_range == 255 else []
     if levels.gaps:
-        said.append("values that are not finite made black or white")
+        notes.append("values that are not finite made black or white")
     if wanted and (levels.low < low or levels.high > high):
-        said.append(f"values outside of {word(wanted)}, the range of the model, were cut")
+        notes.append(f"values outside of {format_range(wanted)}, the range of the model, were cut")
     if wanted and 0 < levels.span * DARK < high - low and levels.high <= high:
-        said.append(f"nearly of one colour in {word(wanted)}, the range of the model")
-    return said
+        notes.append(f"nearly of one colour in {format_range(wanted)}, the range of the model")
+    return notes
 
 
 def _of(levels: Levels) -> str:

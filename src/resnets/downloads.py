@@ -39,11 +39,11 @@ def download(url: str, target: Path, timeout: float = 15.0) -> str:
         target.parent.mkdir(parents=True, exist_ok=True)
         have = partial.stat().st_size if partial.is_file() else 0
         request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-        with urllib.request.urlopen(request, timeout=timeout) as answer:
-            have = have if answer.status == http.HTTPStatus.PARTIAL_CONTENT else 0
-            expected = answer.headers.get("Content-Length")
+        with urllib.request.urlopen(request, timeout=timeout) as response:
+            have = have if response.status == http.HTTPStatus.PARTIAL_CONTENT else 0
+            expected = response.headers.get("Content-Length")
             with partial.open("ab" if have else "wb") as file:
-                while block := answer.read(1 << 20):
+                while block := response.read(1 << 20):
                     file.write(block)
                 size = file.tell()
         if expected is not None and size != have + int(expected):

@@ -15,37 +15,37 @@ from torch import nn
 from resnets.settings import nearest
 
 
-def is_foreign(words: str) -> bool:
-    """Whether the words name a network from elsewhere."""
-    return words.startswith("timm:") or ".py:" in words
+def is_foreign(source: str) -> bool:
+    """Whether a text names a network from elsewhere."""
+    return source.startswith("timm:") or ".py:" in source
 
 
-def check_foreign(words: str) -> None:
-    """Refuses words that name no network, before any code is run for them.
+def check_foreign(source: str) -> None:
+    """Refuses what names no network, before any code is run for them.
 
     Raises:
         ValueError: timm is not installed or has none of that name, or there is no such file.
     """
-    if not words.startswith("timm:"):
-        if not (file := Path(words.rpartition(":")[0])).is_file():
+    if not source.startswith("timm:"):
+        if not (file := Path(source.rpartition(":")[0])).is_file():
             raise ValueError(f"no such file: {file}; a network is named as FILE.py:FUNCTION")
         return
     try:
         import timm
     except ModuleNotFoundError:
-        raise ValueError(f"{words} needs timm; run: pip install timm") from None
+        raise ValueError(f"{source} needs timm; run: pip install timm") from None
     # what follows the point is a tag of weights, see --weights timm:NAME.TAG
-    if (name := words.removeprefix("timm:").partition(".")[0]) not in timm.list_models():
+    if (name := source.removeprefix("timm:").partition(".")[0]) not in timm.list_models():
         raise ValueError(
             f"timm {timm.__version__} has no network {name!r}: {nearest(name, timm.list_models())}"
         )
 
 
-def build_foreign(words: str, num_classes: int, in_channels: int = 3) -> nn.Module:
+def build_foreign(source: str, num_classes: int, in_channels: int = 3) -> nn.Module:
     """A network from elsewhere, with fresh weights.
 
     Args:
-        words: `timm:NAME`, or `FILE.py:FUNCTION`; the function gets `num_classes`, and
+        source: `timm:NAME`, or `FILE.py:FUNCTION`; the function gets `num_classes`, and
             `in_channels` where it takes it, and returns a module (N, C, H, W) -> (N, classes).
         num_classes: Outputs.
         in_channels: Channels of the images.
@@ -53,23 +53,23 @@ def build_foreign(words: str, num_classes: int, in_channels: int = 3) -> nn.Modu
     Raises:
         ValueError: There is none of that name, or what comes is not a module.
     """
-    check_foreign(words)
-    if words.startswith("timm:"):
-        return _from_timm(words.removeprefix("timm:"), num_classes, in_channels)
-    file, _, name = words.rpartition(":")
+    check_foreign(source)
+    if source.startswith("timm:"):
+        return _from_timm(source.removeprefix("timm:"), num_classes, in_channels)
+    file, _, name = source.rpartition(":")
     if not name:
-        raise ValueError(f"{words} names no function; a network is named as FILE.py:FUNCTION")
+        raise ValueError(f"{source} names no function; a network is named as FILE.py:FUNCTION")
     function = _function(Path(file), name)
     try:
         known = inspect.signature(function).parameters
     except ValueError:
-        raise ValueError(f"{words} is not a function in Python") from None
+        raise ValueError(f"{source} is not a function in Python") from None
     takes_all = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in known.values())
     wanted = {"num_classes": num_classes, "in_channels": in_channels}
     given = {key: value for key, value in wanted.items() if key in known or takes_all}
-    net = _call(words, lambda: function(**given))
+    net = _call(source, lambda: function(**given))
     if not isinstance(net, nn.Module):
-        raise ValueError(f"{words} returned {type(net).__name__}; a torch.nn.Module was expected")
+        raise ValueError(f"{source} returned {type(net).__name__}; a torch.nn.Module was expected")
     return net
 
 
@@ -85,7 +85,7 @@ def _from_timm(name: str, num_classes: int, in_channels: int) -> nn.Module:
     return net
 
 
-def _call(words: str, make: Callable[[], Any]) -> Any:
+def _call(source: str, make: Callable[[], Any]) -> Any:
     """What code of somebody else makes; where it fails, in one message with its own line.
 
     Raises:
@@ -96,7 +96,7 @@ def _call(words: str, make: Callable[[], Any]) -> Any:
     except Exception as error:  # code of somebody else may raise anything
         trace = traceback.extract_tb(error.__traceback__)[-1]
         raise ValueError(
-            f"{words} fails in {Path(trace.filename).name}, line {trace.lineno}:"
+            f"{source} fails in {Path(trace.filename).name}, line {trace.lineno}:"
             f" {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         ) from error
 

@@ -67,7 +67,7 @@ def open_image(
             judged by the image's own values.
 
     Returns:
-        The image, what had to be done to it in words ("turned upright (EXIF)", ...), and its
+        The image, what had to be done to it ("turned upright (EXIF)", ...), and its
         width and height in the file.
 
     Raises:
@@ -215,5 +215,5 @@ def _reason(error: Exception, source: Path | str | bytes) -> str:
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     if isinstance(error, Image.DecompressionBombError):
         return f"too large ({text.partition(',')[0]}); scale it down first"
-    words = re.split(r" \(|: |\n", text)[0]
-    return f"not readable as an image ({words})"
+    reason = re.split(r" \(|: |\n", text)[0]
+    return f"not readable as an image ({reason})"

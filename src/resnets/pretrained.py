@@ -34,10 +34,10 @@ class Weights:
 
     Args:
         state: Our keys.
-        source: Where it is from, in words.
+        source: Where it is from, as text.
         preprocessing: What the network expects.
         classes: Names of its outputs.
-        network: Which network it is of, in words.
+        network: Which network it is of, as text.
     """
 
     state: dict[str, Tensor]
@@ -48,10 +48,10 @@ class Weights:
 
 
 def published_weights(choice: str, network: str | None, say: Say = lambda text: None) -> Weights:
-    """Weights by a word: `torchvision:TAG` or `timm:NAME.TAG`.
+    """Weights by name: `torchvision:TAG` or `timm:NAME.TAG`.
 
     Args:
-        choice: The word.
+        choice: The name.
         network: Which network of ours they go into; None for one from elsewhere, whose keys stay as
             they are.
         say: Told what is downloaded.
@@ -174,7 +174,7 @@ def torchvision_weights(
     )
 
 
-def timm_default(words: str) -> Preprocessing:
+def timm_default(name: str) -> Preprocessing:
     """What timm says of the weights that `timm:NAME` or `timm:NAME.TAG` would get by default.
 
     Raises:
@@ -182,9 +182,9 @@ def timm_default(words: str) -> Preprocessing:
     """
     import timm
 
-    config = timm.get_pretrained_cfg(words.removeprefix("timm:"))
+    config = timm.get_pretrained_cfg(name.removeprefix("timm:"))
     if config is None:
-        raise ValueError(f"timm knows no weights of {words}")
+        raise ValueError(f"timm knows no weights of {name}")
     return timm_preprocessing(config.to_dict())
 
 
@@ -199,7 +199,7 @@ def hub_weights(tag: str, network: str | None, say: Say = lambda text: None) -> 
 
     Args:
         tag: `resnet50.a1_in1k`.
-        network: Ours that they go into, in words; None leaves the keys as they are.
+        network: Ours that they go into, as text; None leaves the keys as they are.
         say: Told what is downloaded.
 
     Raises:

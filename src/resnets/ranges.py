@@ -49,7 +49,7 @@ def check_range(value: object) -> None:
         )
 
 
-def word(value: Range, digits: int = 17) -> str:
+def format_range(value: Range, digits: int = 17) -> str:
     """A range as `parse_range` reads it; with all its digits if not told otherwise."""
     low, high = (number(float(f"{end:.{digits}g}")) for end in value)
     return f"{low}{'-' if low.isdigit() else ':'}{high}"

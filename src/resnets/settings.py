@@ -1,4 +1,4 @@
-"""Settings as frozen dataclasses: to and from words and YAML. An unknown key is an error that names
+"""Settings as frozen dataclasses: to and from text and YAML. An unknown key is an error that names
 the nearest one."""
 
 from __future__ import annotations
@@ -67,11 +67,11 @@ def about(kind: Any) -> dict[str, About]:
 
 
 def default_of(kind: Any, name: str) -> str:
-    """The default of a field in plain words: its value, or how it is decided where it is open."""
+    """The default of a field as text: its value, or how it is decided where it is open."""
     one = next(one for one in fields(kind) if one.name == name)
     if one.default is dataclasses.MISSING:
         return "required"
-    return one.metadata["about"].open or word(one.default)
+    return one.metadata["about"].open or format_value(one.default)
 
 
 def check_values(settings: Any) -> None:
@@ -141,7 +141,7 @@ def convert(key: str, value: Any, kind: Any) -> Any:
         )
         return tuple(convert(key, item, typing.get_args(kind)[0]) for item in items)
     if kind is bool:
-        words = {
+        names = {
             "true": True,
             "yes": True,
             "on": True,
@@ -151,8 +151,8 @@ def convert(key: str, value: Any, kind: Any) -> Any:
             "off": False,
             "0": False,
         }
-        if str(value).lower() in words:
-            return words[str(value).lower()]
+        if str(value).lower() in names:
+            return names[str(value).lower()]
     elif kind is str:
         if isinstance(value, str | PurePath):
             return str(value)
@@ -171,25 +171,27 @@ def _short(value: Any) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
-def words(setting: Any, base: Any) -> str:
+def format_changes(setting: Any, base: Any) -> str:
     """What differs from `base`, as `key=value key=value` in the order of the fields; `change` reads
     it back."""
     pairs = ((field.name, getattr(setting, field.name)) for field in dataclasses.fields(setting))
-    return " ".join(f"{key}={word(value)}" for key, value in pairs if value != getattr(base, key))
+    return " ".join(
+        f"{key}={format_value(value)}" for key, value in pairs if value != getattr(base, key)
+    )
 
 
-def word(value: Any) -> str:
-    """One value as a word: tuples with dashes, booleans as true and false, nothing as none."""
+def format_value(value: Any) -> str:
+    """One value as text: tuples with dashes, booleans as true and false, nothing as none."""
     if isinstance(value, tuple):
         return "-".join(map(str, value))
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
-def parse_words(text: str) -> tuple[str, dict[str, str]]:
+def parse_changes(text: str) -> tuple[str, dict[str, str]]:
     """`"resnet50 shortcut=none"` to the name and the changes.
 
     Raises:
-        ValueError: A word that is not key=value, or a key given twice.
+        ValueError: A part that is not key=value, or a key given twice.
     """
     name, *pairs = text.split() or [""]
     changes: dict[str, str] = {}

@@ -15,8 +15,8 @@ WIDEST = 100
 
 def bracket(*notes: str) -> str:
     """What follows a sentence: ` [8 to 4096 pixels; default: 224]`."""
-    said = "; ".join(note for note in notes if note)
-    return f" [{said}]" if said else ""
+    text = "; ".join(note for note in notes if note)
+    return f" [{text}]" if text else ""
 
 
 class Command(TyperCommand):
@@ -83,16 +83,16 @@ def _names(parameter: Any) -> str:
 
 
 def _sentence(parameter: Any) -> str:
-    """The help of an option, and its default: its value, or the words for it."""
-    said, default = parameter.show_default, parameter.default
-    if not isinstance(said, str):
-        said = str(default) if said and default is not None and default is not False else ""
+    """The help of an option, and its default: its value, or a text for it."""
+    shown, default = parameter.show_default, parameter.default
+    if not isinstance(shown, str):
+        shown = str(default) if shown and default is not None and default is not False else ""
     text = str(parameter.help or "")
-    if parameter.required or not said or _is_flag(parameter):
+    if parameter.required or not shown or _is_flag(parameter):
         return text
     if text.endswith("]"):
-        return f"{text[:-1]}; default: {said}]"
-    return text + bracket(f"default: {said}")
+        return f"{text[:-1]}; default: {shown}]"
+    return text + bracket(f"default: {shown}")
 
 
 def _is_flag(parameter: Any) -> bool:

@@ -84,11 +84,11 @@ def with_settings(kind: type, function: Callable[..., None]) -> Callable[..., No
 
 
 def _of_settings(kind: type) -> Iterator[inspect.Parameter]:
-    hints, told = typing.get_type_hints(kind), about(kind)
+    hints, descriptions = typing.get_type_hints(kind), about(kind)
     for one in fields(kind):
         inner = [hint for hint in typing.get_args(hints[one.name]) if hint is not type(None)]
         value = inner[0] if inner else hints[one.name]
-        option = _option(one.name, value, told[one.name], default_of(kind, one.name))
+        option = _option(one.name, value, descriptions[one.name], default_of(kind, one.name))
         yield inspect.Parameter(
             one.name,
             inspect.Parameter.KEYWORD_ONLY,

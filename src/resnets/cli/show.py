@@ -86,24 +86,24 @@ def show(
     from resnets.screen import Screen
     from resnets.summary import catalogue
 
-    words: list[str] = []
-    for word in networks or ["*"]:  # changes may follow a network without quotes
-        if "=" in word and " " not in word and words:
-            words[-1] += f" {word}"
+    names: list[str] = []
+    for name in networks or ["*"]:  # changes may follow a network without quotes
+        if "=" in name and " " not in name and names:
+            names[-1] += f" {name}"
         else:
-            words.append(word)
-    many = any(mark in words[0] for mark in "*?[")
-    if len(words) > 2 or (many and len(words) > 1):
-        raise ValueError(f"{words}: one network is shown, two are compared, one pattern lists many")
-    if (svg or layers) and (many or len(words) > 1):
+            names.append(name)
+    many = any(mark in names[0] for mark in "*?[")
+    if len(names) > 2 or (many and len(names) > 1):
+        raise ValueError(f"{names}: one network is shown, two are compared, one pattern lists many")
+    if (svg or layers) and (many or len(names) > 1):
         raise ValueError("--svg and --layers show one network")
     if sort and not many:
         raise ValueError("--sort orders a list: give a pattern, 'resnet*'")
     if many:
-        values = catalogue.show_list(words[0], size, sort, Screen())
-    elif len(words) == 1:
-        values = catalogue.show_one(Network.parse(words[0]), size, batch, layers, svg, Screen())
+        values = catalogue.show_list(names[0], size, sort, Screen())
+    elif len(names) == 1:
+        values = catalogue.show_one(Network.parse(names[0]), size, batch, layers, svg, Screen())
     else:
-        values = catalogue.show_difference([Network.parse(one) for one in words], size, Screen())
+        values = catalogue.show_difference([Network.parse(one) for one in names], size, Screen())
     if json:
         print_json(values)

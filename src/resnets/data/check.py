@@ -179,8 +179,8 @@ def _look(sample: Sample) -> Fact:
     try:
         image, notes, size = open_raw(sample.path, short_side=64)
         levels = measure(np.asarray(image)) if is_deep(image) else None
-        said = list[str]()  # of one image's range; it is decided over all of them
-        small = thumbnail(to_mode(image, 3, 255, said if levels else notes))
+        ignored = list[str]()  # of one image's range; it is decided over all of them
+        small = thumbnail(to_mode(image, 3, 255, ignored if levels else notes))
         digest = content_digest(sample.path)
     except (BadImage, NoValues, OSError) as error:
         return Fact(error=str(error))

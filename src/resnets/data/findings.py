@@ -15,7 +15,7 @@ from resnets.deep import DARK, Levels, decide_range
 from resnets.kinds import Kind
 from resnets.kinds.sample import Finding, Sample
 from resnets.listing import about_left_out, counted, images_left_out
-from resnets.ranges import Range, word
+from resnets.ranges import Range, format_range
 from resnets.settings import listed
 
 UNUSABLE, PAIRS, SPLIT = "unusable", "pairs", "split"  # topics that code chooses findings by
@@ -52,7 +52,8 @@ def about_range(
         if fact.levels and sample.split in ("", "train")
     ]
     if not deep and wanted:
-        text = f"no image has more than 8 bits; the range {word(wanted)} is kept for later ones"
+        kept = f"the range {format_range(wanted)} is kept for later ones"
+        text = f"no image has more than 8 bits; {kept}"
         return wanted, [Finding("note", text)]
     if not deep:
         return None, []
@@ -64,7 +65,7 @@ def about_range(
     least, most = min(one.low for one in levels), max(one.high for one in levels)
     text = (
         f"{counted(len(deep), 'image')} with more than 8 bits: values from {least:.6g} to"
-        f" {most:.6g}; {word(chosen)} becomes black to white"
+        f" {most:.6g}; {format_range(chosen)} becomes black to white"
         f" ({'as given' if wanted else '--range'})"
     )
     outside = tuple(name for name, one in deep if one.low < low or one.high > high)
@@ -73,7 +74,7 @@ def about_range(
     for about, what in ((outside, "with values outside of it, which are cut"), (dark, DULL)):
         if about:
             images = f"{counted(len(about), 'image')} {what} ({listed(about, FILES)})"
-            findings.append(Finding("warning", f"range {word(chosen)}: {images}", about))
+            findings.append(Finding("warning", f"range {format_range(chosen)}: {images}", about))
     return chosen, findings
 
 
@@ -174,24 +175,24 @@ def about_split(samples: Sequence[Sample], classes: Sequence[str], kind: Kind) -
     for sample in samples:
         parts.setdefault(sample.split or "all", Counter()).update(sample.unique_labels)
     training = parts.get("train", parts.get("all"))
-    said = list[tuple[str, str]]()
+    found = list[tuple[str, str]]()
     for part, counts in parts.items():
         unknown = sorted(set(counts) - set(training or ()))
         if unknown and training is not None:
             text = f"classes in {part} that training data lack: {listed(unknown, MOST)}"
-            said.append(("error", text))
+            found.append(("error", text))
         missing = sorted(set(classes) - set(counts))
         if missing and part != "all":
             about = [f"{name}{_why(name, samples)}" for name in missing]
             result = "" if part == "train" else ", so they are not measured there"
             text = f"classes without a usable image in {part}{result}: {listed(about, MOST)}"
-            said.append(("warning", text))
+            found.append(("warning", text))
     if training is None:
         only = f"only for: {', '.join(sorted(parts))}" if parts else "no file could be read"
-        said.append(("error", f"no usable image to train on, {only}"))
+        found.append(("error", f"no usable image to train on, {only}"))
     else:
-        said += _about_training(training, kind)
-    return [Finding(severity, text, topic=SPLIT) for severity, text in said]
+        found += _about_training(training, kind)
+    return [Finding(severity, text, topic=SPLIT) for severity, text in found]
 
 
 def _why(label: str, samples: Sequence[Sample]) -> str:
@@ -205,18 +206,18 @@ def _why(label: str, samples: Sequence[Sample]) -> str:
 
 def _about_training(training: Counter[str], kind: Kind) -> list[tuple[str, str]]:
     """Severity and text of what is wrong with the classes to train on, with their images."""
-    said = list[tuple[str, str]]()
+    found = list[tuple[str, str]]()
     if not training:
-        said.append(("error", "not one image to train on has a label"))
+        found.append(("error", "not one image to train on has a label"))
     elif len(training) < kind.fewest_classes:
         one = f"one class only ({', '.join(training)})"
-        said.append(("error", f"{one}: at least two are needed to tell apart"))
+        found.append(("error", f"{one}: at least two are needed to tell apart"))
     few = sorted(label for label, count in training.items() if count < FEW)
     if few:
-        said.append(("warning", f"fewer than {FEW} images for training: {listed(few, MOST)}"))
+        found.append(("warning", f"fewer than {FEW} images for training: {listed(few, MOST)}"))
     if len(training) > 1 and max(training.values()) > IMBALANCE * min(training.values()):
         (most, n), (least, m) = training.most_common()[0], training.most_common()[-1]
         advice = BALANCED.get(kind.name, "the numbers of each class")
         text = f"imbalanced: {most} has {n} images, {least} has {m}; read {advice}"
-        said.append(("warning", text))
-    return said
+        found.append(("warning", text))
+    return found

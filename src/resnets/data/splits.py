@@ -91,7 +91,7 @@ def complete_splits(
     training images.
 
     Returns:
-        The samples, and in words how they were split.
+        The samples, and a text on how they were split.
     """
     parts = {sample.split for sample in samples}
     if "val" in parts:
@@ -99,12 +99,12 @@ def complete_splits(
     training = [sample for sample in samples if sample.split in ("", "train")]
     fraction = min(fraction, ENOUGH / len(training)) if training else fraction
     others = [sample for sample in samples if sample.split not in ("", "train")]
-    words = f"{fraction:.1%} of each class held out for validation (seed {seed})"
+    how = f"{fraction:.1%} of each class held out for validation (seed {seed})"
     if any(sample.group for sample in training):
-        words += ", groups kept together"
+        how += ", groups kept together"
     return (
         sorted(hold_out(training, fraction, seed) + others, key=lambda sample: sample.name),
-        words,
+        how,
     )
 
 
@@ -198,15 +198,15 @@ def check_split(path: Path, progress: Callable[[int], None] = lambda done: None)
         elif row.get(DIGEST) not in (None, "", digest):  # older tables have no such column
             changed.append(row["path"])
         progress(done)
-    told = [
-        f"{len(files):,} {words}: {', '.join(files[:NAMES])}"
+    problems = [
+        f"{len(files):,} {problem}: {', '.join(files[:NAMES])}"
         + (f" and {len(files) - NAMES:,} more" if len(files) > NAMES else "")
-        for words, files in (("missing or unreadable", missing), ("changed", changed))
+        for problem, files in (("missing or unreadable", missing), ("changed", changed))
         if files
     ]
-    if told:
+    if problems:
         raise ValueError(
-            f"{path}: the run began with other images. {'; '.join(told)}. Put them back as they"
+            f"{path}: the run began with other images. {'; '.join(problems)}. Put them back as they"
             " were, or train anew into another folder"
         )
 

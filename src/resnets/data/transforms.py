@@ -104,7 +104,7 @@ def _mix(x: np.ndarray | np.uint64) -> np.ndarray:
 
 
 def augment(
-    pictures: Sequence[np.ndarray],
+    arrays: Sequence[np.ndarray],
     augmentation: Augmentation,
     preprocessing: Preprocessing,
     draws: np.ndarray,
@@ -117,8 +117,8 @@ def augment(
     own draws (N, 6). Outside an image is the pad colour. The size is that of the preprocessing
     where none is given.
     """
-    sizes = np.array([picture.shape[:2] for picture in pictures])
-    images = _canvas(pictures, sizes, preprocessing)
+    sizes = np.array([array.shape[:2] for array in arrays])
+    images = _canvas(arrays, sizes, preprocessing)
     grid = _grid(augmentation, draws, sizes, size or preprocessing.size)
     pad = float(preprocessing.pad_color)
     sampled = F.grid_sample(
@@ -132,16 +132,16 @@ def augment(
 
 
 def _canvas(
-    pictures: Sequence[np.ndarray], sizes: np.ndarray, preprocessing: Preprocessing
+    arrays: Sequence[np.ndarray], sizes: np.ndarray, preprocessing: Preprocessing
 ) -> Tensor:
     """(N, C, h, w) float32: each image at the top left, the pad colour around it."""
     canvas = np.full(
-        (len(pictures), *sizes.max(0), preprocessing.channels),
+        (len(arrays), *sizes.max(0), preprocessing.channels),
         preprocessing.pad_color,
         preprocessing.dtype,
     )
-    for place, picture in enumerate(pictures):
-        canvas[place, : picture.shape[0], : picture.shape[1]] = picture
+    for place, array in enumerate(arrays):
+        canvas[place, : array.shape[0], : array.shape[1]] = array
     if preprocessing.value_range > 255:
         canvas = canvas.astype(np.float32)  # torch samples no uint16
     return torch.from_numpy(canvas).permute(0, 3, 1, 2).to(torch.float32).contiguous()

@@ -167,10 +167,10 @@ def _bootstrap(
         kinds, pool = np.unique(kind, return_inverse=True)
         unit, count = np.arange(len(kinds)), np.ones(len(kinds), np.int64)
     else:
-        of_picture = np.unique(groups, return_inverse=True)[1]
+        of_group = np.unique(groups, return_inverse=True)[1]
         # here a group, which brings some images of some kinds
-        pool = np.arange(of_picture.max() + 1)
-        pairs, count = np.unique(of_picture * (2 * k * k) + kind, return_counts=True)
+        pool = np.arange(of_group.max() + 1)
+        pairs, count = np.unique(of_group * (2 * k * k) + kind, return_counts=True)
         unit, kinds = np.divmod(pairs, 2 * k * k)
     true, said, top = kinds // 2 // k, kinds // 2 % k, kinds % 2
     hit = true == said

@@ -42,8 +42,8 @@ def columns(rows: Rows) -> list[tuple[str, str]]:
     weights`."""
     found = []
     for name, lines in panels(rows).items():
-        for said, column in lines.items():
-            first, *more = said.split(",")
+        for label, column in lines.items():
+            first, *more = label.split(",")
             found.append((column, ",".join((f"{first.capitalize()} {title(name)}", *more))))
     return found
 
@@ -74,13 +74,13 @@ def plot_curves(rows: Rows, path: Path) -> None:
     found = panels(rows) or {"loss": {}}
     all_axes = np.atleast_1d(figure.subplots(1, len(found)))
     for axes, (name, lines) in zip(all_axes, found.items(), strict=True):
-        for (said, column), style in zip(lines.items(), ("-", "--", ":"), strict=False):
+        for (label, column), style in zip(lines.items(), ("-", "--", ":"), strict=False):
             points = line(rows, column)
             if points:
                 axes.plot(
                     *zip(*points, strict=True),
                     style,
-                    label=said,
+                    label=label,
                     marker="." if len(points) < 3 else None,
                 )
         axes.set(title=heading(name), xlabel="epoch")
@@ -122,7 +122,7 @@ def charts(rows: Rows) -> list[Chart]:
     rows = list(rows)
     found = []
     for name, named in panels(rows).items():
-        lines = {said: points for said, column in named.items() if (points := line(rows, column))}
+        lines = {label: points for label, column in named.items() if (points := line(rows, column))}
         if lines:
             found.append(chart(heading(name), lines, percent=name != "loss"))
     return found

@@ -90,10 +90,10 @@ def draw_map(file: Path, heat: np.ndarray, folder: Path, side: int = 512) -> Pat
             rough where the borders were cut.
         folder: Where to.
     """
-    picture = open_image(file, short_side=side)[0]
-    picture.thumbnail((side, side))
+    image = open_image(file, short_side=side)[0]
+    image.thumbnail((side, side))
     content = io.BytesIO()
-    overlay(np.asarray(picture), heat).save(content, "JPEG", quality=90)
+    overlay(np.asarray(image), heat).save(content, "JPEG", quality=90)
     name = os.fsdecode(os.fsencode(file.name)[:200])  # file systems end at 255 bytes
     for number in itertools.count(1):
         target = folder / f"{name}.heat{'' if number == 1 else f'.{number}'}.jpg"

@@ -97,7 +97,7 @@ def _text(name: str) -> str:
 
 
 def _serious(report: Report) -> str:
-    """How many errors and warnings the check of the data found, in words."""
+    """How many errors and warnings the check of the data found."""
     severities = [severity for severity, _ in report.findings]
     counts = [(name, severities.count(name)) for name in ("error", "warning")]
     return " and ".join(f"{n} {name}{'s' if n > 1 else ''}" for name, n in counts if n)

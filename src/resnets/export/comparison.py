@@ -1,4 +1,4 @@
-"""How far an exported graph is from its model, in numbers and in words."""
+"""How far an exported graph is from its model, in numbers, and which of them are too large."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def compare_outputs(
     return Difference(values, agreeing)
 
 
-def told(
+def beyond_limits(
     inputs: tuple[float, float], outputs: Difference, limits: Mapping[str, float]
 ) -> list[str]:
     """What is larger than allowed, or not a number.

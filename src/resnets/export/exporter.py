@@ -3,7 +3,7 @@
 Two comparisons, each with a narrow limit. The nodes before the network, on whole images of many
 sizes, give the input that `Preprocessing` gives: to the bit but for rounding, where Pillow's
 fixed-point numbers and the graph's floating-point ones fall to either side of one half. The whole
-graph, on images that it need not scale, gives the model's own answers to float32 rounding. Answers
+graph, on images that it need not scale, gives the model's own outputs to float32 rounding. Outputs
 on scaled images could not be compared as narrowly: one grey level in a thousand pixels moves a
 probability by up to 0.01.
 """
@@ -21,7 +21,7 @@ import onnx
 import torch
 from PIL import Image
 
-from resnets.export.comparison import compare_inputs, compare_outputs, told
+from resnets.export.comparison import beyond_limits, compare_inputs, compare_outputs
 from resnets.export.graph import build_graph, front, to_bytes
 from resnets.formats import FORMAT
 from resnets.modelfile import Model
@@ -134,7 +134,7 @@ def export_model(model: Model, path: Path, images: Iterable[Image.Image]) -> Pro
         engines.append(f"{engine.name} {engine.version.partition('-')[0]}")
         found = compare_inputs(make_engine(name, beginning), wholes, inputs, model)
         difference = compare_outputs(engine, framed, expected, model)
-        if reasons := told(found, difference, kind.limits["float32"]):
+        if reasons := beyond_limits(found, difference, kind.limits["float32"]):
             raise ProofFailed(
                 f"{path} was not written: in {engines[-1]} it differs from the model in"
                 f" {'; '.join(reasons)}"
@@ -210,11 +210,11 @@ def _metadata(run: TorchEngine, prepared: Sequence[np.ndarray]) -> str:
     return json.dumps(metadata, sort_keys=True, separators=(",", ":"))
 
 
-def _batches(pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
+def _batches(images: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Every image alone and whole; the first one at several sizes; a batch of 2."""
-    alone = [picture[None] for picture in pictures]
-    resized = [_resized(pictures[0], size)[None] for size in SIZES]
-    together = [_resized(pictures[place % len(pictures)], (216, 300)) for place in range(2)]
+    alone = [image[None] for image in images]
+    resized = [_resized(images[0], size)[None] for size in SIZES]
+    together = [_resized(images[place % len(images)], (216, 300)) for place in range(2)]
     return [*alone, *resized, np.stack(together)]
 
 
@@ -228,12 +228,12 @@ def _framed(prepared: Sequence[np.ndarray], preprocessing: Preprocessing) -> lis
 
 
 def _prepared(batch: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
-    return np.stack([preprocessing.pixels(_image(picture)) for picture in batch])
+    return np.stack([preprocessing.pixels(_image(image)) for image in batch])
 
 
-def _resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    return whole(_image(picture).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return whole(_image(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))
 
 
-def _image(picture: np.ndarray) -> Image.Image:
-    return Image.fromarray(picture if picture.shape[2] == 3 else picture[:, :, 0])
+def _image(image: np.ndarray) -> Image.Image:
+    return Image.fromarray(image if image.shape[2] == 3 else image[:, :, 0])

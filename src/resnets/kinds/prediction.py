@@ -38,11 +38,11 @@ class Prediction:
     notes: tuple[str, ...] = field(default=(), kw_only=True)
 
     def __repr__(self) -> str:
-        said = f"error={self.error!r}" if self.error else self.summary()
-        return f"{type(self).__name__}({self.file!r}, {said})"
+        text = f"error={self.error!r}" if self.error else self.summary()
+        return f"{type(self).__name__}({self.file!r}, {text})"
 
     def summary(self) -> str:
-        """The prediction in a few words."""
+        """The prediction as a short text."""
         raise NotImplementedError
 
     def rows(self) -> list[dict[str, Cell]]:

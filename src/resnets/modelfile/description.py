@@ -12,7 +12,7 @@ from resnets.modelfile.storage import is_count
 from resnets.preprocessing import Preprocessing
 
 MOST_CLASSES, MOST_PIXELS = 1_000_000, 10_000  # outputs; pixels of a side of the input
-MOST_LETTERS = 2000  # of a network's words
+MOST_LETTERS = 2000  # of the name of a network with its changes
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class Model:
 
     @property
     def network_name(self) -> str:
-        """The network in words: `resnet18 shortcut=none`."""
+        """The network as text: `resnet18 shortcut=none`."""
         return str(self.network["name"])
 
     @property
@@ -60,8 +60,8 @@ class Model:
         and options of its task."""
         state = {name: tensor.cpu() for name, tensor in self.net.state_dict().items()}
         decides: list[Any] = [self.network, list(self.classes), self.preprocessing.to_dict()]
-        told = to_dict(self.task)
-        if options := {name: told[name] for name in self.options}:
+        values = to_dict(self.task)
+        if options := {name: values[name] for name in self.options}:
             decides.append(options)
         return digest_of(state, {"decides": decides})
 
@@ -71,7 +71,7 @@ def load_model(path: str | Path, given: str | nn.Module | None = None) -> Model:
 
     Args:
         path: NAME.safetensors, or a folder that `train` made.
-        given: The network, or its words (`timm:NAME`), where it was made outside this package.
+        given: The network, or its name (`timm:NAME`), where it was made outside this package.
 
     Raises:
         ValueError: The file is refused, or needs `given`, or that is another network.
@@ -98,23 +98,23 @@ def load_model(path: str | Path, given: str | nn.Module | None = None) -> Model:
 
 
 def _check_size(network: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
-    """Refuses words for a network that has other tensors than the file, before it takes memory.
+    """Refuses the name of a network that has other tensors than the file, before it takes memory.
 
     Raises:
-        ValueError: Such words, or none for a network of this package.
+        ValueError: Such a name, or none of this package.
     """
-    words = network["name"]
-    setting = Network.parse(words).setting
+    name = network["name"]
+    setting = Network.parse(name).setting
     layers = [*getattr(setting, "depths", (getattr(setting, "depth", 0),))]
     kind, *pieces = getattr(setting, "spatial", ("conv",))
     if kind == "res2":
         layers += map(int, pieces)
     if sum(layers) > len(state):
-        raise ValueError(f"{words:.200} has more layers than the file has tensors")
+        raise ValueError(f"{name:.200} has more layers than the file has tensors")
     try:
         with torch.device("meta"):
             own = build_network(network).state_dict()
     except (RuntimeError, OverflowError, TypeError) as error:
-        raise ValueError(f"{words:.200} cannot be built ({str(error).splitlines()[0]})") from None
+        raise ValueError(f"{name:.200} cannot be built ({str(error).splitlines()[0]})") from None
     if different := differences(own, state):
-        raise ValueError(f"weights of {words:.200} do not fit it: {different}")
+        raise ValueError(f"weights of {name:.200} do not fit it: {different}")

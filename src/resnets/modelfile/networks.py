@@ -16,10 +16,10 @@ def describe_network(
     net: nn.Module,
     num_classes: int,
     in_channels: int,
-    words: str | None = None,
+    name: str | None = None,
 ) -> dict[str, Any]:
-    """How a network is built again: by our words, or only by whoever made the object or named it
-    (`timm:NAME`)."""
+    """How a network is built again: by its name and changes, or only by whoever made the object or
+    named it (`timm:NAME`)."""
     if network is not None:
         return {
             "kind": "family",
@@ -27,7 +27,7 @@ def describe_network(
             "classes": network.num_classes,
             "channels": network.in_channels,
         }
-    name = words or f"{type(net).__module__}.{type(net).__qualname__}"
+    name = name or f"{type(net).__module__}.{type(net).__qualname__}"
     return {"kind": "object", "name": name, "classes": num_classes, "channels": in_channels}
 
 
@@ -39,7 +39,7 @@ def build_network(
 
     Args:
         description: What a file says.
-        given: The network itself, or its words, for one that was made outside this package.
+        given: The network itself, or its name, for one that was made outside this package.
 
     Raises:
         ValueError: It was made outside this package and is not given, or something else is given.
@@ -69,9 +69,9 @@ def build_network(
     )
 
 
-def _in_full(words: str) -> str:
-    """Words for a network of this package in their one form; others as they are."""
+def _in_full(name: str) -> str:
+    """The name of a network of this package in its one form; others as they are."""
     try:
-        return str(Network.parse(words))
+        return str(Network.parse(name))
     except ValueError:
-        return words
+        return name

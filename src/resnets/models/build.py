@@ -107,21 +107,21 @@ def _block(setting: ResNetSetting) -> type[nn.Module]:
     return type(block.__name__, (block,), changed) if changed else block
 
 
-def number_or_word(text: str) -> int | str:
+def number_or_name(text: str) -> int | str:
     """`"16"` as the number it is."""
     return int(text) if text.isdigit() else text
 
 
 def _fill(block: Any, setting: ResNetSetting, first: bool) -> None:
     """Puts a block's spatial part and attention into their places."""
-    kind, arguments = setting.spatial[0], map(number_or_word, setting.spatial[1:])
+    kind, arguments = setting.spatial[0], map(number_or_name, setting.spatial[1:])
     if kind != "conv":
         make = partial(SPATIAL[kind], first=first) if kind == "res2" else SPATIAL[kind]
         setattr(block, block.spatial, make(getattr(block, block.spatial), *arguments))
         # the part brings its own norm and ReLU
         setattr(block, block.spatial.replace("conv", "bn"), nn.Identity())
         initialise(getattr(block, block.spatial))
-    kind, arguments = setting.attention[0], map(number_or_word, setting.attention[1:])
+    kind, arguments = setting.attention[0], map(number_or_name, setting.attention[1:])
     if kind != "none":
         end = block.get_submodule(block.branch_end)
         channels = getattr(end, "num_features", None) or end.out_channels

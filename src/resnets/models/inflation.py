@@ -1,4 +1,4 @@
-"""Networks for clips: a finished 2-D network becomes 3-D, and with its weights it answers on a
+"""Networks for clips: a finished 2-D network becomes 3-D, and with its weights it predicts on a
 still clip as it did on the image.
 
 `full`: every convolution also looks one image back and forward (R3D). `spatial`: none does (the

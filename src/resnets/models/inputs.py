@@ -125,8 +125,8 @@ def _numbers(key: str, text: Any, channels: int) -> tuple[float, ...]:
     return found
 
 
-def in_words(preprocessing: Preprocessing) -> str:
-    """A preprocessing in a few words: `224 x 224 (crop from 256), bilinear, mean ..., std ...`."""
+def describe_preprocessing(preprocessing: Preprocessing) -> str:
+    """A preprocessing as a short text: `224 x 224 (crop from 256), bilinear, mean ..., std ...`."""
     one = preprocessing
     box = f" from {one.resize[0]}" if one.fit == "crop" and one.resize != one.size else ""
     mean, std = (" ".join(f"{value:g}" for value in values) for values in (one.mean, one.std))

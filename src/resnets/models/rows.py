@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from resnets.models.setting import DenseNetSetting, ResNetSetting, Setting, TransformerSetting
-from resnets.settings import change, parse_words
+from resnets.settings import change, parse_changes
 
 # ImageNet, 1000 classes; resnet50 is all defaults
 RESNETS = """
@@ -228,7 +228,7 @@ def read_rows() -> dict[str, Row]:
         for line in table.strip().splitlines():
             name, parameters, macs, size, *changes = line.split()
             start = base if not changes or "=" in changes[0] else rows[changes.pop(0)].setting
-            setting = change(start, parse_words(" ".join([name, *changes]))[1])
+            setting = change(start, parse_changes(" ".join([name, *changes]))[1])
             rows[name] = Row(setting, int(parameters), int(macs), int(size), classes)
     return rows
 

@@ -1,4 +1,4 @@
-"""What can be chosen in a network: the words of the grammar, what each may be, and which of them
+"""What can be chosen in a network: the options of the grammar, what each may be, and which of them
 make no sense together."""
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, TypedDict
 
-from resnets.settings import nearest, word
+from resnets.settings import format_value, nearest
 
 
 def choice(*options: Any) -> Any:
@@ -61,7 +61,7 @@ class ResNetSetting:
     """
 
     kind: ClassVar[str] = "residual network"
-    # these, each of those, and why; a word without value stands for all values but the default
+    # these, each of those, and why; an option without value stands for all values but the default
     excludes: ClassVar = (
         ("block=basic", "groups group_width reduce_first stride_in spatial=res2 spatial=split",
          "a basic block has two full 3x3 convolutions; use block=bottleneck"),
@@ -102,7 +102,7 @@ class ResNetSetting:
     time: tuple[str, ...] = ("none",)
 
     def check(self) -> None:
-        """Refuses what is no word of the grammar, and what makes no sense together.
+        """Refuses what is no option of the grammar, and what makes no sense together.
 
         Raises:
             ValueError: With the reason.
@@ -110,7 +110,7 @@ class ResNetSetting:
         check(self)
         if len(self.widths) != len(self.depths):
             raise ValueError(
-                f"depths={word(self.depths)} widths={word(self.widths)}: give both with a number"
+                f"depths={format_value(self.depths)} widths={format_value(self.widths)}: give both with a number"
                 " for each stage"
             )
 
@@ -215,7 +215,7 @@ class Changes(TypedDict, total=False):
     size: int
 
 
-# Why another kind of network does not have a word
+# Why another kind of network does not have an option
 REASONS = {
     DenseNetSetting: (
         "its layers are put side by side, not added: there is no branch, shortcut or block to"
@@ -226,8 +226,8 @@ REASONS = {
 }
 
 
-def check_words(kind: type[Setting], name: str, given: Sequence[str]) -> None:
-    """Refuses words that this kind of network does not have, with the reason where another kind has
+def check_options(kind: type[Setting], name: str, given: Sequence[str]) -> None:
+    """Refuses options that this kind of network does not have, with the reason where another kind has
     them."""
     own = {one.name for one in fields(kind)}
     for key in given:
@@ -244,7 +244,7 @@ def check(setting: Setting) -> None:
     """Each field by itself, then what they exclude of each other."""
     for one in fields(setting):
         value = getattr(setting, one.name)
-        text, rules = f"{one.name}={word(value)}", one.metadata
+        text, rules = f"{one.name}={format_value(value)}", one.metadata
         if "options" in rules and value not in rules["options"]:
             raise ValueError(f"{text}: {nearest(str(value), map(str, rules['options']))}")
         numbers = value if isinstance(value, tuple) else () if value is None else (value,)
@@ -257,17 +257,17 @@ def check(setting: Setting) -> None:
             )
         if "grammar" in rules:
             _check_part(text, value, rules["grammar"])
-    for one_word, others, reason in setting.excludes:
+    for option, others, reason in setting.excludes:
         for other in others.split():
-            if (first := _said(setting, one_word)) and (second := _said(setting, other)):
+            if (first := _as_set(setting, option)) and (second := _as_set(setting, other)):
                 raise ValueError(f"{second} with {first}: {reason}")
 
 
-def _said(setting: Setting, text: str) -> str:
+def _as_set(setting: Setting, text: str) -> str:
     """`"groups"` or `"stem=cifar"` as the setting has it; nothing where it does not hold."""
     key, _, wanted = text.partition("=")
-    value = word(getattr(setting, key))
-    default = next(word(one.default) for one in fields(setting) if one.name == key)
+    value = format_value(getattr(setting, key))
+    default = next(format_value(one.default) for one in fields(setting) if one.name == key)
     return (
         f"{key}={value}"
         if (value.partition("-")[0] == wanted if wanted else value != default)

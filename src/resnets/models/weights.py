@@ -26,7 +26,7 @@ UNSEEN = (
     "stride_in", "antialias", "stem_pool", "conv", "output_stride", "order", "shortcut", "spatial",
     "heads",
 )  # fmt: skip
-IDLE = ("drop_path", "zero_init")  # nor what a trained network answers
+IDLE = ("drop_path", "zero_init")  # nor the outputs of a trained network
 FOLDED_VARIANCE = 1 - 1e-5  # with BatchNorm's eps of 1e-5 it divides by exactly one
 
 
@@ -43,7 +43,7 @@ def convert(
 
     Args:
         state: Names to tensors (or arrays, from an npz file).
-        model: The network in words, `"resnetv2_50x1_bit"`.
+        model: The network as text, `"resnetv2_50x1_bit"`.
         say: Told which of several networks in the file is taken.
 
     Raises:
@@ -194,7 +194,7 @@ def load_weights(net: nn.Module, state: Mapping[str, Tensor]) -> Loaded:
 
 
 def differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
-    """In words, in which names and shapes a state dict differs from that of a network; empty where
+    """The names and shapes in which a state dict differs from that of a network; empty where
     it can be loaded."""
     different = {
         "missing": [
@@ -208,8 +208,8 @@ def differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
         ],
     }
     return "; ".join(
-        f"{words} {', '.join(keys[:4])}{f' and {len(keys) - 4} more' * (len(keys) > 4)}"
-        for words, keys in different.items()
+        f"{problem} {', '.join(keys[:4])}{f' and {len(keys) - 4} more' * (len(keys) > 4)}"
+        for problem, keys in different.items()
         if keys
     )
 

@@ -1,6 +1,6 @@
 """Networks by name: a row, its setting with all changes made, and the network.
 
-`"resnet50 attention=eca stem=deep"` is the row resnet50 with two changes; the same words serve
+`"resnet50 attention=eca stem=deep"` is the row resnet50 with two changes; the same text serves
 Python, the command line, metadata and reports.
 """
 
@@ -19,10 +19,10 @@ from resnets.models.features import Features
 from resnets.models.resnet import BasicBlock, Bottleneck, ResNet
 from resnets.models.rewrite import save_memory
 from resnets.models.rows import ROWS
-from resnets.models.setting import Changes, Setting, check_words
-from resnets.settings import change, nearest, parse_words, words
+from resnets.models.setting import Changes, Setting, check_options
+from resnets.settings import change, format_changes, nearest, parse_changes
 
-# Published under these names, but each needs a word that no other network needs: the stop rule of
+# Published under these names, but each needs an option that no other does: the stop rule of
 # the grammar
 REFUSED = {
     "legacy_*": "its stem pools without padding and its weights are named in another way",
@@ -48,7 +48,7 @@ class Network:
     """A network as data: the name of a row, its setting with all changes made, classes and
     channels.
 
-    `str()` gives the words that `Network.parse` reads back: `"resnet50 shortcut=none"`.
+    `str()` gives the text that `Network.parse` reads back: `"resnet50 shortcut=none"`.
     """
 
     name: str
@@ -78,11 +78,11 @@ class Network:
         """
         if not isinstance(text, str):
             raise ValueError(f"a network by its name expected, got {type(text).__name__}")
-        name, written = parse_words(text)
+        name, written = parse_changes(text)
         if name not in ROWS:
             raise ValueError(f"unknown network {name!r}: {_why_not(name)}")
         row = ROWS[name]
-        check_words(type(row.setting), name, [*written, *changes])
+        check_options(type(row.setting), name, [*written, *changes])
         setting = change(row.setting, {**written, **changes})
         try:
             setting.check()
@@ -91,7 +91,7 @@ class Network:
         return cls(name, setting, row.classes if num_classes is None else num_classes, in_channels)
 
     def __str__(self) -> str:
-        return f"{self.name} {words(self.setting, ROWS[self.name].setting)}".strip()
+        return f"{self.name} {format_changes(self.setting, ROWS[self.name].setting)}".strip()
 
     @property
     def is_clip(self) -> bool:
@@ -117,7 +117,7 @@ def create_model(
     shortcut="none")`.
 
     Args:
-        name: A name of `list_models()`; changes may follow it as words, `"resnet50 shortcut=none"`.
+        name: A name of `list_models()`; changes may follow it, `"resnet50 shortcut=none"`.
         num_classes: Outputs; by default the row's own (1000, or 10 for CIFAR networks); 0 gives the
             pooled features.
         in_channels: Channels of the images.

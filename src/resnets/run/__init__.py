@@ -102,7 +102,7 @@ def resume(
 
     Args:
         folder: The run's folder.
-        model: The network, or its words (`timm:NAME`), where it was made outside this package.
+        model: The network, or its name (`timm:NAME`), where it was made outside this package.
         callbacks: As for `train`.
         quiet: Say nothing but warnings.
 

@@ -96,14 +96,14 @@ def finish(job: Job, trained: Trained) -> Run:
     account = _account(job, trained, model, measured.metrics)
     with screen.progress("writing the report", 1):
         plot_curves(state.rows, folder.path / "results.png")
-        told = replace(account, notes=(*account.notes, *doubts))
-        write_outcome_report(folder.report, model, measured, images, told)
+        doubted = replace(account, notes=(*account.notes, *doubts))
+        write_outcome_report(folder.report, model, measured, images, doubted)
     name = _data_name(job.spec.settings.data)
     with screen.progress("exporting and verifying", 1):
         proven = outcome.export_outcome(model, folder.path / f"{name}.onnx", images.samples)
     cautions = tuple(("caution", doubt) for doubt in doubts)
-    told = replace(account, facts=(*account.facts, *cautions))
-    write_card(folder.card, model, told, measured.metrics, proven)
+    cautioned = replace(account, facts=(*account.facts, *cautions))
+    write_card(folder.card, model, cautioned, measured.metrics, proven)
     run = Run(folder.path, model, measured.metrics, proven, time.monotonic() - job.started)
     ended = {"stopped": trained.stopped, "diverged": trained.diverged}
     text = json.dumps({**run.to_dict(), **ended}, ensure_ascii=False, indent=1)
@@ -146,9 +146,9 @@ def _account(job: Job, trained: Trained, model: Model, metrics: Metrics) -> Acco
 def _tell(job: Job, run: Run, doubts: Sequence[str]) -> None:
     numbers = list(run.metrics.numbers.items())[:HEADLINES]
     files = [("report", str(job.folder.report)), ("file", str(run.proven))]
-    told = [*((title(name), str(estimate)) for name, estimate in numbers), *files]
+    rows = [*((title(name), str(estimate)) for name, estimate in numbers), *files]
     job.screen.say("")
-    job.screen.pairs([(name, value, "") for name, value in told])
+    job.screen.pairs([(name, value, "") for name, value in rows])
     for doubt in doubts:
         job.screen.warn(f"  warning: {doubt}")
 

@@ -46,8 +46,8 @@ def takes(like: Callable[P, object]) -> Callable[[Callable[..., R]], Callable[P,
         def signed(*args: P.args, **kwargs: P.kwargs) -> R:
             return function(*args, **kwargs)
 
-        told: Any = signed
-        told.__signature__ = inspect.signature(like).replace(return_annotation=returns)
+        described: Any = signed
+        described.__signature__ = inspect.signature(like).replace(return_annotation=returns)
         return signed
 
     return sign

@@ -93,9 +93,9 @@ def measure_and_report(
         measured = measure_model(model, images, bar.update)
     screen.say(f"{model.network_name} ({path}) on {part} of {data}, {len(usable):,} images")
     if report:
-        told = [("model", str(path)), ("data", f"{part} of {data}")]
+        about = [("model", str(path)), ("data", f"{part} of {data}")]
         title, command = f"{model.network_name} on {Path(data).name}", f"resnets val {path} {data}"
-        account = Account(title, command, tuple(told))
+        account = Account(title, command, tuple(about))
         write_outcome_report(report, model, measured, images, account)
         screen.say(f"report: {report}")
     return measured.metrics

@@ -20,8 +20,8 @@ from resnets.models.inputs import (
     CHANGES,
     assumed_preprocessing,
     change_preprocessing,
+    describe_preprocessing,
     for_channels,
-    in_words,
 )
 from resnets.models.weights import convert, first_convolution, head_name, load_weights, unwrap
 from resnets.preprocessing import Preprocessing
@@ -31,7 +31,7 @@ from resnets.screen import Screen
 
 def open_model(
     typed: str,
-    words: str | None,
+    name: str | None,
     classes: str | None,
     screen: Screen,
     changes: Mapping[str, Any] | None = None,
@@ -40,7 +40,7 @@ def open_model(
 
     Args:
         typed: A run folder, a model file, a checkpoint, `torchvision:TAG` or `timm:NAME.TAG`.
-        words: The network, where the file does not know it.
+        name: The network, where the file does not know it.
         classes: A text file with a class in each line, or `imagenet`; by default what the weights
             know, or numbers.
         screen: Told what is downloaded and assumed.
@@ -51,30 +51,30 @@ def open_model(
         ValueError: The file is refused, or more must be said.
     """
     path, changes = as_path(typed, "a model"), changes or {}
-    if words is not None and not is_foreign(words):
-        Network.parse(words)  # a misspelt name is told before anything is read or downloaded
+    if name is not None and not is_foreign(name):
+        Network.parse(name)  # a misspelt name is told before anything is read or downloaded
     if typed.startswith(("torchvision:", "timm:")):
-        words = words or _name_in(typed)
+        name = name or _name_in(typed)
         try:
-            weights = published_weights(typed, None if is_foreign(words) else words, screen.say)
+            weights = published_weights(typed, None if is_foreign(name) else name, screen.say)
         except Offline as error:
             raise ValueError(f"{typed}: {error}") from None
-        return _model(weights, words, classes, changes, screen)
-    if is_model_file(path) or (words is None and path.suffix == ".safetensors"):
+        return _model(weights, name, classes, changes, screen)
+    if is_model_file(path) or (name is None and path.suffix == ".safetensors"):
         _refuse_options(path, classes, changes)
-        return load_model(path, words)
+        return load_model(path, name)
     if not path.exists():
         raise ValueError(f"no such file: {path}")
     if path.suffix == ".onnx":
         raise ValueError(f"{path}: exported already; name the model that it was made from")
-    if words is None:
+    if name is None:
         raise ValueError(
             f"{path}: a bare state dict, or no model; name its network: --model resnet18 (and"
             " --classes FILE or imagenet)"
         )
     state = read_state(path, screen.say)
-    state = state if is_foreign(words) else convert(state, words, screen.say)
-    return _model(Weights(state, str(path)), words, classes, changes, screen)
+    state = state if is_foreign(name) else convert(state, name, screen.say)
+    return _model(Weights(state, str(path)), name, classes, changes, screen)
 
 
 def _name_in(published: str) -> str:
@@ -96,10 +96,10 @@ def _refuse_options(path: Path, classes: str | None, changes: Mapping[str, Any])
 
 
 def _model(
-    weights: Weights, words: str, classes: str | None, changes: Mapping[str, Any], screen: Screen
+    weights: Weights, name: str, classes: str | None, changes: Mapping[str, Any], screen: Screen
 ) -> Model:
     count = count_outputs(weights.state)
-    if count is None and is_foreign(words) and classes is not None:
+    if count is None and is_foreign(name) and classes is not None:
         count = len(_named(classes))
     if count is None:
         raise ValueError(
@@ -110,26 +110,26 @@ def _model(
 
     def build(channels: int) -> nn.Module:
         return (
-            build_foreign(words, count, channels)
-            if is_foreign(words)
-            else Network.parse(words, count, channels).build()
+            build_foreign(name, count, channels)
+            if is_foreign(name)
+            else Network.parse(name, count, channels).build()
         )
 
     net, channels = _with_channels(build, weights)
-    network = None if is_foreign(words) else Network.parse(words, count, channels)
+    network = None if is_foreign(name) else Network.parse(name, count, channels)
     try:
         loaded = load_weights(net, weights.state)
     except ValueError as error:
         raise ValueError(f"{weights.source}: {error}") from None
     if loaded.left:
         raise ValueError(
-            f"{weights.source}: {head_name(net)} of {words} is not in it, so it cannot predict"
+            f"{weights.source}: {head_name(net)} of {name} is not in it, so it cannot predict"
         )
     if network is not None:
         warn_of_look_alikes(network, weights, screen)
-    preprocessing = _preprocessing(weights, network or words, channels, changes, screen)
-    _try(net, preprocessing, words)
-    description = describe_network(network, net, count, channels, words)
+    preprocessing = _preprocessing(weights, network or name, channels, changes, screen)
+    _try(net, preprocessing, name)
+    description = describe_network(network, net, count, channels, name)
     metadata = {"source": weights.source}
     return Model(net, names, preprocessing, description, metadata=metadata)
 
@@ -176,11 +176,11 @@ def _preprocessing(
     if open_ones:
         but = f" but for {', '.join(changes)}" if changes else ""
         options = ", ".join(f"--{key}" for key in open_ones)
-        screen.say(f"assumed{but}: {in_words(found)}: {remark}; set with {options}")
+        screen.say(f"assumed{but}: {describe_preprocessing(found)}: {remark}; set with {options}")
     return found
 
 
-def _try(net: nn.Module, preprocessing: Preprocessing, words: str) -> None:
+def _try(net: nn.Module, preprocessing: Preprocessing, name: str) -> None:
     """One image through the network: a size that it cannot take is told here."""
     shape = (1, preprocessing.channels, *preprocessing.size)
     try:
@@ -189,7 +189,7 @@ def _try(net: nn.Module, preprocessing: Preprocessing, words: str) -> None:
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(
-            f"{words} cannot take images of {shape[2]} x {shape[3]} pixels ({reason}); give another"
+            f"{name} cannot take images of {shape[2]} x {shape[3]} pixels ({reason}); give another"
             " --size"
         ) from None
 

@@ -24,7 +24,7 @@ from resnets.modelfile import describe_network
 from resnets.models import Network
 from resnets.models.weights import load_weights
 from resnets.pretrained import Weights
-from resnets.ranges import word
+from resnets.ranges import format_range
 from resnets.run.rehearsal import check_module, try_network
 from resnets.run.spec import Spec, choose_task
 from resnets.run.start import check_weights, first_weights, make_preprocessing
@@ -72,17 +72,17 @@ def prepare(settings: TrainSettings, given: nn.Module | None, screen: Screen) ->
     sizes = _sizes(check, training)
     median = (int(np.median(sizes[:, 0])), int(np.median(sizes[:, 1])))
     made = _make_network(settings, given, median, len(classes))
-    weights, words = first_weights(settings, made.network, screen)
+    weights, origin = first_weights(settings, made.network, screen)
     seen = _circumstances(settings, weights, sizes)
-    decided, reasons = decide(replace(settings, model=made.words), seen)
+    decided, reasons = decide(replace(settings, model=made.name), seen)
     _refuse_fit(decided, kind)
     if check.deep_range:
-        decided = replace(decided, range=word(check.deep_range))
+        decided = replace(decided, range=format_range(check.deep_range))
     task = choose_task(kind.name, decided)
     if weights is not None:
         loaded = load_weights(task.backbone(made.net), weights.state)
-        words = f"{weights.source}: {loaded}"
-    _show(decided, reasons, made, words, screen)
+        origin = f"{weights.source}: {loaded}"
+    _show(decided, reasons, made, origin, screen)
     spec = Spec(
         settings=decided,
         task=describe_task(task),
@@ -91,7 +91,7 @@ def prepare(settings: TrainSettings, given: nn.Module | None, screen: Screen) ->
         classes=classes,
         preprocessing=make_preprocessing(decided, weights),
         steps=0,
-        weights=words,
+        weights=origin,
         layout=check.found.layout,
         split=split,
         findings=tuple((finding.severity, finding.text) for finding in findings),
@@ -112,19 +112,19 @@ class _Made:
 
     Args:
         net: The network itself.
-        network: What it is in our words; None for one that was made outside this package.
-        words: What it was named, if it was.
+        network: Its settings; None for one that was made outside this package.
+        name: What it was called, if it was.
         reason: Why it was chosen; empty where it was named.
     """
 
     net: nn.Module
     network: Network | None
-    words: str | None
+    name: str | None
     reason: str
 
     def describe(self, classes: int, channels: int) -> dict[str, Any]:
         """How it is built again."""
-        return describe_network(self.network, self.net, classes, channels, self.words)
+        return describe_network(self.network, self.net, classes, channels, self.name)
 
 
 def _make_network(

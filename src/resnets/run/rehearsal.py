@@ -246,9 +246,9 @@ def _blank(count: int, spec: Spec, device: torch.device, size: int | None = None
 
 
 def _is_memory(error: BaseException) -> bool:
-    told = str(error).lower()
+    text = str(error).lower()
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
-        words in told for words in ("out of memory", "can't allocate memory", "not enough memory")
+        phrase in text for phrase in ("out of memory", "can't allocate memory", "not enough memory")
     )
 
 

@@ -33,9 +33,9 @@ class Spec:
         classes: Names, in the order of the outputs.
         preprocessing: Of the network.
         steps: Of the whole run.
-        weights: Where the first weights came from, in words.
-        layout: How the data lie, in words.
-        split: How they were split, in words.
+        weights: Where the first weights came from, as text.
+        layout: How the data lie, as text.
+        split: How they were split, as text.
         findings: What the check found.
         command: What was typed.
     """

@@ -18,7 +18,7 @@ from resnets.training.settings import TrainSettings
 def first_weights(
     settings: TrainSettings, network: Network | None, screen: Screen
 ) -> tuple[Weights | None, str]:
-    """What the network starts from, and in words why."""
+    """What the network starts from, and a text on why."""
     choice = settings.weights
     if choice == "none":
         return None, "from scratch, as asked"

@@ -103,9 +103,9 @@ def _train(job: Job, state: TrainingState, plan: Plan) -> None:
             if validated or len(state.rows) % (1 + len(state.rows) // MANY_ROWS) == 0:
                 job.folder.write_results(state.rows)
             if validated:
-                job.screen.say(_row_words(state.rows, main))
-            answers = [callback(row) for callback in job.callbacks]  # all of them are told
-            return any(answers)
+                job.screen.say(_row_text(state.rows, main))
+            stops = [callback(row) for callback in job.callbacks]  # all of them are told
+            return any(stops)
 
         hooks = Hooks(
             lambda state: validation(plan),
@@ -172,7 +172,7 @@ def _last(rows: Sequence[Row], main: str) -> str:
     return "" if value is None else f"{title(main)} {value:.3f}"
 
 
-def _row_words(rows: Sequence[Row], main: str) -> str:
+def _row_text(rows: Sequence[Row], main: str) -> str:
     """The last row's validation, and the training since the validation before it."""
     row, before = rows[-1], len(rows) - 1
     while before > 0 and rows[before - 1][f"val_{main}"] is None:

@@ -30,9 +30,9 @@ def restore_statistics(spec: Spec, net: nn.Module, samples: list[Sample], screen
     )
     with screen.progress("BatchNorm statistics", len(images)) as bar:
         unfold_statistics(net, _inputs(images, next(net.parameters()).device, bar))
-    said = f"BatchNorm statistics re-estimated on {len(images):,} training images"
-    screen.say(f"{said}: the weights came with folded ones")
-    return replace(spec, weights=f"{spec.weights}; {said}")
+    remark = f"BatchNorm statistics re-estimated on {len(images):,} training images"
+    screen.say(f"{remark}: the weights came with folded ones")
+    return replace(spec, weights=f"{spec.weights}; {remark}")
 
 
 def _inputs(images: PreparedImages, device: torch.device, bar: Bar) -> Iterator[Tensor]:

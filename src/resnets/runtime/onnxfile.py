@@ -83,9 +83,9 @@ class OnnxFile:
     def limits(self) -> dict[str, float]:
         """What each value of a `Difference` may be for the file to be verified: what it says
         itself, but never more than its kind allows."""
-        said = self.metadata["limits"]
+        own = self.metadata["limits"]
         most = self.kind.limits["any"]
-        return {name: min(float(said.get(name, limit)), limit) for name, limit in most.items()}
+        return {name: min(float(own.get(name, limit)), limit) for name, limit in most.items()}
 
     @property
     def golden(self) -> list[Golden]:

@@ -109,8 +109,8 @@ class Predictor:
         self._opened: tuple[Path, str, int] | None = None  # as it was given to `load`
 
     def __repr__(self) -> str:
-        said = f"{len(self.classes)} classes, {self.engine.name} {self.engine.version}"
-        return f"Predictor({self.name!r}, {said})"
+        text = f"{len(self.classes)} classes, {self.engine.name} {self.engine.version}"
+        return f"Predictor({self.name!r}, {text})"
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
         """In a pickle a predictor that was loaded is its file's place and its options: whoever

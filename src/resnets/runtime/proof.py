@@ -75,9 +75,9 @@ def prove(runner: Predictor | Engine, file: OnnxFile) -> Proof:
         agreeing += difference.agreeing
     limits = file.limits
     beyond = [name for name, value in values.items() if not value <= limits[name]]
-    told = [*beyond, *values, *limits][0]
+    shown = [*beyond, *values, *limits][0]
     ran = f"{engine.name} {engine.version}"
-    return Proof(ran, images, values.get(told, 0.0), agreeing, limits[told], reason)
+    return Proof(ran, images, values.get(shown, 0.0), agreeing, limits[shown], reason)
 
 
 def _misfit(golden: Golden, found: Mapping[str, np.ndarray], num_classes: int) -> str | None:

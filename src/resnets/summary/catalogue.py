@@ -14,7 +14,7 @@ from resnets.models import Network, list_models
 from resnets.models.rows import ROWS
 from resnets.pretrained import published_accuracy
 from resnets.screen import Screen
-from resnets.settings import nearest, word
+from resnets.settings import format_value, nearest
 from resnets.summary.diagram import draw
 from resnets.summary.table import Stage, activation_bytes, count_parameters, summarise
 
@@ -121,13 +121,14 @@ def _row(stage: Stage) -> tuple[str, ...]:
 
 
 def show_difference(networks: list[Network], size: int | None, screen: Screen) -> dict[str, Any]:
-    """What two networks differ in: words of their settings, then sums."""
+    """What two networks differ in: their settings, then sums."""
     settings = [{"kind": one.setting.kind, **vars(one.setting)} for one in networks]
     keys = [
         key for key in settings[0] | settings[1] if settings[0].get(key) != settings[1].get(key)
     ]
     different = {
-        key: [word(setting[key]) if key in setting else "-" for setting in settings] for key in keys
+        key: [format_value(setting[key]) if key in setting else "-" for setting in settings]
+        for key in keys
     }
     nets = [built(one, size) for one in networks]
     totals = {

@@ -1,4 +1,4 @@
-"""A network drawn from its words: what `show --svg` writes and the report shows."""
+"""A network drawn from its settings: what `show --svg` writes and the report shows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from resnets.models.layers import NoShortcut, ZeroPad
 from resnets.models.rewrite import BlurPool, StandardisedConv2d
 from resnets.models.rows import ROWS
 from resnets.summary.drawing import Opened, Part, draw_network
-from resnets.summary.table import Stage, conv_words, count_parameters, is_stage, summarise
+from resnets.summary.table import Stage, count_parameters, describe_conv, is_stage, summarise
 
 NORMS = (nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm, nn.LayerNorm)
 SPECIAL = {
@@ -67,10 +67,10 @@ def _part(net: nn.Module, stage: Stage) -> Part:
         or getattr(blocks[0], "order", "") == "none"
     )
     arcs = "dense" if isinstance(net, DenseNet) else "none" if plain else "sum"
-    words = "layer" if isinstance(net, DenseNet) else "block"
+    unit = "layer" if isinstance(net, DenseNet) else "block"
     return Part(
         name,
-        (f"{len(blocks)} {words}{'s' if len(blocks) > 1 else ''}", output),
+        (f"{len(blocks)} {unit}{'s' if len(blocks) > 1 else ''}", output),
         side,
         len(blocks),
         arcs,
@@ -82,14 +82,16 @@ def _opened(net: Any) -> list[Opened]:
     if isinstance(net, DenseNet):
         parts: dict[str, Any] = dict(net.features.named_children())
         layer, transition = parts["denseblock1"].denselayer1, parts.get("transition1")
-        steps = tuple(f"norm, ReLU, {conv_words(conv)}" for conv in (layer.conv1, layer.conv2))
+        steps = tuple(f"norm, ReLU, {describe_conv(conv)}" for conv in (layer.conv1, layer.conv2))
         opened = [
             Opened("a layer of denseblock1", steps, ("all maps so far",), "&", "side by side")
         ]
         if transition is not None:
             last = () if isinstance(transition.pool, nn.Identity) else ("average 2x2, /2",)
             opened.append(
-                Opened("transition1", (f"norm, ReLU, {conv_words(transition.conv)}", *last), None)
+                Opened(
+                    "transition1", (f"norm, ReLU, {describe_conv(transition.conv)}", *last), None
+                )
             )
         return opened
     if isinstance(net, VisionTransformer):
@@ -130,9 +132,9 @@ def _open_block(block: Any, title: str) -> Opened:
         brings_norm = isinstance(getattr(block, name.replace("conv", "bn")), nn.Identity)
         after = "" if brings_norm else ", norm" if name == convs[-1] else ", norm, ReLU"
         steps.append(
-            f"{_norm_words(block)}, ReLU, {_words(module)}"
+            f"{_describe_norm(block)}, ReLU, {_describe(module)}"
             if before
-            else f"{_words(module)}{after}"
+            else f"{_describe(module)}{after}"
         )
         if name == block.spatial and not isinstance(block.pool, nn.Identity):
             steps.append(f"{'blur' if isinstance(block.pool, BlurPool) else 'average'}, /2")
@@ -143,7 +145,7 @@ def _open_block(block: Any, title: str) -> Opened:
     return Opened(title, tuple(steps), _shortcut(block.downsample), "+", "" if before else "ReLU")
 
 
-def _norm_words(block: nn.Module) -> str:
+def _describe_norm(block: nn.Module) -> str:
     return (
         "group norm"
         if any(isinstance(module, nn.GroupNorm) for module in block.modules())
@@ -151,13 +153,13 @@ def _norm_words(block: nn.Module) -> str:
     )
 
 
-def _words(module: nn.Module) -> str:
+def _describe(module: nn.Module) -> str:
     convs = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d | nn.Conv3d)]
     if type(module) in SPECIAL:
-        return f"{SPECIAL[type(module)]}, {conv_words(convs[0])}"
+        return f"{SPECIAL[type(module)]}, {describe_conv(convs[0])}"
     standardised = "standardised " if isinstance(module, StandardisedConv2d) else ""
     # of a (2+1)-D convolution both
-    return standardised + ", norm, ReLU, ".join(conv_words(conv) for conv in convs)
+    return standardised + ", norm, ReLU, ".join(describe_conv(conv) for conv in convs)
 
 
 def _shortcut(module: nn.Module | None) -> tuple[str, ...] | None:
@@ -171,10 +173,10 @@ def _shortcut(module: nn.Module | None) -> tuple[str, ...] | None:
             "zeros for new channels",
         )
     layers = list(module.children()) or [module]
-    told = []
+    texts = []
     for layer in layers:
         if isinstance(layer, nn.Conv2d | nn.Conv3d):
-            told.append(conv_words(layer))
+            texts.append(describe_conv(layer))
         elif not isinstance(layer, nn.Identity):
-            told.append("norm" if isinstance(layer, NORMS) else "average 2x2")
-    return tuple(told)
+            texts.append("norm" if isinstance(layer, NORMS) else "average 2x2")
+    return tuple(texts)

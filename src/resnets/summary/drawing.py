@@ -16,14 +16,14 @@ class Part:
 
     Args:
         name: `layer1`.
-        words: What it does, in short lines.
+        texts: What it does, in short lines.
         side: Of the maps that come out, in pixels.
         blocks: How many blocks are in it; 0 for a single layer.
         arcs: What the blocks' shortcuts do: `sum`, `dense` or `none`.
     """
 
     name: str
-    words: tuple[str, ...]
+    texts: tuple[str, ...]
     side: int
     blocks: int = 0
     arcs: str = "none"
@@ -38,7 +38,7 @@ class Opened:
         steps: Of the branch, in running order.
         shortcut: What the other way does, in short lines; none without one.
         sign: How both meet.
-        end: What follows, in words.
+        end: What follows, as text.
     """
 
     title: str
@@ -72,7 +72,7 @@ def draw_network(title: str, parts: Sequence[Part], opened: Sequence[Opened]) ->
         opened: Blocks to show in detail.
     """
     row, width = _row(parts)
-    top = AXIS + 62 + LINE * (1 + max(len(part.words) for part in parts)) + 40
+    top = AXIS + 62 + LINE * (1 + max(len(part.texts) for part in parts)) + 40
     pieces, left, bottom = [], float(MARGIN), float(top)
     for block in opened:
         piece, wide, high = _open(block, left, top)
@@ -92,7 +92,7 @@ def _row(parts: Sequence[Part]) -> tuple[str, float]:
     """The chain of parts, left to right, and its width."""
     x, before, drawn = float(MARGIN), None, []
     for part in parts:
-        label = max(len(part.name) * LETTER, *(len(text) * SMALL_LETTER for text in part.words))
+        label = max(len(part.name) * LETTER, *(len(text) * SMALL_LETTER for text in part.texts))
         shown = min(part.blocks, SHOWN)
         inner = shown * STEP + (24 if part.blocks > SHOWN else 5) if part.blocks else 16
         centre = x + max(inner, label) / 2
@@ -103,7 +103,7 @@ def _row(parts: Sequence[Part]) -> tuple[str, float]:
         drawn.append(_box(left, top, inner, height))
         if part.blocks:
             drawn += _blocks(part, left, top, height, shown)
-        lines = [(part.name, "name"), *((text, "small") for text in part.words)]
+        lines = [(part.name, "name"), *((text, "small") for text in part.texts)]
         drawn += [
             _text(centre, AXIS + 76 + LINE * place, text, style)
             for place, (text, style) in enumerate(lines)

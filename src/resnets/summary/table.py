@@ -24,7 +24,7 @@ class Stage:
 
     Args:
         name: Its module: conv1, layer1, ...
-        layers: What is in it, in words.
+        layers: What is in it, as text.
         output: (channels, height, width) of what comes out.
         parameters: Its own.
         macs: Multiply-adds of its convolutions and linear layers for one image.
@@ -93,7 +93,7 @@ def summarise(
     return [
         Stage(
             name,
-            _words(part),
+            _describe(part),
             outputs[name],
             count_parameters(part),
             _flops(flops, net, name) // 2,
@@ -184,24 +184,26 @@ def is_stage(module: nn.Module) -> bool:
     return isinstance(module, stacks) and first is not None and any(True for _ in first.children())
 
 
-def _words(module: nn.Module) -> str:
-    """A module in a few words: `7x7 64, /2`, or its blocks and how often they stand in a row."""
+def _describe(module: nn.Module) -> str:
+    """A module as a short text: `7x7 64, /2`, or its blocks and how often they stand in a row."""
     if is_stage(module):
         *_, last = module.children()
-        convs = [conv_words(conv) for name, conv in last.named_modules() if _named_conv(name, conv)]
+        convs = [
+            describe_conv(conv) for name, conv in last.named_modules() if _named_conv(name, conv)
+        ]
         return f"[{', '.join(convs)}] x {len(list(module.children()))}"
     leaves = [part for name, part in _leaves(module) if not re.search("downsample|se\\.", name)]
-    told = [
-        _leaf_words(part)
+    texts = [
+        _describe_leaf(part)
         for part in leaves
         if len(leaves) == 1 or isinstance(part, (*SEEING, nn.Linear))
     ]
-    return "; ".join(told)
+    return "; ".join(texts)
 
 
-def _leaf_words(module: nn.Module) -> str:
+def _describe_leaf(module: nn.Module) -> str:
     if isinstance(module, nn.Conv2d | nn.Conv3d | nn.Linear):
-        return conv_words(module)
+        return describe_conv(module)
     if isinstance(module, nn.AdaptiveAvgPool2d | nn.AdaptiveAvgPool3d):
         return "global average"
     if isinstance(module, SEEING):
@@ -218,7 +220,7 @@ def _named_conv(name: str, module: nn.Module) -> bool:
     return is_conv and not re.search(r"downsample|se\.|\.attn\.fc|conv\d\.fc\d", name)
 
 
-def conv_words(conv: Any) -> str:
+def describe_conv(conv: Any) -> str:
     """`3x3 256 in 32 groups, /2`."""
     if isinstance(conv, nn.Linear):
         return f"linear {conv.out_features}"

@@ -165,9 +165,9 @@ def decide(settings: TrainSettings, seen: Circumstances) -> tuple[TrainSettings,
     if settings.minutes:
         del values["epochs"]
     taken = {key: value for key, value in values.items() if getattr(settings, key) is None}
-    told = {**vars(seen), "how": how}
+    facts = {**vars(seen), "how": how}
     reasons = {
-        key: here.get(key) or WHY.get((key, start), WHY.get(key, "{how}")).format(**told)
+        key: here.get(key) or WHY.get((key, start), WHY.get(key, "{how}")).format(**facts)
         for key in taken
     }
     return replace(settings, **taken), reasons

@@ -56,7 +56,7 @@ class Found:
     """What a reader found.
 
     Args:
-        layout: How it is laid out, in words for people.
+        layout: How it is laid out, as text for people.
         samples: All of them, sorted by name.
         kind: Name of the kind of task that their annotations are for, of `KINDS`.
         reader: Name of the reader, of `READERS`.
@@ -94,7 +94,7 @@ class Reader:
     Args:
         name: Of its module, and for `--format`.
         kinds: Of task, whose annotations it can give.
-        expects: What it looks for, in words: "CLASS/*.jpg".
+        expects: What it looks for, as text: "CLASS/*.jpg".
         matches: Whether a source is laid out so, from names alone, and the header of a table.
         read: A source to its samples, of the kind that is asked for; None: as the data say.
             ValueError where they cannot be read.

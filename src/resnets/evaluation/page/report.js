@@ -2,7 +2,7 @@
 
 document.documentElement.classList.add("scripted");
 
-const dialog = document.querySelector("#pictures");
+const dialog = document.querySelector("#images");
 const toggle = dialog.querySelector("#toggle");
 const byCell = new Map();
 for (const root of [document, document.querySelector("#others").content]) {
@@ -20,9 +20,9 @@ function open(button) {
   const all = count === 1 ? "1 image" : `${count} images`;
   const part = figures.length < count ? `${figures.length} of ${all} shown on this page` : all;
   const order = figures.length < 2 ? "" : button.classList.contains("right") ? ", the lowest probability first" : ", the worst first";
-  dialog.querySelector("#pictures-title").textContent = button.dataset.title;
-  dialog.querySelector("#pictures-count").textContent = part + order;
-  dialog.querySelector("#pictures-cases").replaceChildren(...figures.map((figure) => figure.cloneNode(true)));
+  dialog.querySelector("#images-title").textContent = button.dataset.title;
+  dialog.querySelector("#images-count").textContent = part + order;
+  dialog.querySelector("#images-cases").replaceChildren(...figures.map((figure) => figure.cloneNode(true)));
   toggle.hidden = !figures.some((figure) => figure.querySelector(".heat"));
   dialog.showModal();
   dialog.scrollTop = 0;
