@@ -54,7 +54,7 @@ def test_several_labels_in_a_cell(tmp_path):
         "5.png": ("a",),
     }
     assert found.classes == ("a", "b", "c")
-    assert found.notes == ("images may have any number of labels: 3 lines of 5 have more than one",)
+    assert found.notes == ("images may have any number of labels: 2 lines of 5 have more than one",)
     one = find_data(table(tmp_path, "file,label\n1.png,a|b\n2.png,a\n"))
     assert one.notes == ("images may have any number of labels: 1 line of 2 has more than one",)
 
@@ -100,6 +100,16 @@ def test_one_hot_columns_with_one_label_in_each_line_are_classes(tmp_path):
     assert find_data(path, kind="labels").kind == "labels"
     path = table(tmp_path, "file,cat,dog\n1.png,1,1\n2.png,0,0\n")
     assert find_data(path).kind == "labels"
+
+
+def test_one_hot_columns_are_classes_only_with_exactly_one(tmp_path):
+    path = table(tmp_path, "file,cat,dog\n1.png,1,0\n2.png,1,1\n")
+    assert error_of(path, kind="classes") == (
+        f"{path}, line 3: 2.png is cat, dog; one label is needed in every line; if images may have"
+        " several labels or none: --task labels"
+    )
+    path = table(tmp_path, "file,cat,dog\n1.png,1,0\n2.png,0,0\n")
+    assert "line 3: a file name and a label are needed" in error_of(path, kind="classes")
 
 
 @pytest.mark.parametrize("cell", ["2", "yes", "", "0.5", "-1", "nan", "01"])

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from resnets.data.readers.naming import SPLIT_NAMES, read_labels
@@ -40,7 +40,7 @@ def read(source: Source, kind: str | None) -> Found:
     path = _table(source)
     table = read_rows(path)
     several = kind == "labels" or (kind is None and _has_several(table))
-    own = [_labels_of(row, several, path) for row in table.rows]
+    own = [_labels_of(row, several, bool(table.one_hot), path) for row in table.rows]
     labels, joined = read_labels((name for names in own for name in names), path)
     names = Names(path.parent)
     found = _by_file(table.rows, own, names, path, together=kind == "labels")
@@ -61,7 +61,7 @@ def read(source: Source, kind: str | None) -> Found:
         )
     notes = [
         *table.notes,
-        *_about_labels(table, several, labels),
+        *_about_labels(table, own if several else None, labels),
         *joined,
         *(f"{counted(count, 'name')} {remark}" for remark, count in names.remarks.items()),
     ]
@@ -78,7 +78,7 @@ def _has_several(table: Table) -> bool:
     return any(BETWEEN in row.label or (table.one_hot and not row.label) for row in table.rows)
 
 
-def _labels_of(row: Row, several: bool, path: Path) -> tuple[str, ...]:
+def _labels_of(row: Row, several: bool, one_hot: bool, path: Path) -> tuple[str, ...]:
     """The labels in a row, as they stand there."""
     if several:
         return tuple(filter(None, map(str.strip, row.label.split(BETWEEN))))
@@ -87,13 +87,21 @@ def _labels_of(row: Row, several: bool, path: Path) -> tuple[str, ...]:
             f"{path}, line {row.line}: a file name and a label are needed in every line; if images"
             " may have several labels or none: --task labels"
         )
+    if one_hot and BETWEEN in row.label:
+        names = row.label.replace(BETWEEN, ", ")
+        raise ValueError(
+            f"{path}, line {row.line}: {row.file} is {names}; one label is needed in every line; if"
+            " images may have several labels or none: --task labels"
+        )
     return (row.label,)
 
 
-def _about_labels(table: Table, several: bool, labels: Mapping[str, str]) -> list[str]:
-    """What is to be said of labels that are read as one or as several for an image."""
-    if several:
-        many = sum(BETWEEN in row.label for row in table.rows)
+def _about_labels(
+    table: Table, several: Sequence[tuple[str, ...]] | None, labels: Mapping[str, str]
+) -> list[str]:
+    """What is to be said of labels that are read as one (None) or as several for an image."""
+    if several is not None:
+        many = sum(len(set(own)) > 1 for own in several)
         text = f"images may have any number of labels: {counted(many, 'line')} of"
         notes = [f"{text} {len(table.rows):,} {'has' if many == 1 else 'have'} more than one"]
         if missing := [name for name in table.one_hot if name not in labels]:
