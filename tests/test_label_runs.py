@@ -14,8 +14,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from rich.cells import cell_len
 from test_cli import only_json, refused
 from test_cli import resnets as command
+from test_predict import Done
 from test_report import browser  # noqa: F401
 
 import resnets
@@ -345,6 +347,20 @@ def test_a_table_is_not_continued_with_other_columns(run, data, tmp_path):
     words = ("predict", run.proven.path, files_of(data)[0], "--output", output)
     assert command(*words).code == 0
     assert "was made without a column for every class (--probs)" in refused(*words, "--probs")
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_a_terminal_shows_several_labels_in_full(run, data, width):
+    files = files_of(data)[:40]
+    found = resnets.load(run.proven.path).predict([str(file) for file in files])
+    done = Done("predict", run.proven.path, *files, terminal=width)
+    header, *lines = done.out.splitlines()
+    assert header.split() == ["file", "labels", "probabilities"]
+    assert all(cell_len(line) <= width for line in lines)
+    place, end = header.index("labels"), header.index("probabilities")
+    shown = [line[place:end].strip() for line in lines]
+    assert shown == ["|".join(one.labels) for one in found]
+    assert "Blue|green|red" in shown
 
 
 def test_maps_are_drawn_of_the_most_probable_label(run, data, tmp_path):

@@ -66,12 +66,14 @@ def show_best(prediction: Prediction, columns: Columns) -> None:
 
 
 def _widths(own: Mapping[str, type], classes: Sequence[str], width: int) -> dict[str, int]:
-    """How wide each column is: numbers as their names, texts as the names of classes need."""
-    texts = max(1, sum(kind is str for kind in own.values()))
-    names = [printable(name) for name in classes]
+    """How wide each column is: numbers as their names, texts as the names of classes need, or as
+    may be where there are several of them."""
+    texts = max(1, sum(issubclass(kind, str) for kind in own.values()))
+    limit = width // (2 + texts)
+    one = _widest(map(printable, classes), limit)
     return {
-        name: min(_widest([name, *names], width), width // (2 + texts))
-        if kind is str
+        name: min(max(len(name), one if kind is str else limit), limit)
+        if issubclass(kind, str)
         else max(len(name), len("100.0 %"))
         for name, kind in own.items()
     }

@@ -13,7 +13,7 @@ import numpy as np
 
 from resnets.kinds.classes import CLASSES, ClassPrediction, place_of
 from resnets.kinds.kind import Difference
-from resnets.kinds.prediction import Cell, Outputs, Prediction
+from resnets.kinds.prediction import Cell, Outputs, Prediction, Several
 from resnets.kinds.sample import Finding, Sample
 
 BETWEEN = "|"  # labels of an image in one cell of a table
@@ -39,7 +39,7 @@ class LabelPrediction(ClassPrediction):
         notes: What was done to read the image.
     """
 
-    columns: ClassVar[Mapping[str, type]] = {"labels": str, "probabilities": str}
+    columns: ClassVar[Mapping[str, type]] = {"labels": Several, "probabilities": Several}
 
     thresholds: np.ndarray | None = None
 

@@ -17,6 +17,10 @@ class Share(float):
     """The type of a column of numbers from 0 to 1, which people are shown as percentages."""
 
 
+class Several(str):
+    """The type of a column of texts for any number of classes: longer than the name of one."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)  # arrays do not compare to one truth
 class Prediction:
     """The prediction for one image, or the reason why there is none. Each kind of task adds its own
@@ -29,7 +33,7 @@ class Prediction:
         notes: What was done to read the image ("turned upright (EXIF)").
     """
 
-    # of a table, between `file` and `error`: str, int, float or Share
+    # of a table, between `file` and `error`: str, Several, int, float or Share
     columns: ClassVar[Mapping[str, type]] = {}
 
     file: str
