@@ -161,8 +161,12 @@ def test_names_of_formats_and_kinds_are_checked(tmp_path, monkeypatch):
     assert error_of(tmp_path, kind="class") == "no kind 'class'; did you mean classes?"
     monkeypatch.setattr(sources, "KINDS", {**KINDS, "moods": replace(KINDS["classes"])})
     assert error_of(tmp_path, kind="moods") == (
-        f"{tmp_path}: data in the format folders give classes, not moods; leave out the kind, or"
-        " choose another format"
+        f"{tmp_path}: data in the format folders give classes, not moods; moods are read from: no"
+        " format yet"
+    )
+    assert error_of(tmp_path, kind="labels").endswith(
+        "give classes, not labels; labels are read from: labels.csv with the columns file_name and"
+        " label"
     )
 
 

@@ -40,9 +40,10 @@ def find_data(source: str | Path, format: str | None = None, kind: str | None = 
     place = Source(_path(source))
     reader = _choose(place, [READERS[format]] if format else list(READERS.values()))
     if kind is not None and kind not in reader.kinds:
+        able = [one.expects for one in READERS.values() if kind in one.kinds]
         raise ValueError(
             f"{source}: data in the format {reader.name} give {' or '.join(reader.kinds)}, not"
-            f" {kind}; leave out the kind, or choose another format"
+            f" {kind}; {kind} are read from: {'; '.join(able) or 'no format yet'}"
         )
     return reader.read(place, kind)
 
