@@ -286,6 +286,24 @@ def test_val_of_the_file_and_of_the_run_repeats_the_numbers(run, data):
         assert words.lower() in (said.out + said.err).lower()
 
 
+def test_val_reads_a_table_as_the_model_predicts(run, data, tmp_path):
+    """One label in each line, or none: by itself the table would be one of classes, or refused."""
+    files = files_of(data)[:6]
+    labels = ["Blue", "", *list(COLOURS)[:2], "Blue", ""]
+    lines = [f"{file},{label}" for file, label in zip(files, labels, strict=True)]
+    table = tmp_path / "one.csv"
+    table.write_text("\n".join(["file_name,label", *lines]) + "\n")
+    for model in (run.proven.path, run.folder):
+        found = only_json(command("val", model, table, "--json"))["metrics"]
+        assert found["n"] == 6
+        assert "map" in found
+    (tmp_path / "folders" / "Blue").mkdir(parents=True)
+    shutil.copy(files[0], tmp_path / "folders" / "Blue")
+    said = command("val", run.proven.path, tmp_path / "folders")
+    assert said.code == 2
+    assert "give classes, not labels" in " ".join(said.err.split())
+
+
 def test_every_engine_gives_the_same_labels(run, data):
     files = [str(file) for file in files_of(data)]
     found = {name: list(resnets.load(run.proven.path, name).predict(files)) for name in ENGINES}

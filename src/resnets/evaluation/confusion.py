@@ -125,17 +125,18 @@ def class_section(metrics: Metrics) -> Section:
 def _worst(metrics: Metrics, figures: Sequence[Figure]) -> Section:
     counts = metrics.detail["confusion"]
     mistakes = int(counts.sum() - counts.diagonal().sum())
-    hint = (
+    order = (
         "the lowest probability of the true class first. Beside each image: the class activation"
         " map of the predicted class."
     )
+    hint = order[0].upper() + order[1:]
     if not mistakes:
         hint = f"None in {metrics.n} images."
     elif not figures:
         hint = f"{mistakes} mistakes; none is shown on this page."
     elif len(figures) < mistakes:
-        hint = f"{len(figures)} of {mistakes} mistakes, {hint}"
+        hint = f"{len(figures)} of {mistakes} mistakes, {order}"
     elif mistakes > 1:
-        hint = f"All {mistakes} mistakes, {hint}"
+        hint = f"All {mistakes} mistakes, {order}"
     values = {"open": figures[:WORST_OPEN], "more": figures[WORST_OPEN:]}
     return Section("cases", "Worst mistakes", hint, values)

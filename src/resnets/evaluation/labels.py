@@ -252,7 +252,7 @@ def sections(metrics: Metrics, cases: Sequence[Case]) -> list[Section]:
     mistakes = Section(
         "cases",
         "Worst images",
-        "the highest loss first. Beside each image: the class activation map of its most probable"
+        "The highest loss first. Beside each image: the class activation map of its most probable"
         " label."
         if figures
         else f"All labels of all {metrics.n} images are right.",
