@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -123,7 +122,7 @@ def options(values: Mapping[str, Any], classes: Sequence[str]) -> Mapping[str, A
     """
     given = values.get("thresholds", ())
     sound = isinstance(given, list | tuple) and all(
-        type(one) in (int, float) and math.isfinite(one) and 0 <= one <= 1 for one in given
+        type(one) in (int, float) and 0 <= one <= 1 for one in given
     )
     if sound and not given:
         given = [THRESHOLD] * len(classes)
