@@ -381,6 +381,22 @@ def test_a_terminal_shows_several_labels_in_full(run, data, width):
     assert "Blue|green|red" in shown
 
 
+@pytest.mark.parametrize("width", [80, 40])
+def test_a_terminal_says_of_one_image_which_labels_it_has(run, data, width):
+    predictor = resnets.load(run.proven.path)
+    counts = set()
+    for file in files_of(data)[:12]:
+        (found,) = predictor.predict(str(file))
+        done = Done("predict", run.proven.path, file, terminal=width)
+        _, *lines = done.out.splitlines()
+        assert all(cell_len(line) <= width for line in lines)
+        names = {line.split()[0] for line in lines if "below its threshold" not in line}
+        assert names == set(found.labels)
+        assert len(lines) == len(COLOURS)
+        counts.add(len(names))
+    assert len(counts) > 1
+
+
 def test_maps_are_drawn_of_the_most_probable_label(run, data, tmp_path):
     done = command("predict", run.proven.path, files_of(data)[0], "--heat", tmp_path / "maps")
     assert done.code == 0, done.err

@@ -14,6 +14,7 @@ from resnets.runtime.rows import Columns
 from resnets.screen import printable
 
 TOP = 3  # classes that are told of a single image
+BELOW = "below its threshold"
 _GAP = "  "
 
 
@@ -46,7 +47,8 @@ def show_predictions(
 
 
 def show_best(prediction: Prediction, columns: Columns) -> None:
-    """Prints the most probable classes of one image, or its rows where classes have no numbers."""
+    """Prints the most probable classes of one image, and all that it is said to have; or its rows
+    where classes have no numbers."""
     width = shutil.get_terminal_size().columns
     _line(_end(printable(prediction.file), width))
     if prediction.error:
@@ -58,11 +60,18 @@ def show_best(prediction: Prediction, columns: Columns) -> None:
         for row in prediction.rows():
             _line("", *_cells(row, columns.own, widths))
         return
-    order = np.argsort(-numbers, kind="stable")[:TOP]
+    chosen = prediction.chosen()
+    count = TOP if chosen is None else max(TOP, int(chosen.sum()))
+    order = np.argsort(-numbers, kind="stable")
+    if chosen is not None:
+        order = order[np.argsort(~chosen[order], kind="stable")]
+    order = order[:count]
     names = [printable(prediction.classes[place]) for place in order]
-    labels = _widest(names, width - 12)
-    for name, number in zip(names, numbers[order], strict=True):
-        _line(f"  {_left(_start(name, labels), labels)}", f"{100 * float(number):.1f} %".rjust(7))
+    labels = _widest(names, width - (12 if chosen is None else 14 + len(BELOW)))
+    for place, name in zip(order, names, strict=True):
+        share = f"{100 * float(numbers[place]):.1f} %".rjust(7)
+        remark = "" if chosen is None or chosen[place] else BELOW
+        _line(f"  {_left(_start(name, labels), labels)}", share, remark)
 
 
 def _widths(own: Mapping[str, type], classes: Sequence[str], width: int) -> dict[str, int]:

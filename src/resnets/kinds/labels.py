@@ -62,6 +62,10 @@ class LabelPrediction(ClassPrediction):
         """Names of the labels that are given, in the order of the outputs."""
         return tuple(itertools.compress(self.classes, self.given))
 
+    def chosen(self) -> np.ndarray | None:
+        """See `Prediction`."""
+        return None if self.probabilities is None else self.given
+
     def summary(self) -> str:
         """See `Prediction`."""
         return repr(self.labels)

@@ -58,6 +58,11 @@ class Prediction:
         None where it has none, or after an error."""
         return None
 
+    def chosen(self) -> np.ndarray | None:
+        """(classes,) bool, which classes an image is said to have, where it may have several; None
+        where it is the one with the highest number, or after an error."""
+        return None
+
     def heat_map(self) -> np.ndarray | None:
         """(h, w) where in the input the main class was seen; None where that is not known."""
         return None
