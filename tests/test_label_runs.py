@@ -1,6 +1,7 @@
 """Thresholds of labels, and a run of a multi-label classifier from its data to a prediction."""
 
 import csv
+import itertools
 import json
 import re
 import shutil
@@ -29,7 +30,7 @@ from resnets.modelfile import load_model, read_model, write_model
 from resnets.run import resume
 from resnets.runtime.engines import ENGINES
 from resnets.runtime.onnxfile import read_onnx, seal, write_onnx
-from resnets.tasks.labels import MultiLabel, best_threshold, best_thresholds
+from resnets.tasks.labels import EDGE, MultiLabel, best_threshold, best_thresholds
 from resnets.training.recipes import RECIPES
 
 # ---- thresholds
@@ -41,8 +42,11 @@ def f1_at(truth, probabilities, threshold):
 
 
 def best_f1(truth, probabilities):
-    """Over every way to divide the images by their probabilities."""
-    return max(f1_at(truth, probabilities, cut) for cut in [*probabilities, 2.0])
+    """Over every way to divide the images by a threshold between two probabilities that is not too
+    near to 0 or 1; None where there is none."""
+    each = sorted({0.0, *map(float, probabilities)})
+    cuts = [high for low, high in itertools.pairwise(each) if EDGE <= (low + high) / 2 <= 1 - EDGE]
+    return max((f1_at(truth, probabilities, cut) for cut in cuts), default=None)
 
 
 SHARES = st.one_of(
@@ -65,7 +69,7 @@ def test_no_threshold_has_a_better_f1(images):
     threshold = best_threshold(truth, probabilities)
     assert 0 < threshold <= 1
     assert threshold == np.float32(threshold), "it is the same in a file and in an engine"
-    if not truth.any():
+    if not truth.any() or best_f1(truth, probabilities) is None:
         assert threshold == THRESHOLD
         return
     assert f1_at(truth, probabilities, threshold) == best_f1(truth, probabilities)
@@ -76,11 +80,18 @@ def test_no_threshold_has_a_better_f1(images):
 def test_a_threshold_lies_midway_where_there_is_room(images):
     truth, probabilities = arrays([(one, share / 1000) for one, share in images])
     threshold = best_threshold(truth, probabilities)
-    if truth.any():
+    if truth.any() and best_f1(truth, probabilities) is not None:
         assert np.abs(probabilities - threshold).min() > 4e-4
         below, above = probabilities < threshold, probabilities >= threshold
         nearest = probabilities[below].max() if below.any() else 0
         assert threshold == pytest.approx((nearest + probabilities[above].min()) / 2, abs=1e-6)
+
+
+def test_no_threshold_lies_where_engines_would_decide_differently():
+    tiny = np.array([3e-12, 2e-12, 1e-12], np.float32)
+    assert best_threshold(np.array([True, False, False]), tiny) == THRESHOLD
+    sure = np.float32(1) - np.array([1e-7, 2e-7, 3e-7], np.float32)
+    assert best_threshold(np.array([True, False, True]), sure) == pytest.approx(0.5)
 
 
 def test_of_equally_good_thresholds_the_one_with_most_room_is_taken():

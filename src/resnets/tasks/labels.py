@@ -17,6 +17,8 @@ from resnets.kinds.prediction import Prediction
 from resnets.tasks.classes import Classification, ImageInference
 from resnets.tasks.task import Targets
 
+# No threshold lies nearer to 0 or 1: many images may differ there by less than engines do
+EDGE = 1e-3
 FEW = 5  # validation images of a label, below which it takes the threshold of all labels together
 
 
@@ -77,17 +79,19 @@ def best_thresholds(truth: np.ndarray, probabilities: np.ndarray) -> list[float]
 
 def best_threshold(truth: np.ndarray, probabilities: np.ndarray) -> float:
     """The threshold of one label, (n,) each; of several that are equally good the one with most
-    room on both sides. Without a positive image there is none to choose: 0.5."""
-    if not truth.any():
-        return THRESHOLD
+    room on both sides. 0.5 without a positive image, or where all probabilities are below `EDGE`:
+    there is none to choose."""
     order = np.argsort(-probabilities, kind="stable")
     scores = np.append(probabilities[order].astype(np.float64), 0.0)
-    room = scores[:-1] - scores[1:]  # between an image and the next one
+    room = scores[:-1] - scores[1:]  # between an image and the next one; equal ones stay together
+    middle = (scores[:-1] + scores[1:]) / 2
+    possible = (room > 0) & (middle >= EDGE) & (middle <= 1 - EDGE)
+    if not truth.any() or not possible.any():
+        return THRESHOLD
     hits = np.cumsum(truth[order])
-    f1 = 2 * hits / (np.arange(1, len(order) + 1) + truth.sum())
-    f1[room <= 0] = -1  # equal probabilities are given the label together
+    f1 = np.where(possible, 2 * hits / (np.arange(1, len(order) + 1) + truth.sum()), -1)
     best = np.flatnonzero(f1 >= f1.max() - 1e-12)
     cut = best[room[best].argmax()]
-    middle = np.float32((scores[cut] + scores[cut + 1]) / 2)
+    between = np.float32(middle[cut])
     # Between neighbouring numbers there is none; rounded down it would give the label to both.
-    return float(middle if middle > scores[cut + 1] else scores[cut])
+    return float(between if between > scores[cut + 1] else scores[cut])
