@@ -247,6 +247,7 @@ def test_the_report_opens_and_shows_labels_thresholds_and_the_worst_images(run, 
     page = (run.folder / "report.html").read_text("utf-8")
     titles = re.findall(r"<h2[^>]*>([^<]+)", page)
     assert {"Labels", "Thresholds", "Worst images"} <= set(titles), titles
+    assert "so were the options of the task" not in page, "thresholds are those of another part"
     for name in (*COLOURS, "all labels", "mAP"):
         assert name in page
     mistaken = [
@@ -478,6 +479,8 @@ def test_one_label_that_is_there_or_not(data, tmp_path):
         tmp_path / "data", task="labels", output=tmp_path / "run", **{**SETTINGS, "epochs": 1}
     )
     assert run.model.classes == ("red",)
+    told = "so were the options of the task, such as thresholds"  # there is no test part
+    assert told in (run.folder / "report.html").read_text("utf-8")
     files = [str(file) for file in files_of(data)[:3]]
     found = list(resnets.load(run.proven.path).predict(files))
     assert {one.labels for one in found} <= {(), ("red",)}

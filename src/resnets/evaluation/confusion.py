@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import attrgetter
 
 import numpy as np
 
 from resnets.evaluation.metrics import Metrics
-from resnets.evaluation.sections import Caption, Case, Figure, Section
+from resnets.evaluation.sections import (
+    MANY_CLASSES,
+    Caption,
+    Case,
+    Figure,
+    Section,
+    class_section,
+)
 
-# classes; beyond it nobody reads a matrix, and the most confused pairs are listed instead
-LARGEST_MATRIX = 20
 MOST_PAIRS = 60
 WORST = 60  # mistakes shown in the page itself
 WORST_OPEN = 12  # of them at once, the others on demand
@@ -71,7 +75,7 @@ def sections(metrics: Metrics, cases: Sequence[Case]) -> list[Section]:
     wrong = [one for one in figures if one.case.truth.label != one.case.prediction.label]
     shown = {id(one) for one in wrong[:WORST]}
     others = tuple(one for one in figures if id(one) not in shown)
-    return [_matrix(metrics, others), class_section(metrics), _worst(metrics, wrong[:WORST])]
+    return [_matrix(metrics, others), _bars(metrics), _worst(metrics, wrong[:WORST])]
 
 
 def _of_truth(case: Case) -> float:
@@ -97,29 +101,24 @@ def _matrix(metrics: Metrics, hidden: tuple[Figure, ...]) -> Section:
     pairs = [divmod(int(flat), k) for flat in order]
     values = {
         "names": metrics.classes,
-        "matrix": k <= LARGEST_MATRIX,
+        "matrix": k <= MANY_CLASSES,
         "counts": counts.tolist(),
         "shares": (counts / np.maximum(counts.sum(1, keepdims=True), 1)).tolist(),
         "pairs": [(i, j) for i, j in pairs if wrong[i, j]],
         "confused": int(np.count_nonzero(wrong)),
     }
-    title = "Confusion matrix" if k <= LARGEST_MATRIX else "Most confused classes"
+    title = "Confusion matrix" if k <= MANY_CLASSES else "Most confused classes"
     return Section("matrix", title, values=values, hidden=hidden)
 
 
-def class_section(metrics: Metrics) -> Section:
-    """Bars of recall and precision."""
-    many = len(metrics.classes) > LARGEST_MATRIX
+def _bars(metrics: Metrics) -> Section:
     hint = (
         "Recall: the fraction of the images of a class that are predicted as that class. Precision:"
         " the fraction of the images predicted as a class that belong to it. With 95 % confidence"
         " intervals"
     )
-    entries = sorted(metrics.per_class, key=attrgetter("f1")) if many else metrics.per_class
-    values = {"many": many, "entries": entries, "estimates": ("recall", "precision")}
-    return Section(
-        "classes", "Classes", hint + ("; the lowest F1 comes first." if many else "."), values
-    )
+    hint += "; the lowest F1 comes first." if len(metrics.classes) > MANY_CLASSES else "."
+    return class_section(metrics, "Classes", hint, ("recall", "precision"))
 
 
 def _worst(metrics: Metrics, figures: Sequence[Figure]) -> Section:

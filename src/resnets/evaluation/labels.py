@@ -20,7 +20,7 @@ from resnets.evaluation.metrics import (
     percentile,
     wilson,
 )
-from resnets.evaluation.sections import Caption, Case, Figure, Section
+from resnets.evaluation.sections import Caption, Case, Figure, Section, class_section
 from resnets.kinds.labels import BETWEEN
 from resnets.kinds.prediction import Cell, Prediction
 
@@ -238,15 +238,12 @@ def doubts(rows: Rows, evidence: Sequence[LabelEvidence], classes: Sequence[str]
 
 def sections(metrics: Metrics, cases: Sequence[Case]) -> list[Section]:
     """Bars of each label, precision and recall over the threshold, and the worst images."""
-    estimates = ("average_precision", "recall", "precision")
-    many = len(metrics.classes) > 20
-    by_name = sorted(metrics.per_class, key=lambda one: one.f1) if many else metrics.per_class
-    bars = Section(
-        "classes",
+    bars = class_section(
+        metrics,
         "Labels",
         "Average precision: how well the images with a label are ranked before those without it."
         " Recall and precision at the label's own threshold. With 95 % confidence intervals.",
-        {"many": many, "entries": by_name, "estimates": estimates},
+        ("average_precision", "recall", "precision"),
     )
     figures = [_figure(case) for case in cases]
     mistakes = Section(

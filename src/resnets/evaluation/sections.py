@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, NamedTuple
 
+from resnets.evaluation.metrics import Metrics
 from resnets.kinds.prediction import Prediction
 
+# beyond it nobody reads a matrix or a table in its order
+MANY_CLASSES = 20
 TEMPLATES = ("matrix", "classes", "cases", "lines")
 
 
@@ -76,3 +80,11 @@ class Section:
             raise ValueError(
                 f"section {self.title}: template {self.template!r}; allowed: {', '.join(TEMPLATES)}"
             )
+
+
+def class_section(metrics: Metrics, title: str, hint: str, estimates: tuple[str, ...]) -> Section:
+    """Some estimates of each class as bars; of many classes the lowest F1 comes first."""
+    many = len(metrics.classes) > MANY_CLASSES
+    entries = sorted(metrics.per_class, key=attrgetter("f1")) if many else metrics.per_class
+    values = {"many": many, "entries": entries, "estimates": estimates}
+    return Section("classes", title, hint, values)

@@ -139,7 +139,7 @@ def _account(job: Job, trained: Trained, model: Model, metrics: Metrics) -> Acco
         tuple(facts),
         tuple(trained.state.rows),
         spec.findings,
-        tuple(_notes(job, trained)),
+        tuple(_notes(job, trained, model)),
     )
 
 
@@ -153,10 +153,12 @@ def _tell(job: Job, run: Run, doubts: Sequence[str]) -> None:
         job.screen.warn(f"  warning: {doubt}")
 
 
-def _notes(job: Job, trained: Trained) -> list[str]:
+def _notes(job: Job, trained: Trained, model: Model) -> list[str]:
     notes, state = [], trained.state
     if job.images.measured is job.images.held_out:
         notes.append("the best weights were chosen on these same images")
+        if model.task != job.task:
+            notes.append("so were the options of the task, such as thresholds")
     if trained.stopped:
         notes.append(f"stopped at step {state.step:,} of {job.spec.steps:,}")
     if trained.diverged:

@@ -70,8 +70,7 @@ def prepare(settings: TrainSettings, given: nn.Module | None, screen: Screen) ->
     training = [sample for sample in samples if sample.split == "train"]
     classes = _classes(settings, samples, kind)
     sizes = _sizes(check, training)
-    median = (int(np.median(sizes[:, 0])), int(np.median(sizes[:, 1])))
-    made = _make_network(settings, given, median, len(classes))
+    made = _make_network(settings, given, _median(sizes), len(classes))
     weights, origin = first_weights(settings, made.network, screen)
     seen = _circumstances(settings, weights, sizes)
     decided, reasons = decide(replace(settings, model=made.name), seen)
@@ -153,10 +152,15 @@ def _circumstances(
     return Circumstances(
         pretrained=weights is not None or settings.weights == "given",
         size=own or (224 if weights else None),
-        median=(int(np.median(sizes[:, 0])), int(np.median(sizes[:, 1]))),
+        median=_median(sizes),
         elongated=float((sizes.max(1) > LONG * sizes.min(1)).mean()),
         count=len(sizes),
     )
+
+
+def _median(sizes: np.ndarray) -> tuple[int, int]:
+    """Median height and width."""
+    return int(np.median(sizes[:, 0])), int(np.median(sizes[:, 1]))
 
 
 def _refuse_fit(settings: TrainSettings, kind: Kind) -> None:
