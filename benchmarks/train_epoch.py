@@ -25,13 +25,14 @@ from torch import nn
 from torchvision.transforms import v2
 
 from resnets import create_model
-from resnets.data.loader import PreparedImages, TrainingBatches
+from resnets.data.batches import TrainingBatches, Truth
+from resnets.data.loader import PreparedImages
 from resnets.data.sources import find_data
 from resnets.data.transforms import Augmentation
 from resnets.kinds.sample import Sample
 from resnets.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from resnets.run.work import make_state
-from resnets.tasks import make_targets, make_task
+from resnets.tasks import make_task
 from resnets.training.loop import Hooks, train_steps
 from resnets.training.optimizers import Schedule
 from resnets.training.plan import Plan, PlannedPhase
@@ -105,8 +106,10 @@ def main() -> None:
         pass
     reading = time.perf_counter() - tick
     task = make_task({"name": "classes"})
-    targets = partial(make_targets, task, found.classes)
-    batches = TrainingBatches(pictures, targets, BATCH, Augmentation("shift"), seed=0)
+    read = partial(task.kind.ground_truth, classes=found.classes)
+    batches = TrainingBatches(
+        pictures, Truth(read, task.collate), BATCH, Augmentation("shift"), seed=0
+    )
     per_epoch = batches.steps_per_epoch
     device = torch.device("cpu")
     phase = PlannedPhase(Schedule(0.1, per_epoch * (options.rounds + 1), 0), weight_decay=5e-4)

@@ -302,8 +302,9 @@ def test_a_network_of_somebody_else_must_be_brought(tmp_path, kind):
 def test_building_never_imports_what_a_file_names(tmp_path):
     (tmp_path / "evil.py").write_text("raise SystemExit('imported')")
     for kind in ("object", "family", "other"):
+        description = {"kind": kind, "name": "evil.Net", "classes": 3, "channels": 3}
         with pytest.raises(ValueError, match="evil"):
-            build_network({"kind": kind, "name": "evil.Net", "classes": 3, "channels": 3})
+            build_network(description, Classification())
 
 
 def test_a_file_gives_its_task_with_its_options(tmp_path, path):

@@ -3,6 +3,7 @@ them."""
 
 import math
 from collections import Counter
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -12,13 +13,14 @@ from PIL import Image
 
 torch = pytest.importorskip("torch", reason="training install")
 
+from resnets.data.batches import TrainingBatches, Truth  # noqa: E402
 from resnets.data.loader import (  # noqa: E402
     KeptImages,
     PreparedImages,
-    TrainingBatches,
     training_images,
 )
 from resnets.data.transforms import Augmentation, augment, uniform  # noqa: E402
+from resnets.kinds.prediction import Prediction  # noqa: E402
 from resnets.kinds.sample import Sample, annotate  # noqa: E402
 from resnets.preprocessing import Preprocessing  # noqa: E402
 
@@ -142,7 +144,7 @@ def test_the_numbers_of_a_sample_are_unrelated():
 def test_what_an_augmentation_may_be(changes):
     with pytest.raises(
         ValueError,
-        match=r"allowed: crop resized\|shift\|none, flip none\|horizontal\|both, smallest above 0",
+        match=r"allowed: crop resized\|jitter\|shift\|none, flip none\|horizontal\|both, smallest above 0",
     ):
         Augmentation(**changes)
 
@@ -173,7 +175,7 @@ def test_a_shift_moves_whole_pixels_and_fills_with_the_pad_colour():
 
 
 def test_shifts_reach_an_eighth_and_all_are_equally_likely():
-    boxes = SHIFT.boxes(uniform(0, 0, np.arange(9000), 6), np.full((9000, 2), 32))
+    boxes = SHIFT.boxes(uniform(0, 0, np.arange(9000), 6), np.full((9000, 2), 32), Preprocessing())
     for column in (0, 1):
         counts = Counter(boxes[:, column].tolist())
         assert sorted(counts) == list(range(-4, 5))
@@ -238,7 +240,8 @@ def test_half_of_the_pictures_are_flipped():
 )
 def test_resized_crops_lie_inside_the_picture(height, width, smallest, seed):
     sizes = np.full((200, 2), (height, width))
-    boxes = Augmentation("resized", smallest).boxes(uniform(seed, 0, np.arange(200), 6), sizes)
+    draws = uniform(seed, 0, np.arange(200), 6)
+    boxes = Augmentation("resized", smallest).boxes(draws, sizes, Preprocessing())
     top, left, bottom, right = boxes.T
     assert min(top.min(), left.min()) >= -1e-9
     assert bottom.max() <= height + 1e-9
@@ -263,7 +266,7 @@ def test_a_resized_crop_shows_what_its_box_says():
     batch = augment(
         [pixels] * 32, RESIZED, Preprocessing(size=(48, 48), fit="stretch"), draws
     ).numpy()
-    boxes = RESIZED.boxes(draws, np.full((32, 2), (120, 200)))
+    boxes = RESIZED.boxes(draws, np.full((32, 2), (120, 200)), Preprocessing())
     for picture, (top, left, bottom, right) in zip(batch, boxes, strict=True):
         xs, ys = (
             left + (np.arange(48) + 0.5) * (right - left) / 48 - 0.5,
@@ -383,8 +386,8 @@ def test_prepared_input_is_what_evaluation_sees(folder):
     preprocessing = Preprocessing(size=(40, 32), resize=(44, 44))
     pictures = PreparedImages(folder, preprocessing, 1e9)
     batches = list(pictures.batches(4))
-    assert [places.tolist() for places, _ in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
-    pixels = np.concatenate([pixels for _, pixels in batches])
+    assert [places.tolist() for places, _, _ in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    pixels = np.concatenate([pixels for _, pixels, _ in batches])
     for place, sample in enumerate(folder):
         np.testing.assert_array_equal(
             pixels[place], preprocessing.pixels(preprocessing.open(sample.path))
@@ -429,10 +432,20 @@ def course(folder, batch_size=3, seed=5, budget=1e9, workers=None, augmentation=
     pictures = training_images(folder, preprocessing, augmentation, budget, workers)
     fill(pictures)
 
-    def place(samples):
-        return {"place": torch.tensor([folder.index(sample) for sample in samples])}
+    def read(samples):
+        return [Placed(sample.name, (), place=folder.index(sample)) for sample in samples]
 
-    return TrainingBatches(pictures, place, batch_size, augmentation, seed)
+    def collate(truths):
+        return {"place": torch.tensor([truth.place for truth in truths])}
+
+    return TrainingBatches(pictures, Truth(read, collate), batch_size, augmentation, seed)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Placed(Prediction):
+    """A ground truth that says which image it is of."""
+
+    place: int = 0
 
 
 def take(batches, first, count, size=None):

@@ -67,8 +67,8 @@ def open_image(
             judged by the image's own values.
 
     Returns:
-        The image, what had to be done to it ("turned upright (EXIF)", ...), and its
-        width and height in the file.
+        The image, what had to be done to it ("turned upright (EXIF)", ...), and the width and
+        height of all of it, upright.
 
     Raises:
         BadImage: The file is missing, not an image, broken or too large.
@@ -135,10 +135,17 @@ def _decode(
     image: Image.Image, short_side: int | None
 ) -> tuple[Image.Image, list[str], tuple[int, int]]:
     size, notes = image.size, look(image)
+    whole = upright_size(image)
     if short_side and isinstance(image, JpegImageFile):
         image.draft(None, (size[0] * short_side // min(size), size[1] * short_side // min(size)))
     image.load()
-    return ImageOps.exif_transpose(image), notes, size
+    return ImageOps.exif_transpose(image), notes, whole
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of an image once it is upright; nothing but its header is looked at."""
+    on_its_side = image.getexif().get(ORIENTATION) in range(5, 9)
+    return image.size[::-1] if on_its_side else image.size
 
 
 def look(image: Image.Image) -> list[str]:

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike
 from PIL import Image
 
 from resnets.images import BadImage, open_image
+from resnets.kinds.axis import Axis
+from resnets.kinds.view import View
 from resnets.ranges import Range, check_range
 
 BAND = 1 << 20  # pixels of an image that are converted and scaled at a time
@@ -42,35 +43,6 @@ class Croppable(Protocol):
 
     def crop(self, box: tuple[int, int, int, int]) -> Image.Image:
         """What lies between left, top, right and bottom."""
-
-
-@dataclass(frozen=True)
-class Axis:
-    """How one side of an image becomes one side of the input: scaled to `resized`, then `size`
-    pixels from `offset` on.
-
-    A negative `offset` is padding. Output pixel i looks at the place `(i + offset + 0.5) * length /
-    resized`.
-    """
-
-    length: int
-    resized: int
-    offset: int
-    size: int
-
-    @property
-    def scale(self) -> float:
-        """Source pixels per input pixel."""
-        return self.length / self.resized
-
-    def to_image(self, x: ArrayLike) -> np.ndarray:
-        """Coordinates in the input (pixels, edges at 0 and `size`) to coordinates in the
-        image."""
-        return (np.asarray(x, np.float64) + self.offset) * self.scale
-
-    def to_input(self, x: ArrayLike) -> np.ndarray:
-        """The way there: coordinates in the image to coordinates in the input."""
-        return np.asarray(x, np.float64) / self.scale - self.offset
 
 
 def _numbers(value: object, count: int) -> bool:
@@ -305,4 +277,18 @@ class Preprocessing:
 
     def open(self, source: Path | str | bytes, short_side: int | None = None) -> Image.Image:
         """`open_image` with this value's channels and ranges."""
-        return open_image(source, self.channels, self.value_range, short_side, self.deep_range)[0]
+        return self.open_sized(source, short_side)[0]
+
+    def open_sized(
+        self, source: Path | str | bytes, short_side: int | None = None
+    ) -> tuple[Image.Image, tuple[int, int]]:
+        """The same, with the height and width of all of it, however much it was reduced."""
+        ranges = self.value_range, short_side, self.deep_range
+        image, _, (width, height) = open_image(source, self.channels, *ranges)
+        return image, (height, width)
+
+    def view(self, height: int, width: int) -> View:
+        """What the input shows of an image of this size."""
+        axes = self.axes(height, width)
+        (top, bottom), (left, right) = (axis.to_image((0, axis.size)).tolist() for axis in axes)
+        return View((left, top, right, bottom), self.size)

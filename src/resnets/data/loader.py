@@ -1,4 +1,4 @@
-"""Images in memory, and batches in steps.
+"""Images in memory.
 
 Training images are decoded once and kept as uint8, up to a budget; those beyond it are decoded
 again, at reduced scale, by threads that work ahead of the network. Decoding releases Python's lock,
@@ -8,22 +8,31 @@ so threads do what processes would, without copying.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
-from resnets.data.transforms import Augmentation, augment, normalise, uniform
+from resnets.data.transforms import Augmentation
 from resnets.images import BadImage
 from resnets.kinds.sample import Sample
+from resnets.kinds.view import View
 from resnets.preprocessing import RESAMPLING, Preprocessing
 
-AHEAD = 2  # batches prepared ahead of the network
+
+class Loaded(NamedTuple):
+    """What was made of an image.
+
+    Args:
+        pixels: (h, w, C).
+        size: Height and width of the whole image, upright.
+    """
+
+    pixels: np.ndarray
+    size: tuple[int, int]
 
 
 class ImageCache:
@@ -48,7 +57,7 @@ class ImageCache:
         self.preprocessing = preprocessing
         self.budget = budget
         self.bytes = 0
-        self._kept: dict[int, np.ndarray] = {}
+        self._kept: dict[int, Loaded] = {}
         self._pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)
 
     def __len__(self) -> int:
@@ -59,11 +68,23 @@ class ImageCache:
         """How many are in memory."""
         return len(self._kept)
 
-    def decode(self, path: Path) -> np.ndarray:
-        """What is made of an image file: (h, w, C)."""
+    def keeps(self, place: int) -> bool:
+        """Whether an image is in memory."""
+        return place in self._kept
+
+    def decode(self, path: Path) -> Loaded:
+        """What is made of an image file."""
+        raise NotImplementedError
+
+    def view(self, size: tuple[int, int], shape: tuple[int, int]) -> View:
+        """What of an image, of this height and width, an array of this shape shows."""
         raise NotImplementedError
 
     def read(self, place: int) -> np.ndarray:
+        """The pixels of one image: (h, w, C)."""
+        return self.load(place).pixels
+
+    def load(self, place: int) -> Loaded:
         """What is made of one image, from memory or its file.
 
         Raises:
@@ -84,18 +105,18 @@ class ImageCache:
     def fill(self) -> Iterator[int]:
         """Reads images into memory until the budget is used; yields the number read so far."""
         for place, future in enumerate(self.prefetch(iter(range(len(self))))):
-            array = future.result()
-            if self.bytes + array.nbytes > self.budget:
+            loaded = future.result()
+            if self.bytes + loaded.pixels.nbytes > self.budget:
                 return
-            self._kept[place] = array
-            self.bytes += array.nbytes
+            self._kept[place] = loaded
+            self.bytes += loaded.pixels.nbytes
             yield place + 1
 
-    def prefetch(self, places: Iterator[int], ahead: int = 64) -> Iterator[Future[np.ndarray]]:
+    def prefetch(self, places: Iterator[int], ahead: int = 64) -> Iterator[Future[Loaded]]:
         """Futures in order, with `ahead` images being read."""
-        waiting: list[Future[np.ndarray]] = []
+        waiting: list[Future[Loaded]] = []
         for place in places:
-            waiting.append(self._pool.submit(self.read, place))
+            waiting.append(self._pool.submit(self.load, place))
             if len(waiting) > ahead:
                 yield waiting.pop(0)
         yield from waiting
@@ -105,16 +126,26 @@ class PreparedImages(ImageCache):
     """The input of the network, all of one size: for evaluation, and for training that does not cut
     images."""
 
-    def decode(self, path: Path) -> np.ndarray:
+    def decode(self, path: Path) -> Loaded:
         """The prepared input: (height, width, C)."""
-        return self.preprocessing.pixels(self.preprocessing.open(path))
+        image, size = self.preprocessing.open_sized(path)
+        return Loaded(self.preprocessing.pixels(image), size)
 
-    def batches(self, size: int = 64) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Everything in order: places (n,) and pixels (n, height, width, C)."""
+    def view(self, size: tuple[int, int], shape: tuple[int, int]) -> View:
+        """What the input of the network shows."""
+        return self.preprocessing.view(*size)
+
+    def batches(
+        self, size: int = 64
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, list[tuple[int, int]]]]:
+        """Everything in order: places (n,), pixels (n, height, width, C), and the heights and
+        widths of the n images themselves."""
         futures = self.prefetch(iter(range(len(self))), ahead=2 * size)
         for start in range(0, len(self), size):
             places = np.arange(start, min(start + size, len(self)))
-            yield places, np.stack([next(futures).result() for _ in places])
+            loaded = [next(futures).result() for _ in places]
+            pixels = np.stack([one.pixels for one in loaded])
+            yield places, pixels, [one.size for one in loaded]
 
 
 class KeptImages(ImageCache):
@@ -124,6 +155,7 @@ class KeptImages(ImageCache):
         samples: Where they lie.
         preprocessing: Of the network.
         short_side: The shorter side of what is kept, in pixels; nothing is enlarged.
+        longest: Longer side over shorter one of what is kept; the ends of a longer image are cut.
         budget: Bytes that may be kept.
         workers: Threads that decode; by default one a core.
     """
@@ -135,23 +167,34 @@ class KeptImages(ImageCache):
         short_side: int,
         budget: float,
         workers: int | None = None,
+        longest: float = 2.0,
     ) -> None:
         super().__init__(samples, preprocessing, budget, workers)
-        self.short_side = short_side
+        self.short_side, self.longest = short_side, longest
 
-    def decode(self, path: Path) -> np.ndarray:
+    def decode(self, path: Path) -> Loaded:
         """The image, reduced: (h, w, C)."""
-        return self.reduce(self.preprocessing.open(path, self.short_side))
+        image, size = self.preprocessing.open_sized(path, self.short_side)
+        return Loaded(self.reduce(image), size)
+
+    def view(self, size: tuple[int, int], shape: tuple[int, int]) -> View:
+        """What is left of an image, scaled."""
+        return View(self._part(*size), shape)
 
     def reduce(self, image: Image.Image) -> np.ndarray:
         """What is kept of an image: (h, w, C)."""
-        short = min(image.size)
-        width, height = (min(side, 2 * short) for side in image.size)  # of a panorama, the middle
-        x, y = (image.width - width) / 2, (image.height - height) / 2
-        scale = min(1.0, self.short_side / short)
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        small = image.resize(size, RESAMPLING["bilinear"], (x, y, x + width, y + height))
+        box = left, top, right, bottom = self._part(image.height, image.width)
+        scale = min(1.0, self.short_side / min(image.size))
+        size = (max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale)))
+        small = image.resize(size, RESAMPLING["bilinear"], box)
         return np.asarray(small).reshape(small.height, small.width, self.preprocessing.channels)
+
+    def _part(self, height: int, width: int) -> tuple[float, float, float, float]:
+        """Left, top, right, bottom of what is kept."""
+        most = self.longest * min(height, width)
+        kept_w, kept_h = min(width, most), min(height, most)
+        x, y = (width - kept_w) / 2, (height - kept_h) / 2
+        return x, y, x + kept_w, y + kept_h
 
 
 def training_images(
@@ -162,81 +205,7 @@ def training_images(
     workers: int | None = None,
 ) -> ImageCache:
     """What an augmentation is made from: whole images to cut, or the prepared input."""
-    short_side = augmentation.short_side(preprocessing)
+    short_side, longest = augmentation.short_side(preprocessing), augmentation.longest
     if short_side is None:
         return PreparedImages(samples, preprocessing, budget, workers)
-    return KeptImages(samples, preprocessing, short_side, budget, workers)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One training step's input: images (N, C, H, W) normalised, and the ground truth as tensors by
-    name, first dimension N."""
-
-    images: Tensor
-    targets: dict[str, Tensor]
-
-    @property
-    def count(self) -> int:
-        """N."""
-        return len(self.images)
-
-
-class TrainingBatches:
-    """An endless course through the training images, addressed by step.
-
-    Args:
-        images: The training images.
-        make_targets: Samples of a batch to their ground truth as tensors.
-        batch_size: Images a step; what does not fill a batch at the end of an epoch waits for
-            another epoch.
-        augmentation: How they are varied.
-        seed: Fixes order and draws.
-    """
-
-    def __init__(
-        self,
-        images: ImageCache,
-        make_targets: Callable[[Sequence[Sample]], dict[str, Tensor]],
-        batch_size: int,
-        augmentation: Augmentation,
-        seed: int,
-    ) -> None:
-        self.images, self.make_targets = images, make_targets
-        self.augmentation, self.seed = augmentation, seed
-        self.batch_size = min(batch_size, len(images))
-        self.steps_per_epoch = len(images) // self.batch_size
-
-    def places(self, step: int) -> np.ndarray:
-        """Which images a step takes: a part of the epoch's own order."""
-        epoch, position = divmod(step, self.steps_per_epoch)
-        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.images))
-        return order[position * self.batch_size : (position + 1) * self.batch_size]
-
-    def from_step(
-        self, first: int, device: torch.device, size: int | None = None
-    ) -> Iterator[Batch]:
-        """Batches from a step on, without end.
-
-        Args:
-            first: The step.
-            device: Where they are put.
-            size: Side of the square input in pixels; by default that of the preprocessing.
-        """
-        preprocessing = self.images.preprocessing
-        shape = (size, size) if size else preprocessing.size
-        waiting: list[tuple[int, np.ndarray, list[Future[np.ndarray]]]] = []
-        step = first
-        while True:
-            while len(waiting) <= AHEAD:
-                places = self.places(step)
-                futures = list(self.images.prefetch(iter(places.tolist()), ahead=0))
-                waiting.append((step, places, futures))
-                step += 1
-            now, places, futures = waiting.pop(0)
-            draws = uniform(self.seed, now // self.steps_per_epoch, places, 6)
-            arrays = [future.result() for future in futures]
-            images = augment(arrays, self.augmentation, preprocessing, draws, shape)
-            images = normalise(images.to(device, non_blocking=True), preprocessing)
-            truth = self.make_targets([self.images.samples[place] for place in places])
-            yield Batch(images, {name: one.to(device) for name, one in truth.items()})
+    return KeptImages(samples, preprocessing, short_side, budget, workers, longest)

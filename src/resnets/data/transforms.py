@@ -6,6 +6,7 @@ worker, rank or resumed run asks for it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,10 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from resnets.kinds.view import View
 from resnets.preprocessing import Preprocessing
 
 FLIPS = ("none", "horizontal", "both")
-CROPS = ("resized", "shift", "none")
+CROPS = ("resized", "jitter", "shift", "none")
+OUT = 1.25  # how much smaller than in the prepared input an image gets at most
 
 
 @dataclass(frozen=True)
@@ -26,9 +29,10 @@ class Augmentation:
 
     Args:
         crop: `resized`: a part of random area and shape, scaled to the input (Szegedy et al. 2015,
-            section 6). `shift`: the prepared input, moved by up to an eighth of its size (He et al.
-            2015, section 4.2, for 32 px). `none`.
-        smallest: Area of the smallest part for `resized`, 0 to 1.
+            section 6). `jitter`: the whole image at another scale, moved by up to an eighth of the
+            input, so that things stay in their shape. `shift`: the prepared input, moved by up to
+            an eighth of its size (He et al. 2015, section 4.2, for 32 px). `none`.
+        smallest: Area of the smallest part for `resized` and `jitter`, 0 to 1.
         flip: `none`, `horizontal`, or `both` where up and down mean nothing (microscopes,
             satellites).
     """
@@ -45,13 +49,24 @@ class Augmentation:
                 " to 1"
             )
 
+    @property
+    def longest(self) -> float:
+        """Longer side over shorter one of images that are kept; of longer ones, the middle."""
+        return 2.0 if self.crop == "resized" else math.inf
+
     def short_side(self, preprocessing: Preprocessing) -> int | None:
         """The shorter side at which images are kept; None: the prepared input is kept instead."""
+        if self.crop == "jitter":  # no part is enlarged beyond what is kept
+            return math.ceil(min(preprocessing.size) / math.sqrt(self.smallest))
         return -(-max(preprocessing.size) * 115 // 100) if self.crop == "resized" else None
 
-    def boxes(self, draws: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    def boxes(
+        self, draws: np.ndarray, sizes: np.ndarray, preprocessing: Preprocessing
+    ) -> np.ndarray:
         """What is shown of each kept image: (N, 6) draws and (N, 2) heights, widths to (N, 4)
         top, left, bottom, right."""
+        if self.crop == "jitter":
+            return self._jittered(draws, sizes, preprocessing)
         height, width = sizes[:, 0].astype(np.float64), sizes[:, 1].astype(np.float64)
         if self.crop == "resized":
             area = height * width * (self.smallest + (1 - self.smallest) * draws[:, 0])
@@ -74,6 +89,35 @@ class Augmentation:
             )
             box_h, box_w = height, width
         return np.stack([top, left, top + box_h, left + box_w], 1)
+
+    def _jittered(
+        self, draws: np.ndarray, sizes: np.ndarray, preprocessing: Preprocessing
+    ) -> np.ndarray:
+        """Boxes for `jitter`: what the prepared input shows, scaled evenly and moved."""
+        shown = np.array([preprocessing.view(*size).box for size in sizes.tolist()])
+        start, extent = shown[:, 1::-1], (shown[:, 2:] - shown[:, :2])[:, ::-1]
+        low, high = math.log(self.smallest) / 2, math.log(OUT if self.smallest < 1 else 1)
+        scale = np.exp(low + (high - low) * draws[:, :1])
+        reach = extent / 8
+        moved = start - reach + draws[:, 2:4] * (extent * (1 - scale) + 2 * reach)
+        return np.concatenate([moved, moved + extent * scale], 1)
+
+    def views(
+        self,
+        draws: np.ndarray,
+        sizes: np.ndarray,
+        preprocessing: Preprocessing,
+        shape: tuple[int, int],
+    ) -> list[View]:
+        """What is shown of each kept image, as `augment` shows it in an input of this shape."""
+        found = self.boxes(draws, sizes, preprocessing).tolist()
+        turned = (self.flips(draws) < 0).tolist()
+        return [
+            View((left, top, right, bottom), shape, (vertical, horizontal))
+            for (top, left, bottom, right), (vertical, horizontal) in zip(
+                found, turned, strict=True
+            )
+        ]
 
     def flips(self, draws: np.ndarray) -> np.ndarray:
         """(N, 2) of 1 or -1: upside down, and left to right."""
@@ -119,7 +163,8 @@ def augment(
     """
     sizes = np.array([array.shape[:2] for array in arrays])
     images = _canvas(arrays, sizes, preprocessing)
-    grid = _grid(augmentation, draws, sizes, size or preprocessing.size)
+    boxes = augmentation.boxes(draws, sizes, preprocessing)
+    grid = _grid(augmentation, boxes, draws, sizes, size or preprocessing.size)
     pad = float(preprocessing.pad_color)
     sampled = F.grid_sample(
         images - pad if pad else images,
@@ -148,11 +193,15 @@ def _canvas(
 
 
 def _grid(
-    augmentation: Augmentation, draws: np.ndarray, sizes: np.ndarray, shape: tuple[int, int]
+    augmentation: Augmentation,
+    boxes: np.ndarray,
+    draws: np.ndarray,
+    sizes: np.ndarray,
+    shape: tuple[int, int],
 ) -> Tensor:
     """(N, height, width, 2): where on the canvas each pixel of the input comes from."""
     canvas_h, canvas_w = sizes.max(0)
-    top, left, bottom, right = augmentation.boxes(draws, sizes).T
+    top, left, bottom, right = boxes.T
     flip_y, flip_x = augmentation.flips(draws).T
     # input coordinates in [-1, 1] to canvas coordinates in [-1, 1]
     theta = np.zeros((len(sizes), 2, 3))

@@ -17,7 +17,7 @@ FLOAT, INT = ir.DataType.FLOAT.value, ir.DataType.INT64.value
 
 
 class Side(NamedTuple):
-    """One `preprocessing.Axis`, its numbers as values of the graph."""
+    """One `kinds.axis.Axis`, its numbers as values of the graph."""
 
     length: ir.Value
     resized: ir.Value

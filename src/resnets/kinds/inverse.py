@@ -4,15 +4,12 @@ exported graph repeats the same arithmetic (`export/inverse.py`)."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from resnets.kinds.axis import Axis
 from resnets.kinds.kind import Kind
 from resnets.kinds.prediction import Outputs
-
-if TYPE_CHECKING:
-    from resnets.preprocessing import Axis
 
 
 @dataclass(frozen=True)

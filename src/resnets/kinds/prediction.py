@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
+from PIL import Image
+
+from resnets.kinds.view import View
 
 Outputs = Mapping[str, np.ndarray]  # of a network, by name; the first dimension counts the images
 Cell = str | float | None
@@ -66,6 +69,21 @@ class Prediction:
     def heat_map(self) -> np.ndarray | None:
         """(h, w) where in the input the main class was seen; None where that is not known."""
         return None
+
+    def seen(self, view: View) -> Self:
+        """What is said of the part of the image that a view shows, with places in pixels of its
+        input; itself, where nothing is said of places."""
+        return self
+
+    def drawn(self, image: Image.Image) -> Image.Image:
+        """The prediction drawn on its image, upright and RGB, which is not changed. Places are
+        those in this image: of one that was scaled, draw what is `seen` of it."""
+        return image
+
+    def to_dict(self) -> dict[str, Any]:
+        """The prediction as one JSON object, after `file`."""
+        (row,) = self.rows()
+        return dict(row)
 
     def light(self) -> Self:
         """What is kept of it where there are many: itself without what is large."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,9 +15,17 @@ class Annotation:
 
     Args:
         label: Name of its class.
+        box: Left, top, right, bottom of the thing, in pixels of the upright image from its edge on;
+            None where no place was said.
+        difficult: Neither right nor wrong to find: a crowd (COCO), hard to see (Pascal VOC).
+        value: Of the pixels that show the class in the mask of the image; of a mask in colour, red
+            * 65536 + green * 256 + blue.
     """
 
     label: str
+    box: tuple[float, float, float, float] | None = None
+    difficult: bool = False
+    value: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """What was said, for JSON: fields that say no more than their default are left out."""
@@ -28,13 +37,27 @@ class Annotation:
         """What `to_dict` gave, read from JSON.
 
         Raises:
-            ValueError: A field that is missing or unknown, or a label that is no text.
+            ValueError: A field that is missing, unknown or of another type.
         """
         known = [one.name for one in fields(cls)]
-        if not isinstance(values.get("label"), str) or not set(values) <= set(known):
+        sound = {
+            "label": isinstance(values.get("label"), str),
+            "box": values.get("box") is None or _is_box(values["box"]),
+            "difficult": isinstance(values.get("difficult", False), bool),
+            "value": type(values.get("value", 0)) is int,
+        }
+        if not set(values) <= set(known) or not all(sound.values()):
             raise ValueError(f"an annotation has {', '.join(known)}, but not {dict(values)}")
         lists = {name: tuple(one) for name, one in values.items() if isinstance(one, list)}
         return cls(**{**values, **lists})
+
+
+def _is_box(value: Any) -> bool:
+    return (
+        isinstance(value, list | tuple)
+        and len(value) == 4
+        and all(type(side) in (int, float) and math.isfinite(side) for side in value)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +71,10 @@ class Sample:
         split: `train`, `val` or `test`; empty until it is decided.
         group: Images of one group (a patient, a microscope image) stay on one side of a split;
             empty: a group of its own.
+        mask: An image of the same size whose pixels say what each pixel shows, by the values of the
+            annotations; any other value is not judged.
+        size: Width and height of the upright image as its annotations say, to be compared with the
+            file; None where they say nothing.
     """
 
     path: Path
@@ -55,6 +82,8 @@ class Sample:
     annotations: tuple[Annotation, ...]
     split: str = ""
     group: str = ""
+    mask: Path | None = None
+    size: tuple[int, int] | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:

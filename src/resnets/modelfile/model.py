@@ -81,11 +81,11 @@ def load_model(path: str | Path, given: str | nn.Module | None = None) -> Model:
     found = read_description(path, metadata)
     state = {name: tensor for name, tensor in tensors.items() if "/" not in name}
     try:
-        if given is None and found.network["kind"] == "family":
-            _check_size(found.network, state)
-        net = build_network(found.network, given)
         read_task(found.task, found.classes)  # whether its options fit the classes
         task = make_task(found.task)
+        if given is None and found.network["kind"] == "family":
+            _check_size(found.network, task, state)
+        net = build_network(found.network, task, given)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     if different := differences(net.state_dict(), state):
@@ -97,7 +97,7 @@ def load_model(path: str | Path, given: str | nn.Module | None = None) -> Model:
     return Model(net, found.classes, found.preprocessing, found.network, task, metadata)
 
 
-def _check_size(network: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
+def _check_size(network: Mapping[str, Any], task: Task, state: Mapping[str, Tensor]) -> None:
     """Refuses the name of a network that has other tensors than the file, before it takes memory.
 
     Raises:
@@ -113,7 +113,7 @@ def _check_size(network: Mapping[str, Any], state: Mapping[str, Tensor]) -> None
         raise ValueError(f"{name:.200} has more layers than the file has tensors")
     try:
         with torch.device("meta"):
-            own = build_network(network).state_dict()
+            own = build_network(network, task).state_dict()
     except (RuntimeError, OverflowError, TypeError) as error:
         raise ValueError(f"{name:.200} cannot be built ({str(error).splitlines()[0]})") from None
     if different := differences(own, state):

@@ -9,6 +9,7 @@ from torch import nn
 
 from resnets.foreign import build_foreign, is_foreign
 from resnets.models import Network
+from resnets.tasks import Task
 
 
 def describe_network(
@@ -32,13 +33,14 @@ def describe_network(
 
 
 def build_network(
-    description: Mapping[str, Any], given: str | nn.Module | None = None
+    description: Mapping[str, Any], task: Task, given: str | nn.Module | None = None
 ) -> nn.Module:
     """The network that a description names; no code outside this package is ever imported for it,
     unless it is named again.
 
     Args:
         description: What a file says.
+        task: What it was trained for: its head.
         given: The network itself, or its name, for one that was made outside this package.
 
     Raises:
@@ -54,7 +56,8 @@ def build_network(
     if given is not None and given != name and _in_full(given) != _in_full(name):
         raise ValueError(f"this file is of {name}, not of {given}")
     if description["kind"] == "family":
-        return Network.parse(name, description["classes"], description["channels"]).build()
+        classes = description["classes"]
+        return task.build(Network.parse(name, classes, description["channels"]), classes)
     if given is not None and is_foreign(given):
         return build_foreign(given, description["classes"], description["channels"])
     again = f"name it again (--model {name})"

@@ -123,7 +123,7 @@ def resume(
         with screen.progress("comparing files", len(samples)) as bar:
             check_split(files.split, bar.update)
         tensors, metadata = read_model(files.last)
-        net = build_network(spec.network, model)
+        net = build_network(spec.network, spec.make_task(), model)
         try:
             images = read_images(spec, samples, screen)
         except ValueError as error:

@@ -124,8 +124,10 @@ def _doubts(job: Job, state: TrainingState, model: Model) -> list[str]:
     """What speaks against the training, in sentences."""
     kind = model.task.kind
     evaluator = EVALUATORS[kind.name]
-    truths = kind.ground_truth(job.images.held_out.samples, job.spec.classes)
-    evidence = [evaluator.compare(truth, truth) for truth in truths]
+    evidence = []
+    for sample in job.images.held_out.samples:
+        (truth,) = kind.ground_truth([sample], job.spec.classes)
+        evidence.append(evaluator.compare(truth, truth))
     return evaluator.doubts(state.rows, evidence, job.spec.classes)
 
 

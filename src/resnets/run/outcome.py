@@ -18,8 +18,10 @@ from resnets.evaluation import EVALUATORS
 from resnets.evaluation.evaluator import Evidence
 from resnets.evaluation.metrics import Metrics
 from resnets.export import Proven, export_model
+from resnets.kinds.inverse import InverseTransform
 from resnets.kinds.prediction import Cell, Outputs, Prediction
 from resnets.kinds.sample import Sample
+from resnets.kinds.view import View
 from resnets.modelfile import Model
 from resnets.preprocessing import Preprocessing
 from resnets.torch_engine import TorchEngine
@@ -38,7 +40,7 @@ class Measured:
     Args:
         samples: The images.
         evidence: What the metrics need of each.
-        predictions: Of each, `Prediction.light`.
+        predictions: Of each, `Prediction.light`, as seen in the input of the network.
         maps: (h, w) float16 of each, where its main class was seen; None where there is no map.
         rows: Of predictions.csv.
         metrics: All of it, measured.
@@ -69,17 +71,26 @@ def judged(
         NotFinite: An output for an image is NaN or infinite.
         ValueError: An image of a class that the model does not know.
     """
+    return ((truth, prediction) for truth, prediction, _ in _judged(engine, images, progress))
+
+
+def _judged(
+    engine: TorchEngine, images: PreparedImages, progress: Callable[[int], None]
+) -> Iterator[tuple[Prediction, Prediction, View]]:
+    """The same, with what the network saw of the image."""
     model = engine.model
     kind, options = model.task.kind, model.options
     size = 64 if max(images.preprocessing.size) >= 96 else 256
-    for places, pixels in images.batches(size):
+    for places, pixels, sizes in images.batches(size):
         samples = [images.samples[place] for place in places]
         outputs = engine.run(pixels)
-        names = [sample.name for sample in samples]
-        _refuse_infinite(outputs, names)
-        truths = kind.ground_truth(samples, model.classes)
-        predictions = kind.unbatch(outputs, names, model.classes, options)
-        yield from zip(truths, predictions, strict=True)
+        _refuse_infinite(outputs, [sample.name for sample in samples])
+        for number, sample in enumerate(samples):
+            inverse = InverseTransform(*images.preprocessing.axes(*sizes[number]))
+            one = {name: array[number : number + 1] for name, array in outputs.items()}
+            (truth,) = kind.ground_truth([sample], model.classes)
+            (prediction,) = kind.unbatch(inverse(kind, one), [sample.name], model.classes, options)
+            yield truth, prediction, images.preprocessing.view(*sizes[number])
         progress(int(places[-1]) + 1)
 
 
@@ -98,14 +109,14 @@ def measure_model(
     """Evaluates a model on samples."""
     evaluator = EVALUATORS[model.task.kind.name]
     evidence, predictions, maps, rows = [], [], [], []
-    for sample, (truth, prediction) in zip(
-        images.samples, judged(TorchEngine(model), images, progress), strict=True
+    for sample, (truth, prediction, view) in zip(
+        images.samples, _judged(TorchEngine(model), images, progress), strict=True
     ):
         evidence.append(evaluator.compare(truth, prediction))
         rows.append({"file": sample.name, **evaluator.row(truth, prediction)})
         heat = prediction.heat_map()
         maps.append(None if heat is None else heat.astype(np.float16))
-        predictions.append(prediction.light())
+        predictions.append(prediction.light().seen(view))
     groups = np.array([sample.group for sample in images.samples])
     metrics = evaluator.measure(evidence, model.classes, groups if _clustered(groups) else None)
     return Measured(

@@ -27,7 +27,7 @@ from resnets.pretrained import Weights
 from resnets.ranges import format_range
 from resnets.run.rehearsal import check_module, try_network
 from resnets.run.spec import Spec, choose_task
-from resnets.run.start import check_weights, first_weights, make_preprocessing
+from resnets.run.start import check_weights, first_weights, input_shape, make_preprocessing
 from resnets.screen import Screen
 from resnets.settings import nearest
 from resnets.tasks import TASKS, describe_task
@@ -70,6 +70,7 @@ def prepare(settings: TrainSettings, given: nn.Module | None, screen: Screen) ->
     training = [sample for sample in samples if sample.split == "train"]
     classes = _classes(settings, samples, kind)
     sizes = _sizes(check, training)
+    _refuse_module(settings, given, kind)
     made = _make_network(settings, given, _median(sizes), len(classes))
     weights, origin = first_weights(settings, made.network, screen)
     seen = _circumstances(settings, weights, sizes)
@@ -77,6 +78,8 @@ def prepare(settings: TrainSettings, given: nn.Module | None, screen: Screen) ->
     _refuse_fit(decided, kind)
     if check.deep_range:
         decided = replace(decided, range=format_range(check.deep_range))
+    assert decided.size is not None
+    shape = input_shape(decided.size, kind.fits, sizes)
     task = choose_task(kind.name, decided)
     if weights is not None:
         loaded = load_weights(task.backbone(made.net), weights.state)
@@ -88,7 +91,7 @@ def prepare(settings: TrainSettings, given: nn.Module | None, screen: Screen) ->
         phases=choose_recipe(decided, seen).phases,
         network=made.describe(len(classes), settings.channels),
         classes=classes,
-        preprocessing=make_preprocessing(decided, weights),
+        preprocessing=make_preprocessing(decided, weights, shape),
         steps=0,
         weights=origin,
         layout=check.found.layout,
@@ -131,6 +134,7 @@ def _make_network(
 ) -> _Made:
     """The network with the weights it is born with."""
     torch.manual_seed(settings.seed)
+    assert settings.task is not None
     if given is not None:
         return _Made(given, None, settings.model, "given as a module")
     name, reason = (settings.model, "") if settings.model else choose_model(median)
@@ -139,7 +143,6 @@ def _make_network(
         check_module(net)
         return _Made(net, None, name, reason)
     network = Network.parse(name, classes, settings.channels)
-    assert settings.task is not None
     net = TASKS[settings.task]().build(network, classes)
     return _Made(net, network, str(network), reason)
 
@@ -161,6 +164,16 @@ def _circumstances(
 def _median(sizes: np.ndarray) -> tuple[int, int]:
     """Median height and width."""
     return int(np.median(sizes[:, 0])), int(np.median(sizes[:, 1]))
+
+
+def _refuse_module(settings: TrainSettings, given: object, kind: Kind) -> None:
+    foreign = settings.model is not None and is_foreign(settings.model)
+    if (given is not None or foreign) and not TASKS[kind.name].takes_modules:
+        raise ValueError(
+            f"the task {kind.name} puts a head of its own on the stages of a network of this"
+            f" package; {settings.model or type(given).__name__} is none: name one, such as"
+            " resnet18"
+        )
 
 
 def _refuse_fit(settings: TrainSettings, kind: Kind) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,15 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from resnets.data.loader import Batch
+from resnets.data.batches import Batch
 from resnets.export import rehearse
 from resnets.kinds.kind import Output
 from resnets.kinds.sample import Sample
+from resnets.kinds.view import View
 from resnets.modelfile import Model
 from resnets.run.spec import Spec
 from resnets.run.work import make_state
 from resnets.screen import Screen
-from resnets.tasks import make_targets
+from resnets.tasks import Task
 from resnets.training.device import choose_device
 from resnets.training.loop import Diverged, Hooks, set_training, train_steps, unsound
 from resnets.training.optimizers import Schedule
@@ -193,8 +194,6 @@ def _try_step(
     size = size if device.type == "cuda" else min(2, size)
     images = _blank(size, spec, device)
     trial = _copy(net, device)
-    truth = make_targets(task, spec.classes, samples[:size])
-    targets = {name: one.to(device) for name, one in truth.items()}
     hooks, train_norms = Hooks(lambda _: {}, lambda _: None), settings.norms == "train"
     try:
         set_training(trial, trial, task, train_norms)
@@ -206,6 +205,7 @@ def _try_step(
             planned = PlannedPhase(Schedule(1e-6, 1, 0), phase=phase)
             plan = Plan((planned,), 1, 2, 2, train_norms=train_norms)
             images = _blank(size, spec, device, phase.size)
+            targets = _targets(task, spec, samples[:size], images)
             state = make_state(trial, task, plan, settings.average)
             train_steps(state, [Batch(images, targets)], task, plan, hooks)
     except Diverged as error:
@@ -224,6 +224,16 @@ def _try_step(
             "the network cannot take a training step on input of shape"
             f" {tuple(images.shape)}: {_line(error)}"
         ) from error
+
+
+def _targets(
+    task: Task, spec: Spec, samples: Sequence[Sample], images: Tensor
+) -> dict[str, Tensor]:
+    """What is true of the first pixels of the images themselves, as if the blank ones were they."""
+    height, width = images.shape[-2:]
+    view = View((0, 0, width, height), (height, width))
+    truths = [one.seen(view) for one in task.kind.ground_truth(samples, spec.classes)]
+    return {name: one.to(images.device) for name, one in task.collate(truths).items()}
 
 
 def _copy(net: nn.Module, device: torch.device) -> nn.Module:

@@ -73,12 +73,12 @@ def write_outcome_report(
 
 
 def _case(place: int, model: Model, measured: Measured, images: PreparedImages) -> Case:
-    pixels = images.read(place)
+    pixels, size = images.load(place)
     pixels = (pixels // 257).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
     heat = measured.maps[place]
     (truth,) = model.task.kind.ground_truth([measured.samples[place]], model.classes)
     return Case(
-        truth,
+        truth.seen(images.view(size, pixels.shape[:2])),
         measured.predictions[place],
         thumbnail(pixels),
         None if heat is None else _jpeg(overlay(pixels, heat.astype(np.float32))),

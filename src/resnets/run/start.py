@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 from resnets.creation import imagenet_weights, other_weights, warn_of_look_alikes, weights_by_name
 from resnets.downloads import Offline
@@ -13,6 +17,9 @@ from resnets.pretrained import Weights
 from resnets.ranges import parse_range
 from resnets.screen import Screen
 from resnets.training.settings import TrainSettings
+
+ALIKE = 1.2  # two shapes (height over width) that differ by less are much the same
+STEP = 4  # pixels that the shorter side of the input is a multiple of: the finest maps fit
 
 
 def first_weights(
@@ -58,9 +65,31 @@ def check_weights(choice: str) -> None:
         )
 
 
-def make_preprocessing(settings: TrainSettings, weights: Weights | None) -> Preprocessing:
-    """The weights' own where they bring one; size, fit and channels as decided."""
-    assert settings.size is not None
+def input_shape(side: int, fits: Sequence[str], sizes: np.ndarray) -> tuple[int, int]:
+    """Height and width of the input.
+
+    Args:
+        side: The longer one, in pixels.
+        fits: How images may be made to fit. Where none is cut, the input has the shape that most
+            images have, so that little of it is padding; else it is square, as that of published
+            weights.
+        sizes: (n, 2) heights and widths of the training images.
+    """
+    if "crop" in fits:
+        return side, side
+    shapes = np.log(sizes[:, 0] / sizes[:, 1])
+    middle = float(np.median(shapes))
+    if (np.abs(shapes - middle) < math.log(ALIKE)).mean() < 0.5:
+        return side, side
+    shorter = max(STEP, round(side * math.exp(-abs(middle)) / STEP) * STEP)
+    return (shorter, side) if middle < 0 else (side, shorter)
+
+
+def make_preprocessing(
+    settings: TrainSettings, weights: Weights | None, shape: tuple[int, int]
+) -> Preprocessing:
+    """The weights' own where they bring one; fit and channels as decided, input of this height and
+    width."""
     assert settings.fit is not None
     base = weights.preprocessing if weights and weights.preprocessing else None
     crop = base.size[0] / base.resize[0] if base else 1.0 if settings.crop == "shift" else 0.875
@@ -73,9 +102,10 @@ def make_preprocessing(settings: TrainSettings, weights: Weights | None) -> Prep
     value_range = 255 if settings.bits == 8 else 65535
     pad = round(mean[0] * value_range) if settings.fit == "pad" else 0
     interpolation = base.interpolation if base else "bilinear"
-    return Preprocessing.square(
-        settings.size,
-        crop,
+    height, width = shape
+    return Preprocessing(
+        shape,
+        (int(height / crop), int(width / crop)),
         channels=settings.channels,
         value_range=value_range,
         fit=settings.fit,

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from resnets.data.loader import Batch
+from resnets.data.batches import Batch
 from resnets.evaluation.metrics import title
 from resnets.modelfile import write_model
 from resnets.run.rehearsal import memory_explained

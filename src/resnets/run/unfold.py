@@ -36,7 +36,7 @@ def restore_statistics(spec: Spec, net: nn.Module, samples: list[Sample], screen
 
 
 def _inputs(images: PreparedImages, device: torch.device, bar: Bar) -> Iterator[Tensor]:
-    for places, pixels in images.batches(32):
+    for places, pixels, _ in images.batches(32):
         yield torch.from_numpy(images.preprocessing.normalise(pixels)).to(
             device, memory_format=torch.channels_last
         )

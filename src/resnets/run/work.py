@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from resnets.data.loader import PreparedImages, TrainingBatches, training_images
+from resnets.data.batches import TrainingBatches, Truth
+from resnets.data.loader import PreparedImages, training_images
 from resnets.data.splits import refuse_unknown_classes
 from resnets.data.transforms import Augmentation
+from resnets.kinds.prediction import Prediction
 from resnets.kinds.sample import Sample
 from resnets.run.folder import RunFolder
 from resnets.run.spec import Spec
 from resnets.screen import Screen
-from resnets.tasks import Task, make_targets
+from resnets.tasks import Task
 from resnets.training.device import choose_device, memory_for_images
 from resnets.training.loop import Row, TrainingState, trained_part
 from resnets.training.optimizers import Average
@@ -104,8 +105,13 @@ def read_images(spec: Spec, samples: list[Sample], screen: Screen) -> Images:
     screen.say(
         f"{kept:,} of {total:,} training images in memory ({training.bytes / 1e9:.2f} GB){beyond}"
     )
-    targets = partial(make_targets, spec.make_task(), spec.classes)
-    batches = TrainingBatches(training, targets, settings.batch_size, augmentation, settings.seed)
+    task = spec.make_task()
+
+    def read_truth(samples: Sequence[Sample]) -> list[Prediction]:
+        return task.kind.ground_truth(samples, spec.classes)
+
+    truth = Truth(read_truth, task.collate)
+    batches = TrainingBatches(training, truth, settings.batch_size, augmentation, settings.seed)
     return Images(samples, batches, held_out, measured)
 
 

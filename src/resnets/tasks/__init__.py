@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from resnets.kinds.sample import Sample
 from resnets.settings import change, nearest, to_dict
 from resnets.tasks.classes import Classification
 from resnets.tasks.labels import MultiLabel
@@ -14,7 +13,7 @@ from resnets.tasks.task import Targets, Task
 
 TASKS: dict[str, type[Task]] = {task.kind.name: task for task in (Classification, MultiLabel)}
 
-__all__ = ["TASKS", "Targets", "Task", "describe_task", "make_targets", "make_task", "options_of"]
+__all__ = ["TASKS", "Targets", "Task", "describe_task", "make_task", "options_of"]
 
 
 def options_of(name: str) -> tuple[str, ...]:
@@ -42,12 +41,3 @@ def make_task(description: Mapping[str, Any]) -> Task:
         if key not in (known := options_of(name)):
             raise ValueError(f"the task {name} has no option {key!r:.60}: {nearest(key, known)}")
     return change(TASKS[name](), options)
-
-
-def make_targets(task: Task, classes: tuple[str, ...], samples: Sequence[Sample]) -> Targets:
-    """The ground truth of some samples as tensors.
-
-    Raises:
-        ValueError: An annotation that the task or its classes do not know.
-    """
-    return task.collate(task.kind.ground_truth(samples, classes))

@@ -29,6 +29,7 @@ class Classification:
     """
 
     kind: ClassVar[Kind] = CLASSES
+    takes_modules: ClassVar[bool] = True
 
     smoothing: float = 0.0
 

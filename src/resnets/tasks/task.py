@@ -19,6 +19,8 @@ class Task(Protocol):
     """How one kind of task is learnt. Its fields are stored with the model, by name."""
 
     kind: ClassVar[Kind]
+    # whether any module (N, C, H, W) -> (N, classes) can be trained
+    takes_modules: ClassVar[bool]
 
     def build(self, network: Network, classes: int) -> nn.Module:
         """The network with a head for so many classes; the same raw output in both modes."""
@@ -30,7 +32,7 @@ class Task(Protocol):
         """The part that is fresh for other classes; a phase may train it alone."""
 
     def collate(self, truths: Sequence[Prediction]) -> Targets:
-        """The ground truth of a batch as tensors."""
+        """The ground truth of a batch, as seen in the input, as tensors."""
 
     def loss(self, raw: Any, targets: Targets) -> dict[str, Tensor]:
         """`loss`, a mean over images; all else are sums over images, for the log."""

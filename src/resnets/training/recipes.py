@@ -45,7 +45,8 @@ class Recipe:
     Args:
         lr: Of a batch of 64 images; in proportion for others.
         most: Images a step, where there are enough to train on.
-        size: Where the weights do not say it; None: that of the images.
+        size: Side of the input, the longer one; None: that of the images.
+        own_size: Whether the size that the weights were trained for comes before it.
         phases: Parts of the run.
     """
 
@@ -58,6 +59,7 @@ class Recipe:
     crop: str
     smallest: float
     size: int | None = 128
+    own_size: bool = True
     fit: str = "crop"
     phases: tuple[Phase, ...] = (Phase(),)
 
@@ -158,7 +160,7 @@ def decide(settings: TrainSettings, seen: Circumstances) -> tuple[TrainSettings,
         "lr": round(recipe.lr * (settings.batch_size or batch) / 64, 6),
     }
     here: dict[str, str] = {}  # reasons of what is not as the recipe says
-    if seen.size:
+    if seen.size and recipe.own_size:
         values["size"], here["size"] = seen.size, "what the weights were trained for"
     if recipe.crop == "resized" and (settings.fit or fit) != "crop":
         values["crop"], here["crop"] = "shift", "keeps whole images"

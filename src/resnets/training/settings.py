@@ -152,15 +152,15 @@ class TrainSettings:
         open="frozen when fine-tuning, train from scratch",
     )
     crop: str | None = setting(
-        "Random crop of training images: resized (any area and aspect ratio), shift (any position),"
-        " or none.",
+        "Random crop of training images: resized (any area and aspect ratio), jitter (any scale and"
+        " position), shift (any position), or none.",
         TRAINING,
         None,
-        choices=("resized", "shift", "none"),
+        choices=("resized", "jitter", "shift", "none"),
         open="resized; shift for small images, and if they are padded or stretched",
     )
     smallest: float | None = setting(
-        "Smallest area of a resized crop, as a fraction of the image.",
+        "Smallest area of a resized or jittered crop, as a fraction of the image.",
         TRAINING,
         None,
         between=(0.01, 1),

@@ -1,0 +1,129 @@
+"""Training images in batches, a step each, with what is true of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from resnets.data.loader import ImageCache, Loaded
+from resnets.data.transforms import Augmentation, augment, normalise, uniform
+from resnets.kinds.prediction import Prediction
+from resnets.kinds.sample import Sample
+
+AHEAD = 2  # batches prepared ahead of the network
+
+
+@dataclass(frozen=True)
+class Truth:
+    """How ground truth is read, and becomes tensors.
+
+    Args:
+        read: Samples to what is true of each, in pixels of its image.
+        collate: What is seen of the images of a batch to tensors, first dimension N.
+    """
+
+    read: Callable[[Sequence[Sample]], list[Prediction]]
+    collate: Callable[[Sequence[Prediction]], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training step's input: images (N, C, H, W) normalised, and the ground truth as tensors by
+    name, first dimension N."""
+
+    images: Tensor
+    targets: dict[str, Tensor]
+
+    @property
+    def count(self) -> int:
+        """N."""
+        return len(self.images)
+
+
+class TrainingBatches:
+    """An endless course through the training images, addressed by step.
+
+    Args:
+        images: The training images.
+        truth: What is true of them.
+        batch_size: Images a step; what does not fill a batch at the end of an epoch waits for
+            another epoch.
+        augmentation: How they are varied.
+        seed: Fixes order and draws.
+    """
+
+    def __init__(
+        self,
+        images: ImageCache,
+        truth: Truth,
+        batch_size: int,
+        augmentation: Augmentation,
+        seed: int,
+    ) -> None:
+        self.images, self.truth = images, truth
+        self.augmentation, self.seed = augmentation, seed
+        self._masks: dict[int, Prediction] = {}
+        self.batch_size = min(batch_size, len(images))
+        self.steps_per_epoch = len(images) // self.batch_size
+
+    def places(self, step: int) -> np.ndarray:
+        """Which images a step takes: a part of the epoch's own order."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.images))
+        return order[position * self.batch_size : (position + 1) * self.batch_size]
+
+    def from_step(
+        self, first: int, device: torch.device, size: int | None = None
+    ) -> Iterator[Batch]:
+        """Batches from a step on, without end.
+
+        Args:
+            first: The step.
+            device: Where they are put.
+            size: Side of the square input in pixels; by default that of the preprocessing.
+        """
+        preprocessing = self.images.preprocessing
+        shape = (size, size) if size else preprocessing.size
+        waiting: list[tuple[int, np.ndarray, list[Future[Loaded]]]] = []
+        step = first
+        while True:
+            while len(waiting) <= AHEAD:
+                places = self.places(step)
+                futures = list(self.images.prefetch(iter(places.tolist()), ahead=0))
+                waiting.append((step, places, futures))
+                step += 1
+            now, places, futures = waiting.pop(0)
+            draws = uniform(self.seed, now // self.steps_per_epoch, places, 6)
+            loaded = [future.result() for future in futures]
+            arrays = [one.pixels for one in loaded]
+            images = augment(arrays, self.augmentation, preprocessing, draws, shape)
+            images = normalise(images.to(device, non_blocking=True), preprocessing)
+            sizes = np.array([array.shape[:2] for array in arrays])
+            views = self.augmentation.views(draws, sizes, preprocessing, shape)
+            truths = self._truths(places.tolist(), loaded)
+            targets = self.truth.collate(
+                [truth.seen(view) for truth, view in zip(truths, views, strict=True)]
+            )
+            yield Batch(images, {name: one.to(device) for name, one in targets.items()})
+
+    def _truths(self, places: Sequence[int], loaded: Sequence[Loaded]) -> list[Prediction]:
+        """What is true of images, in pixels of what was made of them. A mask is decoded once, if
+        its image is in memory too."""
+        known = [self._masks.get(place) for place in places]
+        fresh = [place for place, one in zip(places, known, strict=True) if one is None]
+        samples = [self.images.samples[place] for place in fresh]
+        read = dict(zip(fresh, self.truth.read(samples), strict=True)) if fresh else {}
+        truths = []
+        for place, truth, one in zip(places, known, loaded, strict=True):
+            if truth is None:
+                height, width = one.pixels.shape[:2]
+                truth = read[place].seen(self.images.view(one.size, (height, width)))
+                if self.images.samples[place].mask and self.images.keeps(place):
+                    self._masks[place] = truth
+            truths.append(truth)
+        return truths
