@@ -16,7 +16,7 @@ FLOORS = (
     ("files", "downloads", "settings", "imagenet", "screen", "listing", "ranges"),
     ("deep", "kinds"),
     ("images", "formats"),
-    ("preprocessing",),
+    ("preprocessing", "clip"),
     ("runtime", "foreign", "checkpoints", "timm_config"),
     ("models", "data", "training", "evaluation"),
     ("tasks", "pretrained"),

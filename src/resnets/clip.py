@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
-import importlib.util
+import functools
+import importlib
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -22,9 +23,9 @@ import numpy as np
 from PIL import Image
 
 from resnets.images import UNREADABLE, BadImage, open_image, reading, to_mode
-from resnets.listing import VIDEO_CURE, is_frame, video_installed
+from resnets.kinds.sample import Span
+from resnets.listing import VIDEO_CURE, is_image, video_installed
 
-Span = tuple[float, float]  # begin and end in seconds from the first frame
 FRAMES_PER_SECOND = 25.0  # of a folder of frames, which says nothing of time
 UNSAID = 0.1  # seconds of a frame in an animation that gives it none, as browsers show it
 SLACK = 0.25  # of a window: so much longer a video may be and still be one window
@@ -32,6 +33,7 @@ TOGETHER = 64_000_000  # bytes of frames decoded at once
 # Below this part of what a file announces it was cut off; the last frame may be announced longer
 WHOLE = 0.9
 MOST_FRAMES = 1024
+QUIET = -8  # FFmpeg's level of remarks for none
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,11 @@ class Sampling:
         """Plain values for JSON and YAML."""
         return dataclasses.asdict(self)
 
+    @property
+    def text(self) -> str:
+        """For people."""
+        return f"{self.frames} images of {self.seconds:.3g} s"
+
     def times(self, span: Span) -> np.ndarray:
         """(frames,) seconds: the middles of equal parts of a span, so that a clip played backwards
         has the same images in the other order."""
@@ -92,6 +99,22 @@ class Sampling:
         if most is not None and count > most:
             begins = begins[np.linspace(0, count - 1, most).round().astype(int)]
         return [(float(begin), float(begin + size)) for begin in begins]
+
+
+def read_sampling(values: Any, takes: str) -> Sampling | None:
+    """What a file says of it.
+
+    Args:
+        values: Of `to_dict`, or None.
+        takes: What its kind of prediction is made of: a `clip` needs a sampling, an `image` has
+            none.
+
+    Raises:
+        ValueError: It does not fit.
+    """
+    if (values is None) != (takes == "image"):
+        raise ValueError(f"sampling is {values!r:.60}; wanted for {takes}: frames and seconds")
+    return Sampling.from_dict(values)
 
 
 class Video(Protocol):
@@ -171,7 +194,7 @@ class _Timed:
 
 class _Folder(_Timed):
     def __init__(self, folder: Path) -> None:
-        self._files = in_order(path for path in folder.iterdir() if is_frame(str(path)))
+        self._files = in_order(path for path in folder.iterdir() if is_image(str(path)))
         if not self._files:
             raise BadImage("no frames in this folder: no image that can be read")
         self.frames = len(self._files)
@@ -246,7 +269,7 @@ def _about_frames(count: int) -> list[str]:
 class _Encoded:
     """A file of video, of which tensorcodec decodes the frames that are asked for."""
 
-    def __init__(self, decoder: Any) -> None:
+    def __init__(self, decoder: Any, announced: float | None) -> None:
         self._decoder, about = decoder, decoder.metadata
         self._begin, self._end = about.begin_stream_seconds, about.end_stream_seconds
         self.seconds, self.frames = about.duration_seconds, about.num_frames
@@ -254,11 +277,8 @@ class _Encoded:
         self.notes = _about_frames(self.frames)
         if about.rotation:
             self.notes.append("turned upright (display matrix)")
-        announced = about.duration_seconds_from_header
         if announced and self.seconds < WHOLE * announced:
-            self.notes.append(
-                f"cut off: {self.seconds:.1f} s of {announced:.1f} s could be read"
-            )
+            self.notes.append(f"cut off: {self.seconds:.1f} s of {announced:.1f} s could be read")
 
     def images(self, times: np.ndarray) -> Iterator[Image.Image]:
         together = max(1, TOGETHER // (3 * self.size[0] * self.size[1]))
@@ -273,13 +293,15 @@ class _Encoded:
 def _encoded(source: Path | str | bytes) -> Iterator[_Encoded]:
     if not video_installed():
         raise BadImage(f"a video: to read it, {VIDEO_CURE}; or give a folder of its frames")
-    from tensorcodec.decoders import VideoDecoder
-
-    _silence()
     try:
+        decoder_type = _decoder_type()
         file = source if isinstance(source, bytes) else str(source)
-        with VideoDecoder(file, dimension_order="NHWC") as decoder:
-            yield _Encoded(decoder)
+        with decoder_type(file, dimension_order="NHWC") as decoder:
+            announced = decoder.metadata.duration_seconds_from_header
+            if announced is None:  # of the whole file then, which this way of opening reads
+                with decoder_type(file, seek_mode="approximate") as unread:
+                    announced = unread.metadata.duration_seconds
+            yield _Encoded(decoder, announced)
     except ImportError:
         raise BadImage(
             "a video: there is no decoder for this system; give a folder of its frames, or a GIF"
@@ -288,6 +310,14 @@ def _encoded(source: Path | str | bytes) -> Iterator[_Encoded]:
         if isinstance(error, BadImage):
             raise
         raise BadImage(_reason(str(error))) from None
+
+
+@functools.cache
+def _decoder_type() -> Any:
+    from tensorcodec.decoders import VideoDecoder
+
+    _silence()
+    return VideoDecoder
 
 
 REASONS = (  # what the decoder says, and what that means
@@ -308,15 +338,9 @@ def _reason(text: str) -> str:
     return f"not readable as a video: damaged, cut off, or of another format ({text.partition(':')[0]})"
 
 
-_silenced: list[bool] = []
-
-
 def _silence() -> None:
-    """FFmpeg's own remarks on damaged files, which it prints, would tear up a progress bar."""
-    if _silenced:
-        return
-    _silenced.append(True)
-    spec = importlib.util.find_spec("tensorcodec_av")
-    for folder in spec.submodule_search_locations or () if spec else ():
-        for library in Path(folder).parent.glob("tensorcodec_av.libs/libavutil*"):
-            ctypes.CDLL(str(library)).av_log_set_level(-8)
+    """FFmpeg's own remarks on damaged files, which it prints, would tear up a progress bar. Its
+    libraries are loaded already, and each has its level once."""
+    folder = Path(importlib.import_module("tensorcodec_av._av").__file__ or "").parent
+    for library in folder.parent.glob("tensorcodec_av.libs/libavutil*"):
+        ctypes.CDLL(str(library)).av_log_set_level(QUIET)

@@ -72,11 +72,16 @@ def locked(path: Path, cure: str) -> Iterator[None]:
 
 
 def content_digest(path: Path) -> bytes:
-    """16 bytes that tell whether a file is still what it was.
+    """16 bytes that tell whether a file, or a folder with the files in it, is still what it was.
 
     Raises:
         OSError: It cannot be read.
     """
+    if path.is_dir():
+        digest = hashlib.blake2b(digest_size=16)
+        for file in sorted(one for one in path.iterdir() if one.is_file()):
+            digest.update(os.fsencode(file.name) + b"/" + content_digest(file))
+        return digest.digest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
 

@@ -33,6 +33,23 @@ IMAGE_SUFFIXES = frozenset(
 )
 HEIC_SUFFIXES = frozenset((".heic", ".heif", ".hif"))  # read where pillow-heif is installed
 HEIC_CURE = "pip install 'resnets[heic]'"
+VIDEO_SUFFIXES = frozenset(
+    (
+        ".mp4",
+        ".m4v",
+        ".mov",
+        ".webm",
+        ".mkv",
+        ".avi",
+        ".mpg",
+        ".mpeg",
+        ".wmv",
+        ".flv",
+        ".ogv",
+        ".gif",
+    )
+)
+VIDEO_CURE = "pip install 'resnets[video]'"
 # Suffixes of images that are not read: leaving one out is a warning, leaving out a text is not
 UNREAD_IMAGES = frozenset(
     (
@@ -141,6 +158,17 @@ def is_heic(head: bytes) -> bool:
     return head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS
 
 
+def is_video(path: str) -> bool:
+    """Whether a file is read as a video, or as an animation."""
+    return suffix_of(path) in VIDEO_SUFFIXES
+
+
+@functools.cache
+def video_installed() -> bool:
+    """Whether the extra that reads videos is installed; it is not imported for that."""
+    return importlib.util.find_spec("tensorcodec") is not None
+
+
 @functools.cache
 def heic_installed() -> bool:
     """Whether the extra that reads HEIC is installed; it is not imported for that."""
@@ -154,23 +182,25 @@ class Listing:
 
     Args:
         inputs: Files, taken as they are, and folders, for every image below them.
+        takes: `image`, or `clip`: videos and folders of frames are listed instead.
 
     Raises:
         ValueError: An input is missing, or a folder cannot be read or holds no image.
     """
 
-    def __init__(self, inputs: Iterable[str]) -> None:
+    def __init__(self, inputs: Iterable[str], takes: str = "image") -> None:
         self.left_out: Counter[str] = Counter()
         self._runs: list[tuple[str, list[str]]] = []  # a folder, and names in it in a row
         self._count = 0
         for path in inputs:
             before = self._count
-            for file in images_below(path, self.left_out) if _is_there(path) else (path,):
+            for file in BELOW[takes](path, self.left_out) if _is_there(path) else (path,):
                 self._add(file)
             if self._count == before:
+                suffixes = IMAGE_SUFFIXES if takes == "image" else VIDEO_SUFFIXES
                 raise ValueError(
-                    f"{path}: no image in this folder or below it; read are"
-                    f" {' '.join(sorted(IMAGE_SUFFIXES))}; {about_left_out(self.left_out)}"
+                    f"{path}: no {takes} in this folder or below it; read are"
+                    f" {' '.join(sorted(suffixes))}; {about_left_out(self.left_out)}"
                 )
 
     def _add(self, file: str) -> None:
@@ -201,6 +231,27 @@ def images_below(folder: str, left_out: Counter[str]) -> Iterator[str]:
             yield file
         else:
             left_out[suffix_of(file) or NO_SUFFIX] += 1
+
+
+def clips_below(folder: str, left_out: Counter[str]) -> Iterator[str]:
+    """The videos below a folder, and the folders there with several images, its frames, sorted by
+    name; what is neither is counted by suffix.
+
+    Raises:
+        ValueError: A folder cannot be read.
+    """
+    found, frames = list[str](), Counter[str]()
+    for file in walk(folder):
+        if is_video(file):
+            found.append(file)
+        elif is_image(file):
+            frames[os.path.dirname(file)] += 1  # noqa: PTH120
+        else:
+            left_out[suffix_of(file) or NO_SUFFIX] += 1
+    yield from sorted([*found, *(name for name, count in frames.items() if count > 1)])
+
+
+BELOW = {"image": images_below, "clip": clips_below}
 
 
 def about_left_out(left_out: Mapping[str, int]) -> str:

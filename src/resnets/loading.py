@@ -62,6 +62,7 @@ def load(
         opened.metadata,
         opened.task.kind,
         opened.options,
+        opened.sampling,
     )
     found.name, found.sha256 = str(path), opened.sha256
     return found

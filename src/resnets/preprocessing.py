@@ -254,26 +254,29 @@ class Preprocessing:
         return across.resize(size, resampling, (0, y0 - top, size[0], y1 - top))
 
     def framed(self, pixels: np.ndarray) -> np.ndarray:
-        """An image that becomes exactly these pixels: one of `pixels`, which is scaled and cut no
-        further. For `crop` it stands in the middle of a box of `resize`, whose border is not seen.
+        """An image, or several, that becomes exactly these pixels: (..., height, width, C) of
+        `pixels`, which are scaled and cut no further. For `crop` it stands in the middle of a box of `resize`, whose border is not seen.
 
         An exported graph takes whole images; handed such a one, all it does is normalise it.
         """
         if self.fit != "crop":
             return pixels
         vertical, horizontal = self.axes(*self.resize)
-        out = np.zeros((*self.resize, self.channels), self.dtype)
+        out = np.zeros((*pixels.shape[:-3], *self.resize, self.channels), self.dtype)
         out[
+            ...,
             vertical.offset : vertical.offset + vertical.size,
             horizontal.offset : horizontal.offset + horizontal.size,
+            :,
         ] = pixels
         return out
 
     def normalise(self, pixels: np.ndarray) -> np.ndarray:
-        """(N, H, W, C) stored pixels to (N, C, H, W) float32 as the network takes it."""
+        """(N, H, W, C) stored pixels to (N, C, H, W) float32 as the network takes it; of clips (N,
+        T, H, W, C) to (N, C, T, H, W)."""
         mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
         scaled = (pixels.astype(np.float32) / self.value_range - mean) / std
-        return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
+        return np.ascontiguousarray(np.moveaxis(scaled, -1, 1))
 
     def open(self, source: Path | str | bytes, short_side: int | None = None) -> Image.Image:
         """`open_image` with this value's channels and ranges."""

@@ -9,6 +9,7 @@ from PIL import Image
 from resnets.kinds.inverse import InverseTransform
 from resnets.kinds.prediction import Outputs
 from resnets.modelfile import Model
+from resnets.training.device import place_input
 
 
 class TorchEngine:
@@ -26,22 +27,23 @@ class TorchEngine:
         self.inference = model.task.inference(model.net.eval()).eval()
 
     def __call__(self, image: np.ndarray) -> Outputs:
-        """Outputs for images of one size, whole: (N, H, W, C) in their stored type."""
+        """Outputs for images of one size, whole: (N, H, W, C) in their stored type, or clips (N,
+        T, H, W, C)."""
         preprocessing = self.model.preprocessing
-        images = (Image.fromarray(one if one.shape[2] == 3 else one[:, :, 0]) for one in image)
-        outputs = self.run(np.stack([preprocessing.pixels(one) for one in images]))
-        inverse = InverseTransform(*preprocessing.axes(*image.shape[1:3]))
+        flat = image.reshape(-1, *image.shape[-3:])
+        images = (Image.fromarray(one if one.shape[2] == 3 else one[:, :, 0]) for one in flat)
+        pixels = np.stack([preprocessing.pixels(one) for one in images])
+        outputs = self.run(pixels.reshape(*image.shape[:-3], *pixels.shape[1:]))
+        inverse = InverseTransform(*preprocessing.axes(*image.shape[-3:-1]))
         return inverse(self.model.task.kind, outputs)
 
     @torch.inference_mode()
     def run(self, pixels: np.ndarray) -> Outputs:
-        """Outputs for prepared input, (N, height, width, C) of `Preprocessing.pixels`; places are
-        those in the input."""
+        """Outputs for prepared input, (N, height, width, C) of `Preprocessing.pixels`, or (N, T,
+        height, width, C); places are those in the input."""
         self.inference.eval()  # the network may have been trained since
         device = next(self.model.net.parameters()).device
-        inputs = torch.from_numpy(self.model.preprocessing.normalise(pixels)).to(
-            device, memory_format=torch.channels_last
-        )
+        inputs = place_input(torch.from_numpy(self.model.preprocessing.normalise(pixels)), device)
         found = (
             tensor.float() if tensor.is_floating_point() else tensor
             for tensor in self.inference(inputs)

@@ -44,7 +44,8 @@ def predict(
         list[Path],
         Argument(
             metavar="INPUT...",
-            help="Images, and folders for all images in them and below.",
+            help="Images, and folders for all images in them and below; or videos and folders of"
+            " frames.",
             rich_help_panel=DATA,
         ),
     ],
@@ -111,13 +112,13 @@ def predict(
     screen = Screen(quiet)
     check_arguments(model, engine, threads, network, classes)
     _check(output, probabilities, heat)
-    files = Listing(map(str, inputs))
-    if files.left_out:
-        tell = screen.warn if images_left_out(files.left_out) else screen.say
-        tell(about_left_out(files.left_out))
     predictor = load(
         model, engine, threads, model=network, classes=classes, changes=changes, screen=screen
     )
+    files = Listing(map(str, inputs), predictor.kind.takes)
+    if files.left_out:
+        tell = screen.warn if images_left_out(files.left_out) else screen.say
+        tell(about_left_out(files.left_out))
     tally = _Tally(predictor, heat, screen)
     columns = Columns.of(predictor.kind, predictor.classes if probabilities else ())
     if output is None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from resnets.data.loader import ImageCache, Loaded
-from resnets.data.transforms import Augmentation, augment, normalise, uniform
+from resnets.data.transforms import Augmentation, augment_clips, normalise, uniform
 from resnets.kinds.prediction import Prediction
 from resnets.kinds.sample import Sample
 
@@ -33,8 +33,8 @@ class Truth:
 
 @dataclass(frozen=True)
 class Batch:
-    """One training step's input: images (N, C, H, W) normalised, and the ground truth as tensors by
-    name, first dimension N."""
+    """One training step's input: images (N, C, H, W), or clips (N, C, T, H, W), normalised, and the
+    ground truth as tensors by name, first dimension N."""
 
     images: Tensor
     targets: dict[str, Tensor]
@@ -101,9 +101,9 @@ class TrainingBatches:
             draws = uniform(self.seed, now // self.steps_per_epoch, places, 6)
             loaded = [future.result() for future in futures]
             arrays = [one.pixels for one in loaded]
-            images = augment(arrays, self.augmentation, preprocessing, draws, shape)
+            images = augment_clips(arrays, self.augmentation, preprocessing, draws, shape)
             images = normalise(images.to(device, non_blocking=True), preprocessing)
-            sizes = np.array([array.shape[:2] for array in arrays])
+            sizes = np.array([array.shape[-3:-1] for array in arrays])
             views = self.augmentation.views(draws, sizes, preprocessing, shape)
             truths = self._truths(places.tolist(), loaded)
             targets = self.truth.collate(
@@ -121,7 +121,7 @@ class TrainingBatches:
         truths = []
         for place, truth, one in zip(places, known, loaded, strict=True):
             if truth is None:
-                height, width = one.pixels.shape[:2]
+                height, width = one.pixels.shape[-3:-1]
                 truth = read[place].seen(self.images.view(one.size, (height, width)))
                 if self.images.samples[place].mask and self.images.keeps(place):
                     self._masks[place] = truth

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from resnets.data.duplicates import THUMBNAIL, Pair, find_pairs, thumbnail
 from resnets.data.findings import (
@@ -28,10 +29,11 @@ from resnets.data.findings import (
     about_split,
 )
 from resnets.data.readers import Found
+from resnets.clip import open_video, read_clip
 from resnets.deep import NoValues, judge, measure, remarks
 from resnets.files import content_digest
 from resnets.images import BadImage, is_deep, open_raw, to_mode
-from resnets.kinds import KINDS
+from resnets.kinds import KINDS, Kind
 from resnets.kinds.sample import Finding, Sample
 from resnets.ranges import Range, parse_range
 
@@ -115,7 +117,7 @@ def check_images(
             LOW-HIGH; `auto`: measured over the training data.
     """
     wanted = parse_range(deep_range)
-    facts = look_at(found.samples, progress, workers)
+    facts = look_at(found.samples, progress, workers, KINDS[found.kind])
     pairs = _pairs(facts)
     chosen, of_range = about_range(found, facts, wanted)
     facts = [replace(fact, thumbnail=None) for fact in facts]
@@ -140,20 +142,23 @@ def look_at(
     samples: Sequence[Sample],
     progress: Callable[[int], None] = lambda done: None,
     workers: int | None = None,
+    kind: Kind | None = None,
 ) -> list[Fact]:
-    """Decodes every image.
+    """Decodes every image; of videos the first and the last one.
 
     Args:
         samples: Where they lie.
         progress: Called with the number of images done.
         workers: Threads; by default one a core.
+        kind: What they are annotated for; by default something of images.
 
     Returns:
         A fact for each sample.
     """
     facts = []
+    look = _look_at_video if kind and kind.takes == "clip" else _look
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        for done, fact in enumerate(pool.map(_look, samples), 1):
+        for done, fact in enumerate(pool.map(look, samples), 1):
             facts.append(fact)
             progress(done)
     return facts
@@ -187,6 +192,22 @@ def _look(sample: Sample) -> Fact:
     if levels:
         notes += remarks(levels, judge([levels]), 65535)
     return Fact(*size, digest, tuple(notes), thumbnail=small, levels=levels)
+
+
+def _look_at_video(sample: Sample) -> Fact:
+    """Like videos begin and end alike: their thumbnail is that of the first image beside the
+    last."""
+    try:
+        with open_video(sample.path) as video:
+            first, last = read_clip(video, np.array([0.0, video.seconds]))
+            both = Image.new("RGB", (2 * first.width, first.height))
+            both.paste(first, (0, 0))
+            both.paste(last, (first.width, 0))
+            notes = tuple(video.notes)
+            digest = content_digest(sample.path)
+        return Fact(*video.size, digest, notes, thumbnail=thumbnail(both), seconds=video.seconds)
+    except (BadImage, OSError) as error:
+        return Fact(error=str(error))
 
 
 def _join_groups(samples: Sequence[Sample], pairs: Sequence[Pair]) -> list[str]:

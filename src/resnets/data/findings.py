@@ -30,7 +30,7 @@ BALANCED = {"classes": "the balanced accuracy"}  # what a rare class is not lost
 @dataclass(frozen=True)
 class Fact:
     """One file: its size in pixels, a hash of its content and what was noticed; `error` where it is
-    unusable, `levels` where it has more than 8 bits a value."""
+    unusable, `levels` where it has more than 8 bits a value, `seconds` of a video."""
 
     width: int = 0
     height: int = 0
@@ -39,6 +39,7 @@ class Fact:
     error: str = ""
     thumbnail: np.ndarray | None = None
     levels: Levels | None = None
+    seconds: float = 0.0
 
 
 def about_range(

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from resnets.clip import Sampling, open_video, read_clip
 from resnets.data.transforms import Augmentation
 from resnets.images import BadImage
 from resnets.kinds.sample import Sample
@@ -27,7 +28,7 @@ class Loaded(NamedTuple):
     """What was made of an image.
 
     Args:
-        pixels: (h, w, C).
+        pixels: (h, w, C); of a window of a video (T, h, w, C).
         size: Height and width of the whole image, upright.
     """
 
@@ -44,6 +45,7 @@ class ImageCache:
         preprocessing: Of the network.
         budget: Bytes that may be kept.
         workers: Threads that decode; by default one a core.
+        sampling: Which images of a video are one input; None where samples are images.
     """
 
     def __init__(
@@ -52,8 +54,9 @@ class ImageCache:
         preprocessing: Preprocessing,
         budget: float,
         workers: int | None = None,
+        sampling: Sampling | None = None,
     ) -> None:
-        self.samples = samples
+        self.samples, self.sampling = samples, sampling
         self.preprocessing = preprocessing
         self.budget = budget
         self.bytes = 0
@@ -76,6 +79,17 @@ class ImageCache:
         """What is made of an image file."""
         raise NotImplementedError
 
+    def prepare(self, image: Image.Image) -> np.ndarray:
+        """What is made of an image of a video: (h, w, C)."""
+        raise NotImplementedError
+
+    def _window(self, sample: Sample, sampling: Sampling) -> Loaded:
+        """What is made of a window of a video."""
+        with open_video(sample.path) as video:
+            times = sampling.times(sample.span or (0.0, video.seconds))
+            images = read_clip(video, times, self.preprocessing.channels)
+            return Loaded(np.stack([self.prepare(image) for image in images]), video.size[::-1])
+
     def view(self, size: tuple[int, int], shape: tuple[int, int]) -> View:
         """What of an image, of this height and width, an array of this shape shows."""
         raise NotImplementedError
@@ -93,9 +107,10 @@ class ImageCache:
         kept = self._kept.get(place)
         if kept is not None:
             return kept
-        path = self.samples[place].path
+        sample = self.samples[place]
+        path = sample.path
         try:
-            return self.decode(path)
+            return self._window(sample, self.sampling) if self.sampling else self.decode(path)
         except BadImage as error:
             raise BadImage(
                 f"{path}: {error}; it was readable when it was checked: put it back as it was, or"
@@ -129,7 +144,11 @@ class PreparedImages(ImageCache):
     def decode(self, path: Path) -> Loaded:
         """The prepared input: (height, width, C)."""
         image, size = self.preprocessing.open_sized(path)
-        return Loaded(self.preprocessing.pixels(image), size)
+        return Loaded(self.prepare(image), size)
+
+    def prepare(self, image: Image.Image) -> np.ndarray:
+        """The prepared input: (height, width, C)."""
+        return self.preprocessing.pixels(image)
 
     def view(self, size: tuple[int, int], shape: tuple[int, int]) -> View:
         """What the input of the network shows."""
@@ -138,8 +157,8 @@ class PreparedImages(ImageCache):
     def batches(
         self, size: int = 64
     ) -> Iterator[tuple[np.ndarray, np.ndarray, list[tuple[int, int]]]]:
-        """Everything in order: places (n,), pixels (n, height, width, C), and the heights and
-        widths of the n images themselves."""
+        """Everything in order: places (n,), pixels (n, height, width, C), or of videos (n, T,
+        height, width, C), and the heights and widths of the n images themselves."""
         futures = self.prefetch(iter(range(len(self))), ahead=2 * size)
         for start in range(0, len(self), size):
             places = np.arange(start, min(start + size, len(self)))
@@ -155,9 +174,10 @@ class KeptImages(ImageCache):
         samples: Where they lie.
         preprocessing: Of the network.
         short_side: The shorter side of what is kept, in pixels; nothing is enlarged.
-        longest: Longer side over shorter one of what is kept; the ends of a longer image are cut.
         budget: Bytes that may be kept.
         workers: Threads that decode; by default one a core.
+        longest: Longer side over shorter one of what is kept; the ends of a longer image are cut.
+        sampling: Which images of a video are one input; None where samples are images.
     """
 
     def __init__(
@@ -168,20 +188,21 @@ class KeptImages(ImageCache):
         budget: float,
         workers: int | None = None,
         longest: float = 2.0,
+        sampling: Sampling | None = None,
     ) -> None:
-        super().__init__(samples, preprocessing, budget, workers)
+        super().__init__(samples, preprocessing, budget, workers, sampling)
         self.short_side, self.longest = short_side, longest
 
     def decode(self, path: Path) -> Loaded:
         """The image, reduced: (h, w, C)."""
         image, size = self.preprocessing.open_sized(path, self.short_side)
-        return Loaded(self.reduce(image), size)
+        return Loaded(self.prepare(image), size)
 
     def view(self, size: tuple[int, int], shape: tuple[int, int]) -> View:
         """What is left of an image, scaled."""
         return View(self._part(*size), shape)
 
-    def reduce(self, image: Image.Image) -> np.ndarray:
+    def prepare(self, image: Image.Image) -> np.ndarray:
         """What is kept of an image: (h, w, C)."""
         box = left, top, right, bottom = self._part(image.height, image.width)
         scale = min(1.0, self.short_side / min(image.size))
@@ -203,9 +224,10 @@ def training_images(
     augmentation: Augmentation,
     budget: float,
     workers: int | None = None,
+    sampling: Sampling | None = None,
 ) -> ImageCache:
     """What an augmentation is made from: whole images to cut, or the prepared input."""
     short_side, longest = augmentation.short_side(preprocessing), augmentation.longest
     if short_side is None:
-        return PreparedImages(samples, preprocessing, budget, workers)
-    return KeptImages(samples, preprocessing, short_side, budget, workers, longest)
+        return PreparedImages(samples, preprocessing, budget, workers, sampling)
+    return KeptImages(samples, preprocessing, short_side, budget, workers, longest, sampling)

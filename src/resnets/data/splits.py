@@ -213,7 +213,8 @@ def check_split(path: Path, progress: Callable[[int], None] = lambda done: None)
 
 def _digest(path: Path) -> str | None:
     try:
-        return content_digest(path).hex() if path.is_file() else None  # a pipe would never end
+        # a pipe would never end
+        return content_digest(path).hex() if path.is_file() or path.is_dir() else None
     except OSError:
         return None
 

@@ -176,6 +176,22 @@ def augment(
     return (sampled + pad if pad else sampled).contiguous(memory_format=torch.channels_last)
 
 
+def augment_clips(
+    arrays: Sequence[np.ndarray],
+    augmentation: Augmentation,
+    preprocessing: Preprocessing,
+    draws: np.ndarray,
+    size: tuple[int, int],
+) -> Tensor:
+    """`augment`; of clips (T, h, w, C), whose images are all shown alike: (N, C, T, height,
+    width)."""
+    if arrays[0].ndim == 3:
+        return augment(arrays, augmentation, preprocessing, draws, size)
+    frames, stills = len(arrays[0]), [image for array in arrays for image in array]
+    images = augment(stills, augmentation, preprocessing, draws.repeat(frames, 0), size)
+    return images.unflatten(0, (-1, frames)).transpose(1, 2).contiguous()
+
+
 def _canvas(
     arrays: Sequence[np.ndarray], sizes: np.ndarray, preprocessing: Preprocessing
 ) -> Tensor:
@@ -221,14 +237,15 @@ def _grid(
 
 
 def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """(N, C, H, W) float32 grey levels to what the network takes: `Preprocessing.normalise` on a
-    device."""
+    """(N, C, H, W) or (N, C, T, H, W) float32 grey levels to what the network takes:
+    `Preprocessing.normalise` on a device."""
+    shape = (1, -1, *(1 for _ in images.shape[2:]))
     mean = (
-        torch.tensor(preprocessing.mean, device=images.device).view(1, -1, 1, 1)
+        torch.tensor(preprocessing.mean, device=images.device).view(shape)
         * preprocessing.value_range
     )
     std = (
-        torch.tensor(preprocessing.std, device=images.device).view(1, -1, 1, 1)
+        torch.tensor(preprocessing.std, device=images.device).view(shape)
         * preprocessing.value_range
     )
     return (images - mean) / std

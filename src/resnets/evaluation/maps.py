@@ -6,6 +6,7 @@ import io
 import itertools
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -14,6 +15,7 @@ from resnets.images import open_image
 
 # Nine equal steps along matplotlib's `inferno`: lightness rises evenly, so more evidence always
 # looks like more.
+SHOWN = 150  # milliseconds of an image in an animation
 INFERNO = np.array(
     [
         (0, 0, 4),
@@ -58,11 +60,17 @@ def overlay(pixels: np.ndarray, heat: np.ndarray) -> Image.Image:
 
 def thumbnail(pixels: np.ndarray, side: int = 96) -> bytes:
     """A small JPEG of (H, W, C) pixels: the longer side is `side` at the most, the shape is kept,
-    nothing is enlarged."""
-    image = _image(pixels)
-    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    nothing is enlarged. Of a clip (T, H, W, C) an animation, as WebP."""
+    images = [_image(one) for one in (pixels if pixels.ndim == 4 else pixels[None])]
+    for image in images:
+        image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    first, *others = images
     stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=80, optimize=True)
+    if others:
+        options: dict[str, Any] = {"duration": SHOWN, "loop": 0, "quality": 60}
+        first.save(stream, "WEBP", save_all=True, append_images=others, **options)
+        return stream.getvalue()
+    first.save(stream, "JPEG", quality=80, optimize=True)
     return stream.getvalue()
 
 

@@ -119,4 +119,5 @@ def _svg(text: str) -> str:
 
 
 def _jpeg(content: bytes) -> str:
-    return "data:image/jpeg;base64," + base64.b64encode(content).decode()
+    kind = "webp" if content.startswith(b"RIFF") else "jpeg"
+    return f"data:image/{kind};base64," + base64.b64encode(content).decode()

@@ -29,11 +29,13 @@ def compare_inputs(
         model: Whose preprocessing it is.
     """
     value, mean, most = model.preprocessing, 0.0, 0.0
-    std = np.asarray(value.std, np.float32).reshape(1, -1, 1, 1)
+    std = np.asarray(value.std, np.float32)
     for batch, pixels in zip(batches, expected, strict=True):
         found = beginning(batch)["prepared"]
-        difference = np.abs(found - value.normalise(pixels)) * std * 255
-        mean = float(np.maximum(mean, difference.mean((1, 2, 3)).max()))
+        scale = std.reshape(1, -1, *(1 for _ in found.shape[2:]))
+        difference = np.abs(found - value.normalise(pixels)) * scale * 255
+        means = difference.reshape(len(difference), -1).mean(1)
+        mean = float(np.maximum(mean, means.max()))
         most = float(np.maximum(most, difference.max()))
     return mean, most
 

@@ -99,14 +99,16 @@ def check_target(path: Path) -> None:
         raise ValueError(f"{path}: no permission to write into {path.absolute().parent}")
 
 
-def export_model(model: Model, path: Path, images: Iterable[Image.Image]) -> Proven:
+def export_model(
+    model: Model, path: Path, images: Iterable[Image.Image | Sequence[Image.Image]]
+) -> Proven:
     """Writes a model as one ONNX file, once it is verified to equal the model.
 
     Args:
         model: The trained model.
         path: `NAME.onnx`.
         images: Whole images to compare with, at least one, in the mode of the model's
-            preprocessing (`Preprocessing.open`).
+            preprocessing (`Preprocessing.open`); where the model takes clips, the images of each.
 
     Raises:
         ValueError: No images, or the file could not be written there.
@@ -115,15 +117,16 @@ def export_model(model: Model, path: Path, images: Iterable[Image.Image]) -> Pro
     """
     check_target(path)
     model.net.cpu()
-    arrays = [whole(image) for image in images]
+    arrays = [_array(image) for image in images]
     if not arrays:
         raise ValueError(
             f"{path} was not written: it is verified on images, and none were given; one is enough"
         )
     run, kind = TorchEngine(model), model.task.kind
-    prepared = [model.preprocessing.pixels(_image(array)) for array in arrays]
+    prepared = [_prepared(array, model.preprocessing) for array in arrays]
     text = _metadata(run, prepared[:GOLDEN])
-    content = to_bytes(build_graph(run.inference, model.preprocessing, kind), text)
+    graph = build_graph(run.inference, model.preprocessing, kind, model.sampling)
+    content = to_bytes(graph, text)
     sealed, beginning = seal(content), front(content)
     wholes, framed = _batches(arrays), _framed(prepared, model.preprocessing)
     inputs = [_prepared(batch, model.preprocessing) for batch in wholes]
@@ -155,7 +158,9 @@ def rehearse(model: Model) -> None:
         ValueError: It cannot be exported; the exporter's reason is in the message.
     """
     try:
-        build_graph(TorchEngine(model).inference, model.preprocessing, model.task.kind)
+        build_graph(
+            TorchEngine(model).inference, model.preprocessing, model.task.kind, model.sampling
+        )
     except (
         torch.onnx.OnnxExporterError,
         onnx.checker.ValidationError,
@@ -198,10 +203,11 @@ def _metadata(run: TorchEngine, prepared: Sequence[np.ndarray]) -> str:
         "task": describe_task(model.task),
         "classes": list(model.classes),
         "preprocessing": model.preprocessing.to_dict(),
+        **({"sampling": model.sampling.to_dict()} if model.sampling else {}),
         "outputs": {name: kind.outputs[name].shape for name in outputs[0]},
         "limits": dict(kind.limits["float32"]),
         "golden": [
-            write_golden(kind, _image(image), found)
+            write_golden(kind, [_image(one) for one in _stills(image)], found)
             for image, found in zip(images, outputs, strict=True)
         ],
         "versions": {"torch": torch.__version__, "onnx": onnx.__version__},
@@ -227,12 +233,28 @@ def _framed(prepared: Sequence[np.ndarray], preprocessing: Preprocessing) -> lis
     return alone + together
 
 
-def _prepared(batch: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
-    return np.stack([preprocessing.pixels(_image(image)) for image in batch])
+def _array(image: Image.Image | Sequence[Image.Image]) -> np.ndarray:
+    """An image (H, W, C), or a clip (T, H, W, C)."""
+    return whole(image) if isinstance(image, Image.Image) else np.stack([*map(whole, image)])
 
 
-def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    return whole(_image(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+def _stills(array: np.ndarray) -> np.ndarray:
+    """The images in an array of any number of dimensions."""
+    return array.reshape(-1, *array.shape[-3:])
+
+
+def _prepared(array: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """Whole images, in an array of any number of dimensions, as they are prepared."""
+    prepared = np.stack([preprocessing.pixels(_image(image)) for image in _stills(array)])
+    return prepared.reshape(*array.shape[:-3], *prepared.shape[1:])
+
+
+def _resized(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    images = [
+        whole(_image(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+        for image in _stills(array)
+    ]
+    return np.stack(images).reshape(*array.shape[:-3], *images[0].shape)
 
 
 def _image(image: np.ndarray) -> Image.Image:

@@ -21,6 +21,7 @@ import torch
 from onnxscript import ir
 from torch import nn
 
+from resnets.clip import Sampling
 from resnets.export.inverse import bring_back
 from resnets.export.nodes import Nodes
 from resnets.kinds import Kind
@@ -30,26 +31,38 @@ from resnets.preprocessing import Preprocessing
 OPSET = 18
 
 
-def build_graph(inference: nn.Module, preprocessing: Preprocessing, kind: Kind) -> ir.Model:
-    """The network with its preprocessing in front: uint8 (N, H, W, C) to the outputs of the kind,
-    as many as the network gives, places among them in pixels of the image.
+def build_graph(
+    inference: nn.Module,
+    preprocessing: Preprocessing,
+    kind: Kind,
+    sampling: Sampling | None = None,
+) -> ir.Model:
+    """The network with its preprocessing in front: uint8 (N, H, W, C), or clips (N, T, H, W, C), to
+    the outputs of the kind, as many as the network gives, places among them in pixels of the image.
 
     Args:
         inference: Normalised images to a tuple of tensors (`Task.inference`).
         preprocessing: How images become its input.
         kind: What it predicts.
+        sampling: How many images a clip has, where it takes clips.
     """
-    model = _trace(inference, preprocessing, kind)
+    frames = (sampling.frames,) if sampling else ()
+    example = torch.zeros(2, preprocessing.channels, *frames, *preprocessing.size)
+    model = _trace(inference, example, kind)
     (network_input,) = model.graph.inputs
-    shape = ir.Shape(["N", "H", "W", preprocessing.channels])
+    shape = ir.Shape(["N", *frames, "H", "W", preprocessing.channels])
     image = ir.val(
-        "image",
+        kind.takes,
         ir.DataType.UINT8 if preprocessing.value_range == 255 else ir.DataType.UINT16,
         shape,
     )
     front = Front(preprocessing)
-    pixels = front.pixels(image)
-    prepared = front.normalise(pixels)
+    if sampling:
+        prepared = front.together(
+            front.normalise(front.pixels(front.alone(image))), sampling.frames
+        )
+    else:
+        prepared = front.normalise(front.pixels(image))
     prepared.name = "prepared"
     network_input.replace_all_uses_with(prepared)
     model.graph.inputs[0] = image
@@ -58,8 +71,7 @@ def build_graph(inference: nn.Module, preprocessing: Preprocessing, kind: Kind) 
     return model
 
 
-def _trace(inference: nn.Module, preprocessing: Preprocessing, kind: Kind) -> ir.Model:
-    example = torch.zeros(2, preprocessing.channels, *preprocessing.size)
+def _trace(inference: nn.Module, example: torch.Tensor, kind: Kind) -> ir.Model:
     with _quiet(), torch.no_grad():
         names = list(kind.outputs)[: len(inference(example))]
         program = torch.onnx.export(
@@ -110,6 +122,19 @@ class Front:
         mean = self.constant(np.asarray(value.mean).reshape(1, -1, 1, 1) * value.value_range)
         scale = self.constant(np.asarray(value.std).reshape(1, -1, 1, 1) * value.value_range)
         return op.Div(op.Sub(pixels, mean), scale)
+
+    def alone(self, clips: ir.Value) -> ir.Value:
+        """Clips (N, T, H, W, C) to their images (N T, H, W, C)."""
+        op = self.nodes
+        sides = op.Shape(clips, start=2, end=5)
+        return op.Reshape(clips, op.Concat(self.constant([-1], np.int64), sides, axis=0))
+
+    def together(self, images: ir.Value, frames: int) -> ir.Value:
+        """Prepared images (N T, C, height, width) to clips (N, C, T, height, width)."""
+        op, value = self.nodes, self.preprocessing
+        shape = [-1, frames, value.channels, *value.size]
+        clips = op.Reshape(images, self.constant(shape, np.int64))
+        return op.Transpose(clips, perm=[0, 2, 1, 3, 4])
 
     def side(self, image: ir.Value, axis: int) -> ir.Value:
         """The length of one side of the image, int64."""
@@ -224,7 +249,9 @@ def front(model: bytes) -> bytes:
         if needed.intersection(node.output):
             needed.update(node.input)
             nodes.insert(0, node)
-    shape = ["N", None, None, None]
+    # as many dimensions as the input has
+    (entry,) = proto.graph.input
+    shape = ["N", *(None for _ in entry.type.tensor_type.shape.dim[1:])]
     output = onnx.helper.make_tensor_value_info("prepared", onnx.TensorProto.FLOAT, shape)
     graph = onnx.helper.make_graph(nodes, "front", list(proto.graph.input), [output])
     beginning = onnx.helper.make_model(

@@ -6,9 +6,10 @@ names no task.
 """
 
 from resnets.kinds.classes import CLASSES
+from resnets.kinds.clips import CLIPS
 from resnets.kinds.kind import Kind
 from resnets.kinds.labels import LABELS
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (CLASSES, LABELS)}
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (CLASSES, LABELS, CLIPS)}
 
 __all__ = ["KINDS", "Kind"]

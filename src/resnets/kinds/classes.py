@@ -108,17 +108,25 @@ def ground_truth(samples: Sequence[Sample], classes: tuple[str, ...]) -> list[Pr
     Raises:
         ValueError: A class that the model does not know, or none or several in one sample.
     """
-    truths: list[Prediction] = []
-    for sample in samples:
-        if len(sample.labels) != 1:
-            raise ValueError(
-                f"{sample.name}: {len(sample.labels)} labels; one of {', '.join(classes[:12])} is"
-                " needed"
-            )
-        certain = np.zeros(len(classes), np.float32)
-        certain[place_of(sample.labels[0], classes)] = 1
-        truths.append(ClassPrediction(sample.name, classes, certain))
-    return truths
+    return [
+        ClassPrediction(sample.name, classes, class_truth(sample, classes)) for sample in samples
+    ]
+
+
+def class_truth(sample: Sample, classes: tuple[str, ...]) -> np.ndarray:
+    """(classes,) float32: 1 for the one label of a sample.
+
+    Raises:
+        ValueError: A class that the model does not know, or none or several labels.
+    """
+    if len(sample.labels) != 1:
+        raise ValueError(
+            f"{sample.name}: {len(sample.labels)} labels; one of {', '.join(classes[:12])} is"
+            " needed"
+        )
+    certain = np.zeros(len(classes), np.float32)
+    certain[place_of(sample.labels[0], classes)] = 1
+    return certain
 
 
 def place_of(label: str, classes: tuple[str, ...]) -> int:

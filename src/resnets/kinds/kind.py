@@ -69,6 +69,8 @@ class Kind:
         unbatch: Outputs, names of files, classes and options to a prediction for each image.
         differences: Outputs of an engine and of the model, as far as both are there, compared;
             with the options of the task.
+        takes: What a prediction is made of, and the input of its graph is called: `image`, uint8
+            (N, H, W, C), or `clip`, (N, T, H, W, C), images of a video in their order.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Kind:
         [Outputs, Sequence[str], tuple[str, ...], Mapping[str, Any]], list[Prediction]
     ]
     differences: Callable[[Outputs, Outputs, Mapping[str, Any]], Difference]
+    takes: str = "image"
 
 
 def check_outputs(kind: Kind, outputs: Outputs, images: int, classes: Sequence[str]) -> None:

@@ -3,7 +3,7 @@ metrics and drawings know one type."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -84,6 +84,12 @@ class Prediction:
         """The prediction as one JSON object, after `file`."""
         (row,) = self.rows()
         return dict(row)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self], spans: Sequence[Span]) -> Self:
+        """The prediction for a video from those for its windows, which begin and end at these
+        seconds; of kinds that take clips."""
+        raise NotImplementedError
 
     def light(self) -> Self:
         """What is kept of it where there are many: itself without what is large."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+Span = tuple[float, float]  # begin and end in seconds from the first image of a video
+
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
@@ -75,6 +77,7 @@ class Sample:
             annotations; any other value is not judged.
         size: Width and height of the upright image as its annotations say, to be compared with the
             file; None where they say nothing.
+        span: The window of a video that is meant; None for all of it, and for images.
     """
 
     path: Path
@@ -84,6 +87,7 @@ class Sample:
     group: str = ""
     mask: Path | None = None
     size: tuple[int, int] | None = None
+    span: Span | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:

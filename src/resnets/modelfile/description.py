@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from resnets.clip import Sampling, read_sampling
 from resnets.formats import Newer, read_task
 from resnets.modelfile.storage import is_count
 from resnets.preprocessing import Preprocessing
@@ -23,6 +24,7 @@ class Description:
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     task: dict[str, Any]
+    sampling: Sampling | None = None
 
 
 def read_description(path: Path, metadata: Mapping[str, Any]) -> Description:
@@ -66,9 +68,10 @@ def read_description(path: Path, metadata: Mapping[str, Any]) -> Description:
     if max(*preprocessing.size, *preprocessing.resize) > MOST_PIXELS:
         raise refuse(f"input of {preprocessing.size} pixels", f"allowed: up to {MOST_PIXELS:,}")
     try:
-        read_task(metadata.get("task"), classes)
+        kind, _ = read_task(metadata.get("task"), classes)
+        sampling = read_sampling(metadata.get("sampling"), kind.takes)
     except Newer as error:
         raise ValueError(f"{path}: made by a newer resnets {error}: upgrade") from None
     except ValueError as error:
         raise refuse(str(error), "see docs/architecture.md") from None
-    return Description(network, tuple(classes), preprocessing, metadata["task"])
+    return Description(network, tuple(classes), preprocessing, metadata["task"], sampling)

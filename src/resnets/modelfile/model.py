@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from resnets.clip import Sampling
 from resnets.formats import FIRST_TASK, read_task
 from resnets.modelfile.description import read_description
 from resnets.modelfile.networks import build_network
@@ -32,6 +33,7 @@ class Model:
         network: How the network is built, as `describe_network` says it.
         task: What it was trained to predict, with its options.
         metadata: All else that the file holds (training, metrics, versions).
+        sampling: Which images of a video are its input; None where that is one image.
     """
 
     net: nn.Module
@@ -40,6 +42,7 @@ class Model:
     network: dict[str, Any]
     task: Task = field(default_factory=TASKS[FIRST_TASK])
     metadata: dict[str, Any] = field(default_factory=dict)
+    sampling: Sampling | None = None
 
     def __post_init__(self) -> None:
         self.net.eval()
@@ -63,6 +66,8 @@ class Model:
         values = to_dict(self.task)
         if options := {name: values[name] for name in self.options}:
             decides.append(options)
+        if self.sampling:
+            decides.append(self.sampling.to_dict())
         return digest_of(state, {"decides": decides})
 
 
@@ -94,7 +99,9 @@ def load_model(path: str | Path, given: str | nn.Module | None = None) -> Model:
             f" {different}"
         )
     net.load_state_dict(state, strict=False)
-    return Model(net, found.classes, found.preprocessing, found.network, task, metadata)
+    return Model(
+        net, found.classes, found.preprocessing, found.network, task, metadata, found.sampling
+    )
 
 
 def _check_size(network: Mapping[str, Any], task: Task, state: Mapping[str, Tensor]) -> None:

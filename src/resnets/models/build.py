@@ -17,6 +17,7 @@ from resnets.models.attention import (
     squeeze_excitation,
 )
 from resnets.models.densenet import DenseNet
+from resnets.models.framewise import FRAMEWISE, Framewise
 from resnets.models.inflation import inflate
 from resnets.models.parts import initialise, zero_branches
 from resnets.models.preact import PreActBasicBlock, PreActBottleneck
@@ -90,6 +91,8 @@ def build_resnet(setting: ResNetSetting, num_classes: int, in_channels: int) -> 
         stride = 2 if setting.stem_pool == "none" else 4  # of the stem
         stages = [list(getattr(net, name)) for name in net.stage_names]
         dilate(stages, stride, setting.output_stride)
+    if setting.time[0] in FRAMEWISE and len(setting.time) == 1:
+        return Framewise(net, num_classes, setting.time[0])
     if setting.time != ("none",):
         inflate(net, setting.time if len(setting.time) > 1 else setting.time[0], published=True)
     return net

@@ -46,7 +46,7 @@ def inflate(net: Any, kinds: str | Sequence[str] = "full", published: bool = Fal
     if len(kinds) != max(1, len(stages)) or not set(kinds) <= set(KINDS):
         raise ValueError(
             f"time={'-'.join(kinds)}; allowed: {', '.join(KINDS)}, or one for each of {len(stages)}"
-            " stages"
+            " stages; in the text of a network also shift and motion"
         )
     for module in net.modules():
         if isinstance(module, FLAT):

@@ -56,8 +56,8 @@ class ResNetSetting:
         zero_init: Start every block as the identity.
         output_stride: Input over output size of the last stage; 16 and 8 dilate instead of
             striding.
-        time: For clips: `full`, `spatial` or `2plus1`, for all stages or one for each; `none` for
-            images.
+        time: For clips: `full`, `spatial` or `2plus1`, for all stages or one for each; `shift` or
+            `motion`, image by image; `none` for images.
     """
 
     kind: ClassVar[str] = "residual network"

@@ -181,16 +181,33 @@ def load_weights(net: nn.Module, state: Mapping[str, Tensor]) -> Loaded:
     if channels == [3, 1]:
         result[first] = result[first].float().sum(1, keepdim=True)
         adapted.append(f"{first} (3 channels to 1)")
+    if inflated := [key for key in result if key in own and _inflates(result[key], own[key])]:
+        result |= {key: _inflated(result[key], own[key]) for key in inflated}
+        adapted.append(
+            f"{len(inflated)} convolutions of images, which become the middle one of a clip"
+        )
     if different := differences(own, result):
         raise ValueError(f"weights of another network: {different}")
     net.load_state_dict({**own, **result})
-    changed = {*left, first} if adapted else {*left}
+    changed = {*left, *inflated, *([first] if channels == [3, 1] else [])}
     return Loaded(
         tuple(key for key in result if key not in changed),
         tuple(adapted),
         tuple(left),
         is_folded(state),
     )
+
+
+def _inflates(weight: Tensor, own: Tensor) -> bool:
+    """Whether a convolution of images is given for one over time."""
+    return weight.ndim == 4 and own.ndim == 5 and weight.shape[:2] == own.shape[:2]
+
+
+def _inflated(weight: Tensor, own: Tensor) -> Tensor:
+    """A convolution over time that sees the middle image alone: `models.inflation`."""
+    new = torch.zeros(*own.shape[:3], *weight.shape[2:], dtype=weight.dtype)
+    new[:, :, own.shape[2] // 2] = weight
+    return new
 
 
 def differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:

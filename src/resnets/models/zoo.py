@@ -6,6 +6,7 @@ Python, the command line, metadata and reports.
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from resnets.models.features import Features
 from resnets.models.resnet import BasicBlock, Bottleneck, ResNet
 from resnets.models.rewrite import save_memory
 from resnets.models.rows import ROWS
-from resnets.models.setting import Changes, Setting, check_options
+from resnets.models.setting import Changes, ResNetSetting, Setting, check_options
 from resnets.settings import change, format_changes, nearest, parse_changes
 
 # Published under these names, but each needs an option that no other does: the stop rule of
@@ -97,6 +98,17 @@ class Network:
     def is_clip(self) -> bool:
         """Whether it takes clips instead of images."""
         return getattr(self.setting, "time", ("none",)) != ("none",)
+
+    @property
+    def for_images(self) -> Network:
+        """The network for images whose weights its backbone takes, or can be inflated from; itself
+        where there is none: (2+1)-D convolutions are as wide as the paper's."""
+        time = getattr(self.setting, "time", ("none",))
+        own = getattr(ROWS[self.name].setting, "time", ("none",))
+        if time == own or "2plus1" in time:
+            return self
+        assert isinstance(self.setting, ResNetSetting)
+        return dataclasses.replace(self, setting=dataclasses.replace(self.setting, time=own))
 
     def build(self) -> nn.Module:
         """The network, initialised at random."""

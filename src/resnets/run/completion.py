@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from resnets.data.splits import read_split
 from resnets.evaluation import EVALUATORS
 from resnets.evaluation.curves import plot_curves
@@ -25,6 +23,7 @@ from resnets.run.reporting import Account, write_card, write_outcome_report
 from resnets.run.steps import Trained
 from resnets.run.validation import settled
 from resnets.run.work import Job
+from resnets.training.device import place_net
 from resnets.training.loop import TrainingState
 
 HEADLINES = 2  # numbers on the screen; the report has all
@@ -116,7 +115,7 @@ def _best(job: Job) -> Model:
     """The best weights, on the device of the run."""
     net = job.net if job.spec.network["kind"] == "object" else None
     model = load_model(job.folder.best, net)
-    model.net.to(job.device).to(memory_format=torch.channels_last)
+    place_net(model.net, job.device)
     return model
 
 

@@ -9,6 +9,7 @@ from resnets.data.findings import UNUSABLE, about_files, about_left_out_files
 from resnets.data.loader import PreparedImages
 from resnets.data.readers import Found
 from resnets.data.splits import read_split, refuse_unknown_classes, samples_to_measure
+from resnets.data.windows import to_windows
 from resnets.evaluation import EVALUATORS
 from resnets.evaluation.metrics import Metrics
 from resnets.modelfile import Model
@@ -81,15 +82,16 @@ def measure_and_report(
     else:
         found, samples, part = samples_to_measure(data, split, model.task.kind.name)
         _tell_left_out(found, screen)
-    facts = look_at(samples)
+    facts = look_at(samples, kind=model.task.kind)
     for finding in about_files(samples, facts):
         if finding.topic == UNUSABLE:
             screen.warn(f"  {finding.text}")
     usable = [sample for sample, fact in zip(samples, facts, strict=True) if not fact.error]
     if not usable:
         raise ValueError(f"{data}: no usable image in {part}")
-    images = PreparedImages(usable, model.preprocessing, memory_for_images(None))
-    with screen.progress("measuring", len(usable)) as bar:
+    shown, sampling = to_windows(usable, model.sampling), model.sampling
+    images = PreparedImages(shown, model.preprocessing, memory_for_images(None), sampling=sampling)
+    with screen.progress("measuring", len(shown)) as bar:
         measured = measure_model(model, images, bar.update)
     screen.say(f"{model.network_name} ({path}) on {part} of {data}, {len(usable):,} images")
     if report:

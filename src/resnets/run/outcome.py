@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from resnets.clip import Sampling, open_video, read_clip
 from resnets.data.loader import PreparedImages
 from resnets.data.sources import find_data, sample_folder
 from resnets.evaluation import EVALUATORS
@@ -134,15 +135,32 @@ def _clustered(groups: np.ndarray) -> bool:
     return len(named) == len(groups) and len(np.unique(named)) < len(named)
 
 
-def proof_images(preprocessing: Preprocessing, samples: Sequence[Sample] = ()) -> list[Image.Image]:
-    """Whole images to prove an export on: of the data, spread over them, or of the sample that
-    ships with the package."""
-    if not samples:
-        samples = find_data(sample_folder()).samples
-    places = np.unique(np.linspace(0, len(samples) - 1, PROOF_IMAGES).astype(int))
-    return [preprocessing.open(samples[place].path) for place in places]
+def proof_images(
+    preprocessing: Preprocessing, samples: Sequence[Sample] = (), sampling: Sampling | None = None
+) -> list[Image.Image | Sequence[Image.Image]]:
+    """Whole images, or clips, to prove an export on: of the data, spread over them, or of the
+    sample that ships with the package, whose images are all of one size."""
+    given, count = samples, PROOF_IMAGES
+    samples = samples or find_data(sample_folder()).samples
+    if sampling and not given:
+        count *= sampling.frames
+    places = np.unique(np.linspace(0, len(samples) - 1, count).astype(int))
+    if sampling and given:
+        return [_proof_clip(samples[place], sampling, preprocessing.channels) for place in places]
+    images = [preprocessing.open(samples[place].path) for place in places]
+    if sampling:
+        starts = range(0, len(images) - sampling.frames + 1, sampling.frames)
+        return [images[start : start + sampling.frames] for start in starts]
+    return list(images)
+
+
+def _proof_clip(sample: Sample, sampling: Sampling, channels: int) -> list[Image.Image]:
+    with open_video(sample.path) as video:
+        span = sample.span or sampling.windows(video.seconds)[0]
+        return list(read_clip(video, sampling.times(span), channels))
 
 
 def export_outcome(model: Model, path: Path, samples: Sequence[Sample] = ()) -> Proven:
     """Exports a model, proven on whole images of its data where they are at hand."""
-    return export_model(model, path, proof_images(model.preprocessing, samples))
+    images = proof_images(model.preprocessing, samples, model.sampling)
+    return export_model(model, path, images)

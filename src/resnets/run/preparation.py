@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from resnets.clip import Sampling
 from resnets.data.check import Check, check_images
 from resnets.data.sources import find_data
 from resnets.data.splits import complete_splits, refuse_unknown_classes
@@ -73,7 +74,7 @@ def prepare(settings: TrainSettings, given: nn.Module | None, screen: Screen) ->
     _refuse_module(settings, given, kind)
     made = _make_network(settings, given, _median(sizes), len(classes))
     weights, origin = first_weights(settings, made.network, screen)
-    seen = _circumstances(settings, weights, sizes)
+    seen = _circumstances(settings, weights, sizes, _seconds(check, training))
     decided, reasons = decide(replace(settings, model=made.name), seen)
     _refuse_fit(decided, kind)
     if check.deep_range:
@@ -98,6 +99,7 @@ def prepare(settings: TrainSettings, given: nn.Module | None, screen: Screen) ->
         split=split,
         findings=tuple((finding.severity, finding.text) for finding in findings),
         command=_command(),
+        sampling=_sampling(decided, kind),
     )
     with screen.progress("trying the network", 1):
         try_network(made.net, spec, training, screen)
@@ -137,7 +139,7 @@ def _make_network(
     assert settings.task is not None
     if given is not None:
         return _Made(given, None, settings.model, "given as a module")
-    name, reason = (settings.model, "") if settings.model else choose_model(median)
+    name, reason = (settings.model, "") if settings.model else choose_model(median, settings.task)
     if is_foreign(name):
         net = build_foreign(name, classes, settings.channels)
         check_module(net)
@@ -148,7 +150,7 @@ def _make_network(
 
 
 def _circumstances(
-    settings: TrainSettings, weights: Weights | None, sizes: np.ndarray
+    settings: TrainSettings, weights: Weights | None, sizes: np.ndarray, seconds: float | None
 ) -> Circumstances:
     """What the open settings are decided by; `sizes` of the training images."""
     own = weights.preprocessing.size[0] if weights and weights.preprocessing else None
@@ -158,7 +160,32 @@ def _circumstances(
         median=_median(sizes),
         elongated=float((sizes.max(1) > LONG * sizes.min(1)).mean()),
         count=len(sizes),
+        seconds=seconds,
     )
+
+
+def _seconds(check: Check, samples: Sequence[Sample]) -> float | None:
+    """Median length of videos; None of images."""
+    seconds = {
+        sample.name: fact.seconds
+        for sample, fact in zip(check.found.samples, check.facts, strict=True)
+    }
+    return float(np.median([seconds[sample.name] for sample in samples])) or None
+
+
+def _sampling(settings: TrainSettings, kind: Kind) -> Sampling | None:
+    """Which images of a video are one input, where the kind takes clips.
+
+    Raises:
+        ValueError: Images with more than 8 bits are asked of videos.
+    """
+    if kind.takes == "image":
+        return None
+    assert settings.frames is not None
+    assert settings.seconds is not None
+    if settings.bits != 8:
+        raise ValueError(f"bits={settings.bits}: videos are read with 8; leave it out")
+    return Sampling(settings.frames, float(settings.seconds))
 
 
 def _median(sizes: np.ndarray) -> tuple[int, int]:

@@ -18,12 +18,11 @@ from resnets.export import rehearse
 from resnets.kinds.kind import Output
 from resnets.kinds.sample import Sample
 from resnets.kinds.view import View
-from resnets.modelfile import Model
 from resnets.run.spec import Spec
 from resnets.run.work import make_state
 from resnets.screen import Screen
 from resnets.tasks import Task
-from resnets.training.device import choose_device
+from resnets.training.device import choose_device, place_net
 from resnets.training.loop import Diverged, Hooks, set_training, train_steps, unsound
 from resnets.training.optimizers import Schedule
 from resnets.training.plan import Plan, PlannedPhase
@@ -116,13 +115,12 @@ def try_network(net: nn.Module, spec: Spec, samples: list[Sample], screen: Scree
                 " a linear layer by name"
             )
         if spec.network["kind"] != "family":  # of ours, tests know that they can be exported
-            task = spec.make_task()
-            rehearse(Model(net, spec.classes, spec.preprocessing, spec.network, task))
+            rehearse(spec.make_model(net))
 
 
 def _try_inference(net: nn.Module, spec: Spec) -> tuple[Any, int]:
     """Predicts for two blank images; the raw output, and how many outputs come of it."""
-    shape = (2, spec.preprocessing.channels, *spec.preprocessing.size)
+    shape = spec.input_shape(2)
     task = spec.make_task()
     images = torch.zeros(shape, device=next(net.parameters()).device)
     try:
@@ -238,7 +236,7 @@ def _targets(
 
 def _copy(net: nn.Module, device: torch.device) -> nn.Module:
     try:
-        return copy.deepcopy(net).to(device).to(memory_format=torch.channels_last)
+        return place_net(copy.deepcopy(net), device)
     except FAULTS as error:
         if _is_memory(error):
             raise
@@ -250,8 +248,7 @@ def _copy(net: nn.Module, device: torch.device) -> nn.Module:
 
 def _blank(count: int, spec: Spec, device: torch.device, size: int | None = None) -> Tensor:
     """Images that show nothing, but are not all alike, in the size of the run or of a phase."""
-    sides = (size, size) if size else spec.preprocessing.size
-    shape = (count, spec.preprocessing.channels, *sides)
+    shape = spec.input_shape(count, size)
     return torch.linspace(-1, 1, math.prod(shape), device=device).reshape(shape)
 
 

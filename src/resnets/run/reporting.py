@@ -78,7 +78,7 @@ def _case(place: int, model: Model, measured: Measured, images: PreparedImages) 
     heat = measured.maps[place]
     (truth,) = model.task.kind.ground_truth([measured.samples[place]], model.classes)
     return Case(
-        truth.seen(images.view(size, pixels.shape[:2])),
+        truth.seen(images.view(size, pixels.shape[-3:-1])),
         measured.predictions[place],
         thumbnail(pixels),
         None if heat is None else _jpeg(overlay(pixels, heat.astype(np.float32))),

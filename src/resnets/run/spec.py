@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from resnets.clip import Sampling, read_sampling
+from resnets.modelfile import Model
 from resnets.preprocessing import Preprocessing
 from resnets.settings import change, nearest, read_yaml, to_dict, to_yaml
 from resnets.tasks import Task, describe_task, make_task, options_of
@@ -38,6 +41,7 @@ class Spec:
         split: How they were split, as text.
         findings: What the check found.
         command: What was typed.
+        sampling: Which images of a video are one input; None where that is one image.
     """
 
     settings: TrainSettings
@@ -52,13 +56,21 @@ class Spec:
     split: str
     findings: tuple[tuple[str, str], ...]
     command: str
+    sampling: Sampling | None = None
+
+    def input_shape(self, count: int, size: int | None = None) -> tuple[int, ...]:
+        """Of so many images or clips as the network takes them, in the size of the run or of a
+        phase."""
+        frames = (self.sampling.frames,) if self.sampling else ()
+        sides = (size, size) if size else self.preprocessing.size
+        return (count, self.preprocessing.channels, *frames, *sides)
 
     def to_yaml(self) -> str:
         """args.yaml."""
         own = {
             key: value
             for key, value in vars(self).items()
-            if key not in ("settings", "preprocessing")
+            if key not in ("settings", "preprocessing", "sampling")
         }
         plain = {
             **own,
@@ -71,8 +83,13 @@ class Spec:
                 "settings": to_dict(self.settings),
                 "preprocessing": self.preprocessing.to_dict(),
                 **plain,
+                **self._sampling(),
             }
         )
+
+    def _sampling(self) -> dict[str, Any]:
+        """An entry for files, where there is something to say."""
+        return {"sampling": self.sampling.to_dict()} if self.sampling else {}
 
     @classmethod
     def read(cls, path: Path) -> Spec:
@@ -82,6 +99,7 @@ class Spec:
             ValueError: It is not what `to_yaml` writes.
         """
         values = {**OLD, **read_yaml(path)}
+        sampled = values.pop("sampling", None)
         try:
             _check_shape(values)
             given = values.pop("settings")
@@ -93,6 +111,7 @@ class Spec:
                 raise ValueError(f"classes: at least {task.kind.fewest_classes} names expected")
             phases = tuple(change(Phase(), phase) for phase in values.pop("phases"))
             preprocessing = Preprocessing.from_dict(values.pop("preprocessing"))
+            sampling = read_sampling(sampled, task.kind.takes)
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(
                 f"{path}: {error}; restore the file as the run wrote it, or train anew"
@@ -105,12 +124,24 @@ class Spec:
             preprocessing=preprocessing,
             classes=tuple(classes),
             findings=tuple(tuple(finding) for finding in findings),
+            sampling=sampling,
             **values,
         )
 
     def make_task(self) -> Task:
         """The task itself."""
         return make_task(self.task)
+
+    def make_model(self, net: nn.Module) -> Model:
+        """The model that a network of this run is."""
+        return Model(
+            net,
+            self.classes,
+            self.preprocessing,
+            self.network,
+            self.make_task(),
+            sampling=self.sampling,
+        )
 
     def metadata(self) -> dict[str, Any]:
         """What every model file of the run says of it."""
@@ -119,6 +150,7 @@ class Spec:
             "network": self.network,
             "classes": list(self.classes),
             "preprocessing": self.preprocessing.to_dict(),
+            **self._sampling(),
             "training": {**to_dict(self.settings), "steps": self.steps},
             "source": self.weights,
             "versions": {"torch": torch.__version__, "python": sys.version.split()[0]},
@@ -192,7 +224,7 @@ def _check_types(values: dict[str, Any], kinds: dict[str, type], where: str) -> 
 
 def _check_decided(settings: TrainSettings) -> None:
     """Of a run that began, only these may be open."""
-    free = ("model", "format", "epochs", "minutes", "cache_gb")
+    free = ("model", "format", "epochs", "minutes", "cache_gb", "frames", "seconds")
     for field in fields(settings):
         if field.name not in free and getattr(settings, field.name) is None:
             raise ValueError(f"settings: {field.name} is open; a value expected")

@@ -27,6 +27,7 @@ def first_weights(
 ) -> tuple[Weights | None, str]:
     """What the network starts from, and a text on why."""
     choice = settings.weights
+    network = network.for_images if network else None
     if choice == "none":
         return None, "from scratch, as asked"
     if choice == "given" or (network is None and choice == "auto"):

@@ -127,8 +127,7 @@ def measure_costs(spec: Spec, net: nn.Module, images: Images, seconds: float) ->
     budget = TRIAL * seconds / len(spec.phases)
     trials = [_try_steps(spec, phase, net, images, budget) for phase in spec.phases]
     state = trials[-1][0]
-    task = spec.make_task()
-    model = Model(net, spec.classes, spec.preprocessing, spec.network, task)
+    model = spec.make_model(net)
     few = _some(images.measured, FEW)
     engine = TorchEngine(model)
     measure_quickly(engine, few)
@@ -168,7 +167,7 @@ def _some(images: PreparedImages, count: int) -> PreparedImages:
     """Some of the images, spread over all of them, in memory."""
     places = np.unique(np.linspace(0, len(images) - 1, count).astype(int))
     chosen = [images.samples[place] for place in places]
-    some = PreparedImages(chosen, images.preprocessing, math.inf)
+    some = PreparedImages(chosen, images.preprocessing, math.inf, sampling=images.sampling)
     for _ in some.fill():
         pass
     return some

@@ -14,6 +14,7 @@ from resnets.kinds.sample import Sample
 from resnets.models.statistics import folded_norms, unfold_statistics
 from resnets.run.spec import Spec
 from resnets.screen import Bar, Screen
+from resnets.training.device import place_input
 
 IMAGES = 512  # that statistics are measured on
 
@@ -25,9 +26,8 @@ def restore_statistics(spec: Spec, net: nn.Module, samples: list[Sample], screen
         return spec
     training = [sample for sample in samples if sample.split == "train"]
     places = np.unique(np.linspace(0, len(training) - 1, IMAGES).astype(int))
-    images = PreparedImages(
-        [training[place] for place in places], spec.preprocessing, 0, spec.settings.workers or None
-    )
+    chosen, workers = [training[place] for place in places], spec.settings.workers or None
+    images = PreparedImages(chosen, spec.preprocessing, 0, workers, spec.sampling)
     with screen.progress("BatchNorm statistics", len(images)) as bar:
         unfold_statistics(net, _inputs(images, next(net.parameters()).device, bar))
     remark = f"BatchNorm statistics re-estimated on {len(images):,} training images"
@@ -37,7 +37,5 @@ def restore_statistics(spec: Spec, net: nn.Module, samples: list[Sample], screen
 
 def _inputs(images: PreparedImages, device: torch.device, bar: Bar) -> Iterator[Tensor]:
     for places, pixels, _ in images.batches(32):
-        yield torch.from_numpy(images.preprocessing.normalise(pixels)).to(
-            device, memory_format=torch.channels_last
-        )
+        yield place_input(torch.from_numpy(images.preprocessing.normalise(pixels)), device)
         bar.update(int(places[-1]) + 1)

@@ -38,11 +38,9 @@ class Validation:
     """
 
     def __init__(self, job: Job, state: TrainingState) -> None:
-        self.job, self.state, spec = job, state, job.spec
+        self.job, self.state = job, state
         self.engines = {  # once: to make one, the network is asked for its outputs
-            weights: TorchEngine(
-                Model(net, spec.classes, spec.preprocessing, spec.network, job.task)
-            )
+            weights: TorchEngine(job.spec.make_model(net))
             for weights, net in (("raw", state.net), ("averaged", state.average.net))
         }
 

@@ -13,13 +13,14 @@ from resnets.data.batches import TrainingBatches, Truth
 from resnets.data.loader import PreparedImages, training_images
 from resnets.data.splits import refuse_unknown_classes
 from resnets.data.transforms import Augmentation
+from resnets.data.windows import to_windows
 from resnets.kinds.prediction import Prediction
 from resnets.kinds.sample import Sample
 from resnets.run.folder import RunFolder
 from resnets.run.spec import Spec
 from resnets.screen import Screen
 from resnets.tasks import Task
-from resnets.training.device import choose_device, memory_for_images
+from resnets.training.device import choose_device, memory_for_images, place_net
 from resnets.training.loop import Row, TrainingState, trained_part
 from resnets.training.optimizers import Average
 from resnets.training.plan import Plan, plan_phases
@@ -80,12 +81,23 @@ def read_images(spec: Spec, samples: list[Sample], screen: Screen) -> Images:
         for split in ("train", "val", "test")
     }
     refuse_unknown_classes(samples, spec.classes)
-    augmentation = Augmentation(settings.crop or "none", settings.smallest or 1.0, settings.flip)
-    held_out = PreparedImages(parts["val"], preprocessing, budget, workers)
-    measured = (
-        PreparedImages(parts["test"], preprocessing, budget, workers) if parts["test"] else held_out
+    augmentation = Augmentation(
+        settings.crop or "none", settings.smallest or 1.0, settings.flip or "none"
     )
-    training = training_images(parts["train"], preprocessing, augmentation, budget, workers)
+    sampling = spec.sampling
+    held_out, measured = (
+        PreparedImages(
+            to_windows(parts[split], sampling, workers=workers),
+            preprocessing,
+            budget,
+            workers,
+            sampling,
+        )
+        for split in ("val", "test")
+    )
+    measured = measured if parts["test"] else held_out
+    clips = to_windows(parts["train"], sampling, True, workers)
+    training = training_images(clips, preprocessing, augmentation, budget, workers, sampling)
     for title, images in (
         ("held-out images", held_out),
         ("test images", measured),
@@ -117,8 +129,7 @@ def read_images(spec: Spec, samples: list[Sample], screen: Screen) -> Images:
 
 def place_network(net: nn.Module, spec: Spec) -> nn.Module:
     """The network on its device."""
-    device = choose_device(spec.settings.device)
-    return net.to(device).to(memory_format=torch.channels_last)
+    return place_net(net, choose_device(spec.settings.device))
 
 
 def make_plan(spec: Spec, per_epoch: int, device: torch.device) -> Plan:

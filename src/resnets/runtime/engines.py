@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from resnets.kinds import Kind
+from resnets.kinds import KINDS, Kind
 from resnets.kinds.prediction import Outputs
 from resnets.runtime.cores import usable_cores
 
@@ -27,17 +27,18 @@ class EngineError(RuntimeError):
 
 
 MOST_THREADS = 1024
+INPUTS = tuple(dict.fromkeys(kind.takes for kind in KINDS.values()))  # of graphs, by name
 
 
 class Engine(Protocol):
-    """Whatever predicts for images; safe to call from several threads."""
+    """Whatever predicts for images or clips; safe to call from several threads."""
 
     name: str
     version: str
 
     def __call__(self, image: np.ndarray) -> Outputs:
-        """The outputs for (N, height, width, channels) images in their own type; raises
-        `EngineError`."""
+        """The outputs for (N, height, width, channels) images, or (N, T, height, width, channels)
+        clips, in their own type; raises `EngineError`."""
 
 
 _LIVING: weakref.WeakSet[_FromFile] = weakref.WeakSet()
@@ -97,13 +98,15 @@ class _FromFile:
         """Takes the outputs that the kind knows, of a graph that has its inputs and outputs."""
         wanted = {} if self._kind is None else self._kind.outputs
         needed = [name for name, output in wanted.items() if output.always]
-        if list(inputs) != ["image"] or not set(needed) <= set(outputs):
+        takes = INPUTS if self._kind is None else (self._kind.takes,)
+        if len(inputs) != 1 or inputs[0] not in takes or not set(needed) <= set(outputs):
             file = "this" if isinstance(self._source, bytes) else self._source
             ends = ", ".join(f"`{name}`" for name in needed) or "outputs"
             raise ValueError(
-                f"{file}: the graph does not go from `image` to {ends}: not a file of"
+                f"{file}: the graph does not go from `{takes[0]}` to {ends}: not a file of"
                 " `resnets export`; make it with: resnets export RUN"
             )
+        (self._input,) = inputs
         self.shapes = {
             name: tuple(size if isinstance(size, int) else None for size in shape)
             for name, shape in outputs.items()
@@ -158,7 +161,7 @@ class OnnxRuntimeEngine(_FromFile):
 
     def _run(self, image: np.ndarray) -> Outputs:
         try:
-            found = self._session.run(list(self.shapes), {"image": image})
+            found = self._session.run(list(self.shapes), {self._input: image})
         except self._errors as error:
             raise EngineError(_reason(error)) from None
         return dict(zip(self.shapes, found, strict=True))
@@ -185,7 +188,7 @@ class OpenVinoEngine(_FromFile):
         except RuntimeError as error:
             raise ValueError(_cannot_run(self, source, error)) from None
         self._choose(
-            [name for entry in model.inputs for name in entry.names & {"image"} or {"?"}],
+            [name for entry in model.inputs for name in entry.names & {*INPUTS} or {"?"}],
             {
                 name: [None if dim.is_dynamic else dim.get_length() for dim in output.partial_shape]
                 for output in model.outputs
@@ -201,7 +204,7 @@ class OpenVinoEngine(_FromFile):
     def _run(self, image: np.ndarray) -> Outputs:
         try:
             with self._lock:
-                found = self._request.infer({"image": image})  # copies
+                found = self._request.infer({self._input: image})  # copies
         except RuntimeError as error:
             raise EngineError(_reason(error)) from None
         return {name: found[output] for name, output in self._outputs.items()}

@@ -9,13 +9,14 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-from resnets.listing import Listing, images_below
+from resnets.listing import BELOW, Listing
 
 Inputs = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 
-def find_images(inputs: Inputs) -> Listing | Iterator[str]:
-    """Names of the images, as they were given and in that order.
+def find_images(inputs: Inputs, takes: str = "image") -> Listing | Iterator[str]:
+    """Names of the images, as they were given and in that order; for `takes` "clip" those of videos
+    and folders of frames.
 
     A folder stands for every image in it and below it, sorted by name; anything else is taken for a
     file. What is there already is listed at once and can be counted. The items of a generator are
@@ -27,9 +28,9 @@ def find_images(inputs: Inputs) -> Listing | Iterator[str]:
     if isinstance(inputs, Listing):
         return inputs
     if isinstance(inputs, (str, os.PathLike)):
-        return Listing([str(Path(inputs))])
+        return Listing([str(Path(inputs))], takes)
     names = (str(Path(path)) for path in inputs)
-    return Listing(names) if isinstance(inputs, Collection) else _one_by_one(names)
+    return Listing(names, takes) if isinstance(inputs, Collection) else _one_by_one(names, takes)
 
 
 def count_images(inputs: Inputs) -> int:
@@ -41,9 +42,9 @@ def count_images(inputs: Inputs) -> int:
     return sum(1 for _ in find_images(inputs))
 
 
-def _one_by_one(names: Iterable[str]) -> Iterator[str]:
+def _one_by_one(names: Iterable[str], takes: str) -> Iterator[str]:
     for name in names:
         if os.path.isdir(name):
-            yield from images_below(name, Counter())
+            yield from BELOW[takes](name, Counter())
         else:
             yield name

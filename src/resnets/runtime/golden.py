@@ -27,7 +27,8 @@ DTYPES = ("float16", "float32", "uint8", "int32", "int64")
 
 
 class Golden(NamedTuple):
-    """An image (height, width, channels), and the outputs for it, as for a batch of one."""
+    """An image (height, width, channels), or a clip (T, height, width, channels), and the outputs
+    for it, as for a batch of one."""
 
     image: np.ndarray
     outputs: Outputs
@@ -39,55 +40,74 @@ def whole(image: Image.Image) -> np.ndarray:
     return np.asarray(image).reshape(image.height, image.width, -1)
 
 
-def write_golden(kind: Kind, image: Image.Image, outputs: Outputs) -> dict[str, Any]:
-    """An image and the outputs for it, as for a batch of one, in JSON."""
-    png = io.BytesIO()
-    image.save(png, "PNG", optimize=True)
+def write_golden(kind: Kind, images: Sequence[Image.Image], outputs: Outputs) -> dict[str, Any]:
+    """An image, or those of a clip, and the outputs for it, as for a batch of one, in JSON."""
     stored = {name: outputs[name] for name in _stored(kind) if name in outputs}
     return {
-        "png": [base64.b64encode(png.getvalue()).decode()],
+        "png": [base64.b64encode(_png(image)).decode() for image in images],
         "outputs": {name: _encode(array[0]) for name, array in stored.items()},
     }
 
 
+def _png(image: Image.Image) -> bytes:
+    png = io.BytesIO()
+    image.save(png, "PNG", optimize=True)
+    return png.getvalue()
+
+
 def check_golden(
-    kind: Kind, entry: Any, classes: Sequence[str], preprocessing: Preprocessing
+    kind: Kind, entry: Any, classes: Sequence[str], value: Preprocessing, frames: int = 1
 ) -> None:
-    """Looks at everything in an entry of a file.
+    """Looks at everything in an entry of a file, which has so many images.
 
     Raises:
         ValueError, KeyError, TypeError: It is not what `write_golden` gives.
     """
-    png = entry["png"]
-    if not (isinstance(png, list) and len(png) == 1 and isinstance(png[0], str)):
-        raise ValueError("wanted golden: png as a list of one text")
+    pngs = entry["png"]
+    several = isinstance(pngs, list) and len(pngs) == frames
+    if not several or not all(isinstance(png, str) for png in pngs):
+        what = "one text" if frames == 1 else f"{frames} texts"
+        raise ValueError(f"wanted golden: png as a list of {what}")
     if not isinstance(entry["outputs"], dict):
         raise ValueError("wanted golden: outputs as a JSON object")
     for name, output in _stored(kind).items():
         if output.always or name in entry["outputs"]:
             _check_array(name, entry["outputs"][name], output, len(classes))
-    content = base64.b64decode(png[0], validate=True)
+    sizes = {_check_png(base64.b64decode(png, validate=True), value) for png in pngs}
+    if len(sizes) > 1:
+        raise ValueError("wanted golden: images of one size")
+
+
+def _check_png(content: bytes, preprocessing: Preprocessing) -> tuple[int, int]:
+    """The size of an image that can be read.
+
+    Raises:
+        ValueError: It is too large, or none.
+    """
     try:
         with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
-            side = max(image.size)
+            size = image.size
     except UNREADABLE:
         raise ValueError("golden: an image that cannot be read") from None
-    if side > LONGEST_SIDE:
+    if max(size) > LONGEST_SIDE:
         raise ValueError(f"wanted golden: images up to {LONGEST_SIDE} pixels")
     preprocessing.open(content)  # whether it can be decoded
+    return size
 
 
 def read_golden(kind: Kind, entry: Any, preprocessing: Preprocessing) -> Golden:
     """What an entry holds that `check_golden` has let pass."""
     value = preprocessing  # values are stored as the graph takes them
-    content = base64.b64decode(entry["png"][0])
-    image = open_image(content, value.channels, value.value_range, None, FULL)[0]
+    images = [
+        whole(open_image(base64.b64decode(png), value.channels, value.value_range, None, FULL)[0])
+        for png in entry["png"]
+    ]
     outputs = {
         name: _decode(entry["outputs"][name], len(output.dimensions) - 1)[None]
         for name, output in _stored(kind).items()
         if name in entry["outputs"]
     }
-    return Golden(whole(image), outputs)
+    return Golden(images[0] if kind.takes == "image" else np.stack(images), outputs)
 
 
 def _stored(kind: Kind) -> dict[str, Output]:

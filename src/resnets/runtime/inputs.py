@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import IO, Any
 
 import numpy as np
 from PIL import Image
 
+from resnets.clip import Video, open_video
 from resnets.images import UNREADABLE, BadImage, to_mode
 from resnets.listing import Listing
 from resnets.preprocessing import Preprocessing
@@ -29,8 +31,9 @@ _NUMBERS = "biufc"  # kinds of NumPy types
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
-def open_inputs(inputs: Inputs) -> Iterator[tuple[str, Source]]:
-    """Each image with the name its prediction is to have; a folder stands for all images below it.
+def open_inputs(inputs: Inputs, takes: str = "image") -> Iterator[tuple[str, Source]]:
+    """Each image with the name its prediction is to have; a folder stands for all images below it,
+    or, for `takes` "clip", for all videos and folders of frames.
 
     Folders are walked through at once, each a single time, so that mistakes show before the work
     starts; from a generator nothing is taken before its turn.
@@ -41,27 +44,27 @@ def open_inputs(inputs: Inputs) -> Iterator[tuple[str, Source]]:
     """
     items = _items(inputs)
     if not (_is_one(inputs) or isinstance(inputs, (Collection, np.ndarray))):
-        return _named(items)
+        return _named(items, takes)
     given = list(items)
     if not given:
         raise ValueError(f"nothing to predict: {_kind(inputs)} without an image in it")
     if all(isinstance(item, (str, os.PathLike)) for item in given):
-        return ((file, file) for file in Listing(_path(item) for item in given))
-    return _named([_looked_at(item) for item in given])
+        return ((file, file) for file in Listing((_path(item) for item in given), takes))
+    return _named([_looked_at(item, takes) for item in given], takes)
 
 
-def _looked_at(item: object) -> object:
+def _looked_at(item: object, takes: str) -> object:
     """An item that is no mistake, a folder with what is below it."""
     if isinstance(item, (str, os.PathLike)):
-        return Listing([_path(item)])
+        return Listing([_path(item)], takes)
     _refuse_others(item)
     return item
 
 
-def _named(items: Iterable[object]) -> Iterator[tuple[str, Source]]:
+def _named(items: Iterable[object], takes: str) -> Iterator[tuple[str, Source]]:
     for number, item in enumerate(items):
         if isinstance(item, (str, os.PathLike)):
-            yield from ((file, file) for file in find_images(iter([_path(item)])))
+            yield from ((file, file) for file in find_images(iter([_path(item)]), takes))
         elif isinstance(item, Listing):
             yield from ((file, file) for file in item)
         else:
@@ -108,6 +111,23 @@ def decode_image(image: Image.Image, wanted: Preprocessing) -> Decoded:
     except (*UNREADABLE, AttributeError) as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise BadImage(f"not readable as an image ({reason})") from None
+
+
+@contextmanager
+def open_source(source: Source) -> Iterator[Video]:
+    """A video by its name or content.
+
+    Raises:
+        BadImage: It cannot be read.
+        ValueError: An image or an array.
+    """
+    if not isinstance(source, (str, bytes)):
+        raise ValueError(
+            f"{_kind(source)} is no video; this network takes videos: the name of a file or of a"
+            " folder of frames, or the content of a file (bytes)"
+        )
+    with open_video(source) as video:
+        yield video
 
 
 def decode_array(array: np.ndarray, wanted: Preprocessing) -> Decoded:

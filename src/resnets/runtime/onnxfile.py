@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from resnets.clip import Sampling, read_sampling
 from resnets.files import write_file
 from resnets.formats import Newer, read_task, upgrade
 from resnets.kinds import Kind
@@ -78,6 +79,11 @@ class OnnxFile:
     def options(self) -> Mapping[str, Any]:
         """Of its task, in the types that `kind.unbatch` takes."""
         return read_task(self.metadata["task"], self.classes)[1]
+
+    @property
+    def sampling(self) -> Sampling | None:
+        """Which images of a video the graph takes; None where it takes images."""
+        return read_sampling(self.metadata.get("sampling"), self.kind.takes)
 
     @property
     def limits(self) -> dict[str, float]:
@@ -211,10 +217,11 @@ def _metadata(text: str) -> dict[str, Any]:
     _need(preprocessing.fit in kind.fits, f"preprocessing: fit {' or '.join(kind.fits)}")
     sides = (*preprocessing.size, *preprocessing.resize)
     _need(max(sides) <= LONGEST_SIDE, f"preprocessing: sides up to {LONGEST_SIDE} pixels")
+    sampling = read_sampling(values.get("sampling"), kind.takes)
     _need(_is_list(values["golden"], dict), "golden: a list of JSON objects")
     _need(0 < len(values["golden"]) <= MOST_GOLDEN, f"golden: 1 to {MOST_GOLDEN} images")
     for entry in values["golden"]:
-        check_golden(kind, entry, classes, preprocessing)
+        check_golden(kind, entry, classes, preprocessing, sampling.frames if sampling else 1)
     return values
 
 

@@ -12,6 +12,7 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
+from resnets.clip import Sampling, read_clip
 from resnets.formats import FIRST_TASK
 from resnets.images import BadImage
 from resnets.kinds import KINDS, Kind
@@ -28,6 +29,7 @@ from resnets.runtime.inputs import (
     decode_array,
     decode_image,
     open_inputs,
+    open_source,
     to_source,
 )
 from resnets.runtime.onnxfile import read_onnx
@@ -68,9 +70,8 @@ def load(path: str | Path, engine: str = "onnxruntime", threads: int = 0) -> Pre
                 f"{path}: it names {len(file.classes)} classes, but its network gives {given}"
                 f" {name}; export it again"
             )
-    found = Predictor(
-        made, file.classes, file.preprocessing, file.metadata, file.kind, file.options
-    )
+    known = file.classes, file.preprocessing, file.metadata, file.kind, file.options
+    found = Predictor(made, *known, file.sampling)
     found.name, found.sha256 = str(path), file.sha256
     found._opened = (Path(path).absolute(), engine, threads)
     return found
@@ -88,6 +89,7 @@ class Predictor:
         metadata: What else the file said.
         kind: What it predicts.
         options: Of its task, in the types that `kind.unbatch` takes (`kind.options`).
+        sampling: Which images of a video the engine takes; None where it takes images.
     """
 
     def __init__(
@@ -98,12 +100,13 @@ class Predictor:
         metadata: dict[str, Any] | None = None,
         kind: Kind = KINDS[FIRST_TASK],
         options: Mapping[str, Any] | None = None,
+        sampling: Sampling | None = None,
     ) -> None:
         self.engine = engine
         self.classes = tuple(classes)
         self.preprocessing = preprocessing
         self.metadata = metadata or {}
-        self.kind, self.options = kind, options or {}
+        self.kind, self.options, self.sampling = kind, options or {}, sampling
         self.name = ""  # what it was opened from
         self.sha256 = ""  # tells it from every other model; empty where nothing is known
         self._opened: tuple[Path, str, int] | None = None  # as it was given to `load`
@@ -126,7 +129,8 @@ class Predictor:
         Args:
             inputs: The name of a file or folder (all images below it, sorted by name), its content
                 (bytes), an open file, an image of Pillow, an array (height, width, channels); or
-                several of them, also mixed, or as they come from a generator.
+                several of them, also mixed, or as they come from a generator. Where clips are
+                taken, videos and folders of frames.
             heat: Whether predictions carry class activation maps, if the file gives them.
             skip: Names of files to leave out, as `Prediction.file` spells them.
 
@@ -139,7 +143,7 @@ class Predictor:
                 or holds no image. What a generator gives cannot be looked at before: a missing file
                 becomes a prediction with an `error`. Arrays are looked at when their turn comes.
         """
-        images = open_inputs(inputs)
+        images = open_inputs(inputs, self.kind.takes)
         return self._stream((one for one in images if one[0] not in skip), heat)
 
     def predict_image(self, image: Input, heat: bool = False, file: str = "") -> Prediction:
@@ -160,14 +164,20 @@ class Predictor:
         """
         source = to_source(image)
         name = file or (source if isinstance(source, str) else "")
+        if self.sampling:
+            return self._predict_video(name, source, self.sampling)
         return self._predict(name, self._read(source), heat)
 
     def _stream(self, inputs: Iterator[tuple[str, Source]], heat: bool) -> Iterator[Prediction]:
         pool = ThreadPoolExecutor(DECODERS, "decode")
-        waiting: deque[tuple[str, Future[Decoded]]] = deque()
+        waiting: deque[tuple[str, Future[Decoded] | Future[Prediction]]] = deque()
         try:
             for file, source in inputs:
-                waiting.append((file, pool.submit(self._read, source)))
+                if self.sampling:  # its windows are decoded one after the other
+                    future = pool.submit(self._predict_video, file, source, self.sampling)
+                    waiting.append((file, future))
+                else:
+                    waiting.append((file, pool.submit(self._read, source)))
                 if len(waiting) == AHEAD:
                     yield self._result(*waiting.popleft(), heat)
             while waiting:
@@ -175,9 +185,12 @@ class Predictor:
         finally:  # also when the caller stops early
             pool.shutdown(cancel_futures=True)
 
-    def _result(self, file: str, decoded: Future[Decoded], heat: bool) -> Prediction:
+    def _result(
+        self, file: str, future: Future[Decoded] | Future[Prediction], heat: bool
+    ) -> Prediction:
         try:
-            return self._predict(file, decoded.result(), heat)
+            found = future.result()
+            return found if isinstance(found, Prediction) else self._predict(file, found, heat)
         except (BadImage, EngineError, MemoryError) as error:
             reason = str(error) or "not enough memory"
             return self.kind.prediction(file, self.classes, error=reason)
@@ -185,16 +198,35 @@ class Predictor:
     def _predict(self, file: str, decoded: Decoded, heat: bool) -> Prediction:
         # One image at a time: on two cores a ResNet-18 gains nothing in batches of 2 or 4
         # equal-sized ones, a tenth in 8.
-        outputs = select_outputs(self.kind, self.engine(decoded.framed[None]), large=heat)
+        found = self._run(file, decoded.framed, decoded.size, heat)
+        return dataclasses.replace(found, notes=tuple(decoded.notes))
+
+    def _predict_video(self, file: str, source: Source, sampling: Sampling) -> Prediction:
+        """The prediction for a video, from those for its windows, one after the other."""
+        value, parts = self.preprocessing, []
+        with open_source(source) as video:
+            spans = sampling.windows(video.seconds)
+            for span in spans:
+                images = read_clip(video, sampling.times(span), value.channels)
+                framed = value.framed(np.stack([value.pixels(image) for image in images]))
+                parts.append(self._run(file, framed, video.size[::-1]))
+            found = self.kind.prediction.joined(parts, spans)
+            return dataclasses.replace(found, notes=tuple(video.notes))
+
+    def _run(
+        self, file: str, framed: np.ndarray, size: tuple[int, int], heat: bool = False
+    ) -> Prediction:
+        """The prediction for an image, or a clip, of which the graph scales nothing."""
+        outputs = select_outputs(self.kind, self.engine(framed[None]), large=heat)
         try:
             check_outputs(self.kind, outputs, 1, self.classes)
             # it was scaled here, so that places are those in the input
-            inverse = InverseTransform(*self.preprocessing.axes(*decoded.size))
+            inverse = InverseTransform(*self.preprocessing.axes(*size))
             outputs = inverse(self.kind, outputs)
             (found,) = self.kind.unbatch(outputs, [file], self.classes, self.options)
         except ValueError as error:
             raise EngineError(str(error)) from None
-        return dataclasses.replace(found, notes=tuple(decoded.notes))
+        return found
 
     def _decode(self, source: str | bytes) -> Decoded:
         if isinstance(source, str) and os.path.exists(source) and not os.path.isfile(source):  # noqa: PTH110, PTH113 - never raise

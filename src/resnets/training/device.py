@@ -6,6 +6,7 @@ import os
 import re
 
 import torch
+from torch import Tensor, nn
 
 
 def choose_device(name: str) -> torch.device:
@@ -32,6 +33,21 @@ def choose_device(name: str) -> torch.device:
             f"device {name} cannot be used here ({str(error).splitlines()[0]}); use auto or cpu"
         ) from None
     return device
+
+
+def place_net(net: nn.Module, device: torch.device) -> nn.Module:
+    """A network on a device, its weights in the order that is fastest there: channels last, but for
+    convolutions over time, which a CPU trains a third more slowly so."""
+    net = net.to(device)
+    flat = all(weight.ndim < 5 for weight in net.parameters())
+    return net.to(memory_format=torch.channels_last) if flat else net
+
+
+def place_input(images: Tensor, device: torch.device) -> Tensor:
+    """Images (N, C, H, W), channels last, or clips (N, C, T, H, W) on a device."""
+    if images.ndim == 4:
+        return images.to(device, memory_format=torch.channels_last)
+    return images.to(device)
 
 
 def memory_for_images(cache_gb: float | None) -> float:

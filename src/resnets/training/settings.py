@@ -41,13 +41,15 @@ class TrainSettings:
         "auto",
     )
     task: str | None = setting(
-        "What is learnt of an image: classes (one label for each) or labels (any number of them).",
+        "What is learnt of an image: classes (one label for each) or labels (any number of them); or"
+        " of a video: clips (one label for each).",
         DATA,
         None,
         open="what the data say",
     )
     format: str | None = setting(
-        "How the data are laid out: folders (one per class) or table (CSV or TSV).",
+        "How the data are laid out: folders (one per class), table (CSV or TSV) or clips (videos or"
+        " folders of frames, in a folder per class).",
         DATA,
         None,
         open="what the data look like",
@@ -60,6 +62,22 @@ class TrainSettings:
         between=(8, 4096),
         open="the size the weights were trained with; from scratch 128, or less for small images",
         flags=("--size", "--img-size"),
+    )
+    frames: int | None = setting(
+        "Of videos: images of a clip, at evenly spaced times.",
+        DATA,
+        None,
+        unit="images",
+        between=(1, 1024),
+        open="8",
+    )
+    seconds: float | None = setting(
+        "Of videos: length of the window that a clip is from; longer videos are several windows.",
+        DATA,
+        None,
+        unit="seconds",
+        between=(0.01, 3600),
+        open="the median length of the videos, at most 4",
     )
     channels: int = setting(
         "Channels of the input: 3 for colour, 1 for grayscale.", DATA, 3, choices=(1, 3)
@@ -166,11 +184,12 @@ class TrainSettings:
         between=(0.01, 1),
         open="0.35 when fine-tuning, 0.25 from scratch",
     )
-    flip: str = setting(
+    flip: str | None = setting(
         "Random flips of training images: none, horizontal, or both horizontal and vertical.",
         TRAINING,
-        "horizontal",
+        None,
         choices=("none", "horizontal", "both"),
+        open="horizontal; none for clips, where it may change the class",
     )
     val_fraction: float = setting(
         "Fraction of the images held out for validation if the data have no validation split.",

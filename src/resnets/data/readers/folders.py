@@ -19,16 +19,16 @@ BESIDE = 0.1  # images beside a folder `train`, as a part of those in it, that a
 
 def matches(source: Source) -> bool:
     """Whether there is an image in a class folder."""
-    parts = _parts(source)
-    return any(_in_class_folder(name.split("/"), parts) for name in source.contents.images)
+    parts = find_parts(source.path, source.contents.images)
+    return any(in_class_folder(name.split("/"), parts) for name in source.contents.images)
 
 
 def read(source: Source, kind: str | None) -> Found:
     """See `Reader`; folders are for classes, whatever was asked for."""
-    root, parts = source.path, _parts(source)
+    root, parts = source.path, find_parts(source.path, source.contents.images)
     depth = 2 if parts else 1  # folders above an image, the last one its class
     images = [name.split("/") for name in source.contents.images]
-    inside = [one for one in images if _in_class_folder(one, parts)]
+    inside = [one for one in images if in_class_folder(one, parts)]
     labels, notes = read_labels((one[depth - 1] for one in inside), root)
     samples = []
     for one in inside:
@@ -59,22 +59,26 @@ def read(source: Source, kind: str | None) -> Found:
     return Found(layout, ordered, "classes", FOLDERS.name, tuple(notes), left_out)
 
 
-def _in_class_folder(image: Sequence[str], parts: dict[str, str]) -> bool:
+def in_class_folder(image: Sequence[str], parts: dict[str, str]) -> bool:
     """Whether an image, by the folders on its way and its name, has a class."""
     return len(image) > 2 and image[0] in parts if parts else len(image) > 1
 
 
-def _parts(source: Source) -> dict[str, str]:
+def find_parts(root: Path, names: Sequence[str]) -> dict[str, str]:
     """The folders that are parts of the data, and which; none where folders are classes.
 
     A class may be called `train` as well. A part holds its images in class folders, a class mostly
     by itself.
 
+    Args:
+        root: Where they lie.
+        names: Of the images below it, with forward slashes.
+
     Raises:
         ValueError: It may be either.
     """
-    depths = [name.count("/") for name in source.contents.images]
-    firsts = [name.partition("/")[0] for name in source.contents.images]
+    depths = [name.count("/") for name in names]
+    firsts = [name.partition("/")[0] for name in names]
     direct = Counter(first for first, depth in zip(firsts, depths, strict=True) if depth == 1)
     nested = Counter(first for first, depth in zip(firsts, depths, strict=True) if depth > 1)
     folders = sorted({*direct, *nested})
@@ -89,7 +93,7 @@ def _parts(source: Source) -> dict[str, str]:
         return {}
     train = real["train"]
     if sum(direct[other] + nested[other] for other in others) > BESIDE * nested[train]:
-        raise ValueError(_may_be_either(source.path, train, others))
+        raise ValueError(_may_be_either(root, train, others))
     return named
 
 

@@ -1,0 +1,96 @@
+"""One label for a clip of a video, out of several classes that exclude one another; and for a
+video, from those of its clips."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from resnets.kinds.classes import CLASSES, ClassPrediction, class_truth
+from resnets.kinds.kind import Output
+from resnets.kinds.prediction import Cell, Outputs, Prediction, Share
+from resnets.kinds.sample import Sample, Span
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ClipPrediction(ClassPrediction):
+    """The class of a window of a video, or of a whole one.
+
+    Args:
+        span: Begin and end in seconds; None where that is not known, as of a file that could not be
+            read.
+        windows: What a prediction for a whole video is the mean of.
+    """
+
+    columns: ClassVar[Mapping[str, type]] = {
+        "start": float,
+        "end": float,
+        "label": str,
+        "probability": Share,
+        "number": int,
+        "of": int,
+    }
+
+    span: Span | None = field(default=None, kw_only=True)
+    windows: tuple[ClipPrediction, ...] = field(default=(), kw_only=True)
+
+    def rows(self) -> list[dict[str, Cell]]:
+        """A row for each window, then one for the video; for one window, one row."""
+        parts = (*self.windows, self) if len(self.windows) > 1 else (self,)
+        return [part._row(number, len(parts)) for number, part in enumerate(parts, 1)]
+
+    def _row(self, number: int, of: int) -> dict[str, Cell]:
+        start, end = self.span or (None, None)
+        (own,) = ClassPrediction.rows(self)
+        return {"start": start, "end": end, **own, "number": number, "of": of}
+
+    def light(self) -> Self:
+        """Without its windows."""
+        return replace(self, windows=())
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self], spans: Sequence[Span]) -> Self:
+        """The mean of the probabilities of all windows."""
+        windows = tuple(replace(part, span=span) for part, span in zip(parts, spans, strict=True))
+        mean = np.mean([part.probabilities for part in parts], 0, dtype=np.float32)
+        whole = (min(begin for begin, _ in spans), max(end for _, end in spans))
+        first = parts[0]
+        return cls(first.file, first.classes, mean, span=whole, windows=windows)
+
+
+def ground_truth(samples: Sequence[Sample], classes: tuple[str, ...]) -> list[Prediction]:
+    """Samples with one label each, as predictions that are certain.
+
+    Raises:
+        ValueError: A class that the model does not know, or none or several in one sample.
+    """
+    return [
+        ClipPrediction(sample.name, classes, class_truth(sample, classes), span=sample.span)
+        for sample in samples
+    ]
+
+
+def unbatch(
+    outputs: Outputs, files: Sequence[str], classes: tuple[str, ...], options: Mapping[str, Any]
+) -> list[Prediction]:
+    """Outputs of a network for some clips to a prediction for each."""
+    return [
+        ClipPrediction(file, classes, probabilities)
+        for file, probabilities in zip(files, outputs["probabilities"], strict=True)
+    ]
+
+
+CLIPS = replace(
+    CLASSES,
+    name="clips",
+    prediction=ClipPrediction,
+    takes="clip",
+    outputs={"probabilities": Output("N, classes", golden=True)},
+    # TASKS: ten times what benchmarks find in float32; a clip in the other order is far beyond it
+    limits={"float32": {"probability": 1e-3}, "any": {"probability": 1e-3}},
+    ground_truth=ground_truth,
+    unbatch=unbatch,
+)
