@@ -50,6 +50,8 @@ GENERIC = ("training", "run", "export", "runtime", "cli", "server")
 TASK_WORDS = frozenset(("probabilities", "accuracy", "boxes", "mask", "logits"))
 DOORS = {  # where a person asks for something that only some tasks have
     "cli.predict": {"probabilities"},  # --probs
+    "training.recipes": {"boxes", "mask"},  # rows of a task
+    "training.settings": {"boxes", "mask"},  # help of --task
     "runtime.outputs": {"probabilities"},  # a key of files beside tables since the first version
 }
 # Lines of a file and of a function without its docstring, and arguments: beyond the first, look for

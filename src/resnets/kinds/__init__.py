@@ -5,10 +5,11 @@ A kind is a row of `KINDS`; whatever reads data, runs a file or writes a table t
 names no task.
 """
 
+from resnets.kinds.boxes import BOXES
 from resnets.kinds.classes import CLASSES
 from resnets.kinds.kind import Kind
 from resnets.kinds.labels import LABELS
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (CLASSES, LABELS)}
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (CLASSES, LABELS, BOXES)}
 
 __all__ = ["KINDS", "Kind"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from torchvision.ops import generalized_box_iou_loss
 
 from resnets.kinds import Kind
-from resnets.kinds.boxes import BOXES, FOUND
+from resnets.kinds.boxes import BOXES, THRESHOLD
+from resnets.kinds.overlap import matched
+from resnets.kinds.peaks import FOUND
 from resnets.kinds.prediction import Prediction
 from resnets.models import Network
 from resnets.tasks.dense import Dense
@@ -76,10 +78,16 @@ class CentreNet(Dense):
 
 @dataclass(frozen=True)
 class Detection:
-    """Boxes of several classes; see `tasks.task.Task`."""
+    """Boxes of several classes; see `tasks.task.Task`.
+
+    Args:
+        threshold: The score from which on a box is given (`settle`).
+    """
 
     kind: ClassVar[Kind] = BOXES
     takes_modules: ClassVar[bool] = False
+
+    threshold: float = THRESHOLD
 
     def build(self, network: Network, classes: int) -> nn.Module:
         """See `CentreNet`."""
@@ -127,8 +135,21 @@ class Detection:
         return BoxInference(net)
 
     def settle(self, judged: Iterable[tuple[Prediction, Prediction]]) -> Self:
-        """Nothing is fitted."""
-        return self
+        """The threshold at which precision and recall are balanced best: the highest F1 over all
+        boxes of the validation images."""
+        scores, right, wanted = [np.zeros(0)], [np.zeros(0, bool)], 0
+        for truth, prediction in judged:
+            found = matched(truth, prediction)
+            scores.append(prediction.scores[~found.ignored])
+            right.append(found.right[~found.ignored])
+            wanted += int(found.right.sum() + found.missed.sum())
+        every, hits = np.concatenate(scores), np.concatenate(right)
+        order = np.argsort(-every, kind="stable")
+        f1 = 2 * np.cumsum(hits[order]) / (np.arange(1, len(order) + 1) + wanted)
+        if not hits.any():
+            return self
+        best = float(every[order][int(f1.argmax())])
+        return replace(self, threshold=math.floor(best * 1e4) / 1e4)
 
 
 def _bumps(raw: Places, boxes: Tensor) -> Tensor:
@@ -203,4 +224,4 @@ class BoxInference(nn.Module):
         labels = torch.div(at, area, rounding_mode="floor")
         place = (at % area)[..., None].expand(-1, -1, SIDES)
         boxes = raw.boxes.flatten(2).transpose(1, 2).gather(1, place)
-        return boxes, scores, labels, score_map, raw.sides
+        return boxes, scores, labels, score_map, raw.boxes

@@ -105,6 +105,30 @@ RECIPES |= {
     ("labels", "scratch"): replace(RECIPES["classes", "scratch"], smoothing=0.0, smallest=0.5),
     ("labels", "tiny"): replace(RECIPES["classes", "tiny"], smallest=0.5),
 }
+# Of tasks that say something of every place: the whole image is seen, at other scales and places. A
+# batch is small, since it holds thousands of places.
+RECIPES |= {
+    ("boxes", "pretrained"): Recipe(
+        epochs=40.0,
+        lr=8e-3,
+        most=8,
+        weight_decay=1e-4,
+        smoothing=0.0,
+        norms="frozen",
+        crop="jitter",
+        smallest=0.5,
+        size=320,
+        own_size=False,
+        fit="pad",
+        phases=(Phase(optimizer="adamw"),),
+    ),
+}
+RECIPES |= {
+    ("boxes", "scratch"): replace(RECIPES["boxes", "pretrained"], epochs=100.0, norms="train"),
+    ("boxes", "tiny"): replace(
+        RECIPES["boxes", "pretrained"], epochs=100.0, norms="train", size=None
+    ),
+}
 # Why a setting is what it is, or what it is in one start; `how` where nothing stands here
 WHY: dict[str | tuple[str, str], str] = {
     "size": "from scratch on a CPU: takes a third of the time of 224",

@@ -41,7 +41,8 @@ class TrainSettings:
         "auto",
     )
     task: str | None = setting(
-        "What is learnt of an image: classes (one label for each) or labels (any number of them).",
+        "What is learnt of an image: classes (one label for each), labels (any number of them) or"
+        " boxes (where things are).",
         DATA,
         None,
         open="what the data say",
