@@ -30,7 +30,7 @@ SPREAD = 0.54 / 6  # of the bump around a centre, as a part of the sides of its 
 LEAST = 0.35  # of it, in places
 NEAR = 0.1  # height of the bump from which on a place learns the box
 GAMMA, BETA = 2.0, 4.0  # of the focal loss (Law and Deng 2018, equation 1)
-BOX_WEIGHT = 2.0
+BOX_WEIGHT = 5.0
 
 
 class Places(NamedTuple):

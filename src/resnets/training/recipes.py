@@ -110,7 +110,7 @@ RECIPES |= {
 RECIPES |= {
     ("boxes", "pretrained"): Recipe(
         epochs=40.0,
-        lr=8e-3,
+        lr=16e-3,
         most=8,
         weight_decay=1e-4,
         smoothing=0.0,
