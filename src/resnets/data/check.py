@@ -25,6 +25,7 @@ from resnets.data.findings import (
     about_names,
     about_pairs,
     about_range,
+    about_sizes,
     about_split,
 )
 from resnets.data.readers import Found
@@ -125,6 +126,8 @@ def check_images(
     findings = [
         *about_files(found.samples, facts),
         *about_missing(found, facts),
+        *about_sizes(found.samples, facts),
+        *found.findings,
         *of_range,
         *kind.check(usable, sizes),
         *about_pairs(found.samples, pairs),

@@ -48,7 +48,8 @@ class TrainSettings:
         open="what the data say",
     )
     format: str | None = setting(
-        "How the data are laid out: folders (one per class) or table (CSV or TSV).",
+        "How the data are laid out: folders (one per class), table or box_table (CSV or TSV), voc,"
+        " coco, yolo, or masks (beside images).",
         DATA,
         None,
         open="what the data look like",
