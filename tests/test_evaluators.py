@@ -22,6 +22,7 @@ from resnets.kinds import KINDS
 from resnets.kinds.boxes import BoxPrediction
 from resnets.kinds.classes import ClassPrediction
 from resnets.kinds.labels import LabelPrediction
+from resnets.kinds.mask import MaskPrediction
 
 
 def classes(n, seed=0, k=3):
@@ -83,7 +84,23 @@ def boxes(n, seed=0, k=3):
     return truths, said
 
 
+def mask(n, seed=0, k=3):
+    """Truths of n images, with pixels that are not judged, and predictions with wrong ones."""
+    rng = np.random.default_rng(seed)
+    names = tuple(string.ascii_lowercase[:k])
+    truths, said = [], []
+    for i in range(n):
+        height, width = rng.integers(5, 12, 2)
+        true = np.repeat(rng.integers(0, k, (height, 1)), width, 1).astype(np.uint8)
+        found = np.where(rng.random(true.shape) < 0.8, true, rng.integers(0, k, true.shape))
+        true[rng.random(true.shape) < 0.1] = 255
+        truths.append(MaskPrediction(f"{i}.jpg", names, mask=true))
+        said.append(MaskPrediction(f"{i}.jpg", names, mask=found.astype(np.uint8)))
+    return truths, said
+
+
 MADE = {
+    "mask": mask,
     "classes": classes,
     "labels": labels,
     "boxes": boxes,

@@ -5,7 +5,13 @@ from resnets.evaluation.boxes import EVALUATOR as BOXES
 from resnets.evaluation.classes import EVALUATOR as CLASSES
 from resnets.evaluation.evaluator import Evaluator
 from resnets.evaluation.labels import EVALUATOR as LABELS
+from resnets.evaluation.mask import EVALUATOR as MASK
 
-EVALUATORS: dict[str, Evaluator] = {"classes": CLASSES, "labels": LABELS, "boxes": BOXES}
+EVALUATORS: dict[str, Evaluator] = {
+    "classes": CLASSES,
+    "labels": LABELS,
+    "boxes": BOXES,
+    "mask": MASK,
+}
 
 __all__ = ["EVALUATORS", "Evaluator"]

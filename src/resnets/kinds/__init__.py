@@ -9,7 +9,8 @@ from resnets.kinds.boxes import BOXES
 from resnets.kinds.classes import CLASSES
 from resnets.kinds.kind import Kind
 from resnets.kinds.labels import LABELS
+from resnets.kinds.mask import MASK
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (CLASSES, LABELS, BOXES)}
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (CLASSES, LABELS, BOXES, MASK)}
 
 __all__ = ["KINDS", "Kind"]

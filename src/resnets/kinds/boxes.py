@@ -58,6 +58,7 @@ class BoxPrediction(Prediction):
         "right": float,
         "bottom": float,
     }
+    has_places: ClassVar[bool] = True
 
     boxes: np.ndarray | None = None
     labels: np.ndarray | None = None

@@ -38,6 +38,8 @@ class Prediction:
 
     # of a table, between `file` and `error`: str, Several, int, float or Share
     columns: ClassVar[Mapping[str, type]] = {}
+    # whether it says where in the image something is, so that people want to see it drawn
+    has_places: ClassVar[bool] = False
 
     file: str
     classes: tuple[str, ...]

@@ -129,6 +129,10 @@ RECIPES |= {
         RECIPES["boxes", "pretrained"], epochs=100.0, norms="train", size=None
     ),
 }
+RECIPES |= {
+    ("mask", start): replace(RECIPES["boxes", start], size=240)
+    for start in ("pretrained", "scratch")
+} | {("mask", "tiny"): RECIPES["boxes", "tiny"]}
 # Why a setting is what it is, or what it is in one start; `how` where nothing stands here
 WHY: dict[str | tuple[str, str], str] = {
     "size": "from scratch on a CPU: takes a third of the time of 224",

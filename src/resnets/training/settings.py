@@ -41,8 +41,8 @@ class TrainSettings:
         "auto",
     )
     task: str | None = setting(
-        "What is learnt of an image: classes (one label for each), labels (any number of them) or"
-        " boxes (where things are).",
+        "What is learnt of an image: classes (one label for each), labels (any number of them),"
+        " boxes (around things) or mask (a class for each pixel).",
         DATA,
         None,
         open="what the data say",
