@@ -58,6 +58,7 @@ class BoxPrediction(Prediction):
         "right": float,
         "bottom": float,
     }
+    keys: ClassVar[tuple[str, ...]] = ("boxes",)
     has_places: ClassVar[bool] = True
 
     boxes: np.ndarray | None = None

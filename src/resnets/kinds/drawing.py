@@ -54,6 +54,24 @@ def draw_boxes(image: Image.Image, things: Sequence[Drawn]) -> Image.Image:
     return drawn
 
 
+def write_lines(image: Image.Image, lines: Sequence[tuple[str, int]]) -> Image.Image:
+    """A copy with lines of text in its upper left corner, each in the colour of a class; lines
+    that there is no room for are left out.
+
+    Args:
+        image: RGB or grey.
+        lines: Text, and the position of the class.
+    """
+    drawn = image.convert("RGB")
+    draw, size = ImageDraw.Draw(drawn), text_size(drawn)
+    font = ImageFont.load_default(size)
+    for number, (text, index) in enumerate(lines):
+        bottom = (number + 1) * (size + 6)
+        if bottom <= drawn.height:
+            write_label(draw, (2, bottom), text, color_of(index), font)
+    return drawn
+
+
 def text_size(image: Image.Image) -> int:
     """Height of text that can be read in an image, in pixels."""
     return min(LARGEST_TEXT, max(SMALLEST_TEXT, round(max(image.size) / 45)))

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from resnets.images import BadImage, reading
 from resnets.kinds.classes import CLASSES, place_of
-from resnets.kinds.drawing import color_of, text_size, write_label
+from resnets.kinds.drawing import color_of, write_lines
 from resnets.kinds.kind import Difference, Output
 from resnets.kinds.prediction import Cell, Outputs, Prediction, Share
 from resnets.kinds.sample import Finding, Sample
@@ -38,6 +38,7 @@ class MaskPrediction(Prediction):
     """
 
     columns: ClassVar[Mapping[str, type]] = {"number": int, "of": int, "label": str, "share": Share}
+    keys: ClassVar[tuple[str, ...]] = ("shares",)
     has_places: ClassVar[bool] = True
 
     mask: np.ndarray | None = None
@@ -93,16 +94,10 @@ class MaskPrediction(Prediction):
         over = colors[np.where(known, self.mask, 0)]
         mixed = np.where(known[..., None], pixels + OPACITY * (over - pixels), pixels)
         drawn = Image.fromarray(np.round(mixed).astype(np.uint8))
-        draw, size = ImageDraw.Draw(drawn), text_size(drawn)
-        font = ImageFont.load_default(size)
-        for number, label in enumerate(self.shares):
-            at = (2.0, 2.0 + number * (size + 6) + size + 4)
-            if at[1] < drawn.height:
-                write_label(draw, at, label, color_of(self.classes.index(label)), font)
-        return drawn
+        return write_lines(drawn, [(label, self.classes.index(label)) for label in self.shares])
 
     def indexed(self) -> Image.Image | None:
-        """The mask as an image of indices, in the colours of the classes."""
+        """The mask in the colours of the classes."""
         if self.mask is None:
             return None
         image = Image.fromarray(self.mask, "P")

@@ -38,6 +38,8 @@ class Prediction:
 
     # of a table, between `file` and `error`: str, Several, int, float or Share
     columns: ClassVar[Mapping[str, type]] = {}
+    # of `to_dict`, where these are others than the columns: an image may have several rows
+    keys: ClassVar[tuple[str, ...]] = ()
     # whether it says where in the image something is, so that people want to see it drawn
     has_places: ClassVar[bool] = False
 
@@ -82,8 +84,13 @@ class Prediction:
         those in this image: of one that was scaled, draw what is `seen` of it."""
         return image
 
+    def indexed(self) -> Image.Image | None:
+        """An image of the size of its own, whose pixels are positions among the classes; None
+        where the kind has none, or after an error."""
+        return None
+
     def to_dict(self) -> dict[str, Any]:
-        """The prediction as one JSON object, after `file`."""
+        """The prediction as one JSON object, between `file` and `error`."""
         (row,) = self.rows()
         return dict(row)
 
