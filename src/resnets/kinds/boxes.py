@@ -10,13 +10,14 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 from PIL import Image
 
+from resnets.kinds.box_faults import check
 from resnets.kinds.classes import CLASSES, place_of
 from resnets.kinds.drawing import draw_boxes
 from resnets.kinds.kind import Output
 from resnets.kinds.overlap import area_of
 from resnets.kinds.peaks import differences
 from resnets.kinds.prediction import Cell, Outputs, Prediction, Share
-from resnets.kinds.sample import Finding, Sample
+from resnets.kinds.sample import Sample
 from resnets.kinds.view import View
 
 LEFT_OVER = 0.25  # of the area of a box that must be seen for it to count as seen
@@ -210,11 +211,6 @@ def options(values: Mapping[str, Any], classes: Sequence[str]) -> Mapping[str, A
     if type(threshold) not in (int, float) or not 0 <= threshold <= 1:
         raise ValueError(f"threshold: {threshold!r:.60}; a number from 0 to 1 is needed")
     return {"threshold": float(threshold)}
-
-
-def check(samples: Sequence[Sample], sizes: Sequence[tuple[int, int]]) -> list[Finding]:
-    """See `Kind`."""
-    return []
 
 
 BOXES = replace(
