@@ -1,17 +1,22 @@
 """Readers, each a row: what all of them promise, how one is chosen, and that they share one walk."""
 
+import contextlib
+import math
 import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from layouts import coco, jpeg, png, voc, write
 from PIL import ImageFile
 from typer.main import get_command
 
 from resnets.cli.app import app
 from resnets.data import sources
+from resnets.data.check import look_at
 from resnets.data.readers import READERS, Found, Reader, Source
 from resnets.data.sources import find_data
 from resnets.kinds import KINDS
@@ -133,6 +138,31 @@ def test_nothing_is_read_as_what_it_is_not(reader, tmp_path):
         takes_all = reader.name == "folders"
         assert takes_all or reader.matches(source) == (name == reader.name), name
     assert not reader.matches(Source(write(tmp_path / "none", {"a.txt": "", "b.jpg": ""})))
+
+
+@pytest.mark.parametrize("format", sorted(set(EXAMPLES) - {"folders"}))
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_damaged_files_are_read_or_refused(format, data, tmp_path_factory):
+    """Whatever stands in a file of annotations: samples, or a message."""
+    files = EXAMPLES[format]
+    texts = [name for name in files if not name.endswith(".jpg")]
+    name = data.draw(st.sampled_from(texts))
+    content = files[name].encode() if isinstance(files[name], str) else files[name]
+    start = data.draw(st.integers(0, len(content)))
+    end = data.draw(st.integers(start, min(len(content), start + 8)))
+    strange = st.sampled_from(
+        [b"", b"-1", b"nan", b"1e999", b"[]", b'"', b"\0", b"\xff", b"9" * 400]
+    )
+    put = data.draw(strange | st.binary(max_size=4))
+    root = tmp_path_factory.mktemp("damaged")
+    write(root, {**files, name: content[:start] + put + content[end:]})
+    with contextlib.suppress(ValueError):
+        found = find_data(root, format)
+        for sample in found.samples:
+            boxes = [one.box for one in sample.annotations if one.box]
+            assert all(math.isfinite(side) for box in boxes for side in box)
+        look_at(found.samples, workers=1)
 
 
 # ---- one of them

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import reprlib
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from resnets.settings import listed
 
 KEYS = ("info", "licenses", "images", "annotations", "categories", "type")
 SIDES = ("width", "height")
+FARTHEST = 1e9  # pixels: no image is as large
 INSTANCES = "instances_"  # files of boxes, where those of captions and key points lie beside them
 
 
@@ -92,9 +92,10 @@ def _is_coco(path: Path) -> bool:
 
 
 def _content(path: Path) -> Content:
+    text = read_text(path)
     try:
-        values = json.loads(read_text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not readable as JSON ({error}); write it again") from None
     lists = {key: values.get(key) for key in ("images", "categories", "annotations")}
     for key, value in lists.items():
@@ -153,7 +154,7 @@ def _is_key(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    return type(value) in (int, float) and abs(value) <= FARTHEST
 
 
 def _size(image: Mapping[str, Any]) -> tuple[int, int] | None:

@@ -99,7 +99,9 @@ class Images:
 
 
 def _nearest(names: Sequence[str], name: str, beside: str) -> str:
-    """The one that shares most folders with a file."""
+    """The one in the folder of a file, else the one that shares most folders with it."""
+    folder = beside.rpartition("/")[0]
+    names = [one for one in names if one.rpartition("/")[0] == folder] or names
     common = [_folders_in_common(one, beside) for one in names]
     nearest = [one for one, n in zip(names, common, strict=True) if n == max(common)]
     if len(nearest) > 1:

@@ -146,10 +146,16 @@ def _with_file(
         # of a palette that is no more than grey levels, the index is meant
         by_palette = bool((shown & set(file.colours)) - {0}) and not grey
         return Names(values, file.colours, by_palette, grey and by_level, files, notes)
+    if not by_level:
+        raise ValueError(
+            f"{file.name} names classes without colours, and masks are in colour; write the colours"
+            " into class_dict.csv (name,r,g,b), or save masks as indices"
+        )
     names = tuple(file.values.values())
     both = (BACKGROUND, *names) if len(names) == 1 else names
     if len(both) == 2 and (binary := _binary(levels, both)):
-        notes += (f"masks of two values: {_described(binary)}",)
+        if binary != file.values:
+            notes += (f"masks of two values: {_described(binary)}",)
         return Names(binary, by_level=by_level, files=files, notes=notes)
     if len(names) in levels and 0 in levels and list(file.values) == list(range(len(names))):
         raise ValueError(
@@ -205,7 +211,10 @@ def _read(path: Path, name: str) -> ClassFile:
         lines.pop(0)
     values, colours = dict[int, str](), dict[int, str]()
     for number, line in enumerate(lines):
-        label, value, colour = _parsed(line, number, header)
+        try:
+            label, value, colour = _parsed(line, number, header)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
         if label in values.values() and label.lower() not in VOID:
             raise ValueError(f"{path}: {label} is there twice; each class needs its own name")
         values[value] = label
@@ -223,7 +232,12 @@ def _parsed(line: str, number: int, header: str) -> tuple[str, int, int | None]:
     if "value" in header and (match := VALUE_FIRST.fullmatch(line)):
         return match[2].strip(), int(match[1]), None
     if match := NAME_FIRST.fullmatch(line):
-        return match[1].strip(), number, packed(*map(int, match.groups()[1:]))
-    if match := COLOUR_FIRST.fullmatch(line):
-        return match[4].strip(), number, packed(*map(int, match.groups()[:3]))
-    return line.strip(" ,"), number, None
+        label, *levels = match.groups()
+    elif match := COLOUR_FIRST.fullmatch(line):
+        *levels, label = match.groups()
+    else:
+        return line.strip(" ,"), number, None
+    red, green, blue = map(int, levels)
+    if max(red, green, blue) > 255:
+        raise ValueError(f"{label} has the colour {red}, {green}, {blue}; 0 to 255 are allowed")
+    return label.strip(), number, packed(red, green, blue)
