@@ -607,6 +607,16 @@ def test_two_formats_in_one_folder_are_refused_and_the_cure_is_named(tmp_path):
     )
     assert find_data(tmp_path, "voc").reader == "voc"
     assert find_data(tmp_path, "yolo").reader == "yolo"
+    assert error_of(tmp_path, format="coco").endswith("; it can be read as voc or yolo")
+
+
+def test_of_two_formats_the_one_that_gives_what_is_asked_for(tmp_path):
+    write(
+        tmp_path, {"cat/a.jpg": "", "cat/a.xml": voc(), "labels.csv": "file,label\ncat/a.jpg,cat\n"}
+    )
+    assert "can be read as table and as voc" in error_of(tmp_path)
+    assert find_data(tmp_path, kind="boxes").reader == "voc"
+    assert find_data(tmp_path, kind="classes").reader == "table"
 
 
 def test_no_reader_takes_a_folder_of_classes(tmp_path):

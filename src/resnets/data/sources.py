@@ -102,7 +102,9 @@ def _about_nothing(source: Source, readers: Sequence[Reader]) -> str:
     images, others, _ = source.contents
     there = about_left_out(Counter(suffix_of(name) or NO_SUFFIX for name in others))
     if chosen:
-        return f"nothing in the format {chosen} in {path}; looked for {expected}; {there}"
+        fitting = [one.name for one in list(READERS.values())[:-1] if one.matches(source)]
+        hint = f"; it can be read as {' or '.join(fitting)}" if fitting else ""
+        return f"nothing in the format {chosen} in {path}; looked for {expected}; {there}{hint}"
     if images:
         there = f"{counted(len(images), 'image')} in no class folder"
     return (

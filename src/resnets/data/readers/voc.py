@@ -40,44 +40,50 @@ def read(source: Source, kind: str | None) -> Found:
     images = Images(source.contents.images)
     parts = read_image_sets(source, "Main")
     own = [name for name in _files(source) if _is_voc(source.path / name)]
-    samples, renamed = [], list[str]()
+    samples, renamed = list[Sample](), list[str]()
     for name in own:
         root = _root(source.path / name)
-        called = (root.findtext("filename") or "").strip()
-        stem = PurePosixPath(name).stem
-        by_stem = images.find(stem, name)
-        image = by_stem or (images.find(called, name) if called else None)
-        renamed += [name] if by_stem and called and not _same(called, by_stem) else []
-        image = image or str(PurePosixPath(name).parent / (called or stem))
-        annotations = tuple(_annotation(one, source.path / name) for one in root.findall("object"))
-        above = str(PurePosixPath(name).parent.parent)
-        split = parts.get(("" if above == "." else above, stem), "")
+        image, other_name = _image(root, name, images)
+        renamed += [name] if other_name else []
+        folders, stem = PurePosixPath(name).parent.parts, PurePosixPath(name).stem
+        listed_split = parts.get(("/".join(folders[:-1]), stem), "")
         samples.append(
             Sample(
                 source.path / image,
                 image,
-                annotations,
-                split if parts else split_of_file(name) or split_of_file(image),
+                tuple(_annotation(one, source.path / name) for one in root.findall("object")),
+                listed_split if parts else split_of_file(name) or split_of_file(image),
                 size=_size(root),
             )
         )
     known = {PurePosixPath(name).stem for name in own}
     lost = sorted({stem for _, stem in parts} - known)
     what = f"in the lists of ImageSets/Main and without an XML file: {counted(len(lost), 'image')}"
-    notes = [
+    note = (
         f"{counted(len(renamed), 'XML file')} with another name in <filename>, found by the name of"
         f" the file itself ({listed(renamed, NAMED)})"
-    ]
+    )
     found = Found(
         layout=f"Pascal VOC: {counted(len(own), 'XML file')}",
         samples=tuple(samples),
         kind="boxes",
         reader=VOC.name,
-        notes=tuple(notes if renamed else ()),
+        notes=(note,) if renamed else (),
         findings=tuple(about_images("warning", lost, what)),
     )
     lists = [one for one in source.contents.others if "ImageSets/" in one]
     return finish(found, source, {*own, *lists})
+
+
+def _image(root: Element, name: str, images: Images) -> tuple[str, bool]:
+    """The image that an XML file is about, by its own name and then by what it says; and whether
+    the two differ. Copies keep their old name inside."""
+    called = (root.findtext("filename") or "").strip()
+    stem = PurePosixPath(name).stem
+    if by_stem := images.find(stem, name):
+        return by_stem, PurePosixPath(called.replace("\\", "/")).stem not in ("", stem)
+    found = images.find(called, name) if called else None
+    return found or str(PurePosixPath(name).parent / (called or stem)), False
 
 
 def _files(source: Source) -> list[str]:
@@ -88,10 +94,6 @@ def _is_voc(path: Path) -> bool:
     """Whether an XML file begins as those of Pascal VOC; others may lie beside images for any
     reason."""
     return bool(re.search(r"<annotation[\s>]", read_text(path, 4096)))
-
-
-def _same(called: str, image: str) -> bool:
-    return PurePosixPath(called.replace("\\", "/")).stem == PurePosixPath(image).stem
 
 
 def _root(path: Path) -> Element:
