@@ -1,5 +1,6 @@
 """Images with masks: which class a value is, in every usual layout, and what cannot be told."""
 
+import io
 from collections import Counter
 
 import numpy as np
@@ -12,6 +13,7 @@ from resnets.data.readers import READERS, Source
 from resnets.data.readers.mask_values import look_at_mask
 from resnets.data.sources import find_data
 from resnets.data.splits import check_split, read_split, split_csv
+from resnets.kinds.mask import stored_values
 
 TWO = png([[0, 0, 1, 1]])
 CLASSES = "road\nsky\n"
@@ -323,6 +325,23 @@ def test_a_photograph_or_fractions_are_no_mask(tmp_path):
     assert look_at_mask(tmp_path / "none.png").error == "no such file"
     Image.new("RGBA", (2, 2), (1, 2, 3, 0)).save(tmp_path / "c.png")
     assert look_at_mask(tmp_path / "c.png").values == {0x010203}
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "I;16", "I", "CMYK"])
+def test_values_are_those_that_training_reads(tmp_path, mode):
+    values = np.array([[0, 1, 7], [255, 7, 0]], np.uint8)
+    if mode in ("P", "PA"):
+        image = Image.open(io.BytesIO(palette(values, [(n, 255 - n, 9) for n in range(256)])))
+        image = image.convert(mode)
+    elif mode.startswith("I"):
+        image = Image.fromarray(values.astype({"I": np.int32, "I;16": np.uint16}[mode]) * 100)
+    else:
+        image = Image.fromarray(values).convert("RGB").convert(mode)
+    path = tmp_path / "a.tif"
+    image.save(path)
+    content = look_at_mask(path)
+    assert not content.error
+    assert sorted(content.values) == np.unique(stored_values(path)).tolist()
 
 
 # ---- the table of a split
