@@ -14,9 +14,10 @@ HOUSE = Path(__file__).parents[1] / "src" / "resnets"
 # not import one another.
 FLOORS = (
     ("files", "downloads", "settings", "imagenet", "screen", "listing", "ranges"),
-    ("deep", "kinds"),
-    ("images", "formats"),
-    ("preprocessing",),
+    ("deep",),
+    ("images",),
+    ("kinds",),
+    ("formats", "preprocessing"),
     ("runtime", "foreign", "checkpoints", "timm_config"),
     ("models", "data", "training", "evaluation"),
     ("tasks", "pretrained"),
@@ -34,7 +35,7 @@ FLOORS = (
 ONLY = {"evaluation": ("images", "kinds", "files")}
 # Modules that never import torch, nor anything that does
 WITHOUT_TORCH = (
-    *(name for floor in FLOORS[:4] for name in floor),
+    *(name for floor in FLOORS[:5] for name in floor),
     "runtime",
     "evaluation",
     "data.readers",

@@ -31,7 +31,7 @@ from resnets.run.start import check_weights, first_weights, input_shape, make_pr
 from resnets.screen import Screen
 from resnets.settings import nearest
 from resnets.tasks import TASKS, describe_task
-from resnets.training.device import choose_device
+from resnets.training.device import choose_device, has_bfloat16
 from resnets.training.recipes import Circumstances, choose_model, choose_recipe, decide
 from resnets.training.settings import TrainSettings
 
@@ -151,6 +151,7 @@ def _circumstances(
     settings: TrainSettings, weights: Weights | None, sizes: np.ndarray
 ) -> Circumstances:
     """What the open settings are decided by; `sizes` of the training images."""
+    device = choose_device(settings.device)
     own = weights.preprocessing.size[0] if weights and weights.preprocessing else None
     return Circumstances(
         pretrained=weights is not None or settings.weights == "given",
@@ -158,6 +159,8 @@ def _circumstances(
         median=_median(sizes),
         elongated=float((sizes.max(1) > LONG * sizes.min(1)).mean()),
         count=len(sizes),
+        device=device.type,
+        bfloat16=has_bfloat16(device),
     )
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 import torch
+
+BFLOAT16 = {"amx_bf16", "avx512_bf16"}  # flags of processors
 
 
 def choose_device(name: str) -> torch.device:
@@ -32,6 +35,17 @@ def choose_device(name: str) -> torch.device:
             f"device {name} cannot be used here ({str(error).splitlines()[0]}); use auto or cpu"
         ) from None
     return device
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device computes with bfloat16 faster than with float32; False where that is not
+    known."""
+    if device.type == "cpu":
+        try:
+            return bool(BFLOAT16 & set(Path("/proc/cpuinfo").read_text().split()))
+        except OSError:  # no Linux
+            return False
+    return device.type == "cuda"
 
 
 def memory_for_images(cache_gb: float | None) -> float:

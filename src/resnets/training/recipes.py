@@ -21,6 +21,8 @@ class Circumstances:
         median: Median height and width of the training images, in pixels.
         elongated: The fraction of the images whose long side is more than 1.6 times the short one.
         count: Training images.
+        device: Type of the device: cpu, cuda, mps.
+        bfloat16: Whether it computes with bfloat16 faster.
     """
 
     pretrained: bool
@@ -28,6 +30,8 @@ class Circumstances:
     median: tuple[int, int]
     elongated: float
     count: int
+    device: str = "cpu"
+    bfloat16: bool = False
 
     @property
     def start(self) -> str:
@@ -47,6 +51,9 @@ class Recipe:
         most: Images a step, where there are enough to train on.
         size: Side of the input, the longer one; None: that of the images.
         own_size: Whether the size that the weights were trained for comes before it.
+        bfloat16: Whether a CPU is to compute with it where it can: a step of boxes took 0.45 s of
+            CPU time instead of 0.84 (ResNet-18, 8 images of 240 x 320, AVX512-BF16), and it was
+            measured that nothing is lost.
         phases: Parts of the run.
     """
 
@@ -61,6 +68,7 @@ class Recipe:
     size: int | None = 128
     own_size: bool = True
     fit: str = "crop"
+    bfloat16: bool = False
     phases: tuple[Phase, ...] = (Phase(),)
 
 
@@ -120,6 +128,7 @@ RECIPES |= {
         size=320,
         own_size=False,
         fit="pad",
+        bfloat16=True,
         phases=(Phase(optimizer="adamw"),),
     ),
 }
@@ -141,6 +150,7 @@ WHY: dict[str | tuple[str, str], str] = {
     "batch_size": "{count:,} training images, {how}",
     "lr": "{how}, in proportion to the batch size",
     ("norms", "pretrained"): "fine-tuning: small batches give poor statistics",
+    "precision": "all digits",
     "crop": "photos",
     ("crop", "tiny"): "small images",
 }
@@ -175,7 +185,9 @@ def decide(settings: TrainSettings, seen: Circumstances) -> tuple[TrainSettings,
     how = "fine-tuning" if seen.pretrained else "from scratch"
     fit = "pad" if seen.elongated > 0.5 else recipe.fit
     batch = min(recipe.most, max(8, 2 ** max(0, seen.count // 8).bit_length() // 2))
+    halved = seen.bfloat16 and (recipe.bfloat16 or seen.device != "cpu")
     values: dict[str, Any] = {
+        "precision": "bfloat16" if halved else "float32",
         "size": recipe.size or max(16, min(seen.median) // 4 * 4),
         "fit": fit,
         "epochs": recipe.epochs,
@@ -188,6 +200,8 @@ def decide(settings: TrainSettings, seen: Circumstances) -> tuple[TrainSettings,
         "lr": round(recipe.lr * (settings.batch_size or batch) / 64, 6),
     }
     here: dict[str, str] = {}  # reasons of what is not as the recipe says
+    if halved:
+        here["precision"] = f"this {seen.device} computes with it"
     if seen.size and recipe.own_size:
         values["size"], here["size"] = seen.size, "what the weights were trained for"
     if recipe.crop == "resized" and (settings.fit or fit) != "crop":

@@ -153,6 +153,14 @@ class TrainSettings:
         choices=("train", "frozen"),
         open="frozen when fine-tuning, train from scratch",
     )
+    precision: str | None = setting(
+        "Numbers of training steps: bfloat16 (half as long, losses and weights stay in float32) or"
+        " float32. Validation and export are always in float32.",
+        TRAINING,
+        None,
+        choices=("float32", "bfloat16"),
+        open="bfloat16 on a GPU, and for boxes and masks on a CPU that computes with it",
+    )
     crop: str | None = setting(
         "Random crop of training images: resized (any area and aspect ratio), jitter (any scale and"
         " position), shift (any position), or none.",
