@@ -2,17 +2,21 @@
 message for whatever cannot be read."""
 
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from layouts import coco, jpeg, voc, write
 from shared_data import unpacked
 
-from resnets.data.check import look_at
-from resnets.data.findings import about_missing, about_sizes
+from resnets.data.check import check_images, look_at
+from resnets.data.duplicates import Pair
+from resnets.data.findings import about_missing, about_pairs, about_sizes
 from resnets.data.readers import READERS, Source
 from resnets.data.sources import find_data
 from resnets.data.splits import complete_splits, read_split, split_csv
+from resnets.kinds.sample import Annotation, Sample, annotate
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +68,13 @@ def test_blood_cells_by_their_own_lists(bccd):
     assert empty == [("RBC", (503, 336, 503, 336)), ("RBC", (180, 328, 180, 328))]
     samples, how = complete_splits(found.samples, 0.2, 0)
     assert (samples, how) == (list(found.samples), "as the data say")
+
+
+def test_the_empty_boxes_among_the_blood_cells_are_told(bccd):
+    check = check_images(find_data(bccd))
+    empty = [f"JPEGImages/BloodImage_00{n}.jpg" for n in (338, 343)]
+    assert [one.severity for one in check.findings if list(one.files) == empty] == ["warning"]
+    assert not [one for one in check.findings if one.severity == "error"]
 
 
 def test_blood_cells_survive_the_table_of_a_split(bccd, tmp_path):
@@ -626,6 +637,19 @@ def test_no_reader_takes_a_folder_of_classes(tmp_path):
 
 
 # ---- what the check of any data finds
+
+
+def test_like_images_with_other_things_in_them_are_no_mistake():
+    labels = (("a",), ("b",))
+    plain = [Sample(Path(f"{i}"), f"{i}", annotate(*one), "train") for i, one in enumerate(labels)]
+    box = (0.0, 0.0, 1.0, 1.0)
+    placed = [replace(one, annotations=(Annotation(one.labels[0], box),)) for one in plain]
+    pair = Pair(0, 1, "near")
+    assert [one.severity for one in about_pairs(plain, [pair])] == ["warning"]
+    (note,) = about_pairs(placed, [pair])
+    assert (note.severity, note.text) == ("note", "1 pair alike; kept on one side of a split")
+    across = [placed[0], replace(placed[1], split="val")]
+    assert [one.severity for one in about_pairs(across, [pair])] == ["warning"]
 
 
 def test_images_of_another_size_than_their_annotations_say(tmp_path):

@@ -178,7 +178,9 @@ def about_pairs(samples: Sequence[Sample], pairs: Sequence[Pair]) -> list[Findin
     groups: dict[tuple[str, str], list[str]] = {}
     for pair in pairs:
         a, b = samples[pair.first], samples[pair.second]
-        same_classes = set(a.labels) == set(b.labels)
+        # of things with a place, some may have come or gone between two like images
+        placed = _shows_places(a) or _shows_places(b)
+        same_classes = placed or set(a.labels) == set(b.labels)
         about = list[tuple[str, str]]()
         if not same_classes:
             about.append(("warning", "alike, but of different classes"))
@@ -186,13 +188,18 @@ def about_pairs(samples: Sequence[Sample], pairs: Sequence[Pair]) -> list[Findin
             parts = " and ".join(sorted((a.split, b.split)))
             about.append(("warning", f"alike across {parts}: the measurement is too good"))
         if same_classes and a.split == b.split:
-            about.append(("note", "alike within a class; kept on one side of a split"))
+            within = "" if placed else " within a class"
+            about.append(("note", f"alike{within}; kept on one side of a split"))
         for one in about:
             groups.setdefault(one, []).append(f"{a.name} ~ {b.name} ({pair.kind})")
     return [
         Finding(severity, f"{counted(len(names), 'pair')} {text}", tuple(names), PAIRS)
         for (severity, text), names in groups.items()
     ]
+
+
+def _shows_places(sample: Sample) -> bool:
+    return bool(sample.mask) or any(annotation.box for annotation in sample.annotations)
 
 
 def about_split(samples: Sequence[Sample], classes: Sequence[str], kind: Kind) -> list[Finding]:
