@@ -19,8 +19,10 @@ from resnets.evaluation.confusion import choose_cases
 from resnets.evaluation.report import Report, write_report
 from resnets.evaluation.sections import Case
 from resnets.kinds import KINDS
+from resnets.kinds.boxes import BoxPrediction
 from resnets.kinds.classes import ClassPrediction
 from resnets.kinds.labels import LabelPrediction
+from resnets.kinds.mask import MaskPrediction
 
 
 def classes(n, seed=0, k=3):
@@ -54,9 +56,54 @@ def labels(n, seed=0, k=3):
     return made(certain), made(shares)
 
 
+def boxes(n, seed=0, k=3):
+    """Truths of n images with some boxes each, and predictions: near them, of a wrong class, or
+    where nothing is."""
+    rng = np.random.default_rng(seed)
+    names = tuple(string.ascii_lowercase[:k])
+    truths, said = [], []
+    for i in range(n):
+        count = int(rng.integers(0, 6))
+        corner, size = rng.uniform(0, 300, (count, 2)), rng.choice([20.0, 60.0, 150.0], (count, 2))
+        true = np.concatenate([corner, corner + size], 1).astype(np.float32)
+        of = rng.integers(k, size=count)
+        certain = {"scores": np.ones(count, np.float32), "difficult": rng.random(count) < 0.1}
+        truths.append(BoxPrediction(f"{i}.jpg", names, boxes=true, labels=of, **certain))
+        near = true + rng.normal(0, 4, true.shape)
+        corner = rng.uniform(0, 300, (2, 2))
+        found = np.concatenate([near, np.concatenate([corner, corner + 40], 1)]).astype(np.float32)
+        guessed = np.where(
+            rng.random(count + 2) < 0.8, np.append(of, [0, 1]), rng.integers(k, size=count + 2)
+        )
+        scores = -np.sort(-rng.random(count + 2)).astype(np.float32)
+        said.append(
+            BoxPrediction(
+                f"{i}.jpg", names, boxes=found, labels=guessed, scores=scores, threshold=0.3
+            )
+        )
+    return truths, said
+
+
+def mask(n, seed=0, k=3):
+    """Truths of n images, with pixels that are not judged, and predictions with wrong ones."""
+    rng = np.random.default_rng(seed)
+    names = tuple(string.ascii_lowercase[:k])
+    truths, said = [], []
+    for i in range(n):
+        height, width = rng.integers(5, 12, 2)
+        true = np.repeat(rng.integers(0, k, (height, 1)), width, 1).astype(np.uint8)
+        found = np.where(rng.random(true.shape) < 0.8, true, rng.integers(0, k, true.shape))
+        true[rng.random(true.shape) < 0.1] = 255
+        truths.append(MaskPrediction(f"{i}.jpg", names, mask=true))
+        said.append(MaskPrediction(f"{i}.jpg", names, mask=found.astype(np.uint8)))
+    return truths, said
+
+
 MADE = {
+    "mask": mask,
     "classes": classes,
     "labels": labels,
+    "boxes": boxes,
 }  # by kind: (n, seed) -> truths and predictions of as many images
 
 
@@ -139,7 +186,7 @@ def test_rows_of_a_table_have_the_same_columns_in_each(kind):
     rows = [evaluator.row(*pair) for pair in zip(truths, said, strict=True)]
     assert len({tuple(row) for row in rows}) == 1
     assert "file" not in rows[0]
-    assert all(isinstance(cell, str | float | None) for row in rows for cell in row.values())
+    assert all(isinstance(cell, str | float | int | None) for row in rows for cell in row.values())
 
 
 class Text(HTMLParser):

@@ -14,9 +14,10 @@ HOUSE = Path(__file__).parents[1] / "src" / "resnets"
 # not import one another.
 FLOORS = (
     ("files", "downloads", "settings", "imagenet", "screen", "listing", "ranges"),
-    ("deep", "kinds"),
-    ("images", "formats"),
-    ("preprocessing", "clip"),
+    ("deep",),
+    ("images",),
+    ("kinds",),
+    ("formats", "preprocessing", "clip", "sampling"),
     ("runtime", "foreign", "checkpoints", "timm_config"),
     ("models", "data", "training", "evaluation"),
     ("tasks", "pretrained"),
@@ -34,7 +35,7 @@ FLOORS = (
 ONLY = {"evaluation": ("images", "kinds", "files")}
 # Modules that never import torch, nor anything that does
 WITHOUT_TORCH = (
-    *(name for floor in FLOORS[:4] for name in floor),
+    *(name for floor in FLOORS[:5] for name in floor),
     "runtime",
     "evaluation",
     "data.readers",
@@ -50,6 +51,9 @@ GENERIC = ("training", "run", "export", "runtime", "cli", "server")
 TASK_WORDS = frozenset(("probabilities", "accuracy", "boxes", "mask", "logits"))
 DOORS = {  # where a person asks for something that only some tasks have
     "cli.predict": {"probabilities"},  # --probs
+    "cli.drawings": {"mask"},  # --masks
+    "training.recipes": {"boxes", "mask"},  # rows of a task
+    "training.settings": {"boxes", "mask"},  # help of --task
     "runtime.outputs": {"probabilities"},  # a key of files beside tables since the first version
 }
 # Lines of a file and of a function without its docstring, and arguments: beyond the first, look for

@@ -1,6 +1,7 @@
 """Places in the input of a network become places in the image: in NumPy, in the exported graph in
 every engine, and in PyTorch as an engine, for a made-up kind of prediction."""
 
+import copy
 import dataclasses
 import itertools
 import json
@@ -15,6 +16,7 @@ from torch import nn
 
 from resnets import load
 from resnets.export import ProofFailed, export_model, exporter, graph
+from resnets.export.inverse import Inverse
 from resnets.kinds import KINDS
 from resnets.kinds.classes import CLASSES
 from resnets.kinds.inverse import InverseTransform
@@ -225,6 +227,46 @@ def test_a_file_of_another_kind_is_verified_by_its_own_differences(exported, mon
     monkeypatch.setitem(LIMITS, "parts", -1.0)
     with pytest.raises(ProofFailed, match="in its parts by 0"):
         export_model(make("pad"), exported, [Image.fromarray(images(97, 60)[0])])
+
+
+def moved(self, xy):
+    return self.nodes.Add(POINTS(self, xy), self.nodes.constant(3.0))
+
+
+def swapped_points(self, xy):
+    return POINTS(turned(self), xy)
+
+
+def moved_pixels(self, values):
+    assert values.shape is not None
+    rank = len(values.shape)
+    rows = self.nodes.Gather(values, self._seen(self.vertical), axis=rank - 2)
+    ahead = self.nodes.Add(self._seen(self.horizontal), self.nodes.constant(3, np.int64))
+    last = self.nodes.constant(self.horizontal.size - 1, np.int64)
+    return self.nodes.Gather(rows, self.nodes.Min(ahead, last), axis=rank - 1)
+
+
+def turned(inverse):
+    other = copy.copy(inverse)
+    other.vertical, other.horizontal = inverse.horizontal, inverse.vertical
+    return other
+
+
+POINTS = Inverse.points
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [("points", moved), ("points", swapped_points), ("pixels", moved_pixels)],
+)
+def test_places_that_are_brought_back_wrongly_are_refused(tmp_path, monkeypatch, name, fault):
+    """A shift of three pixels and swapped axes: what images that need no scaling cannot show."""
+    monkeypatch.setitem(KINDS, "made up", MADE_UP)
+    monkeypatch.setattr(Inverse, name, fault)
+    given = [Image.fromarray(images(97, 60)[0])]
+    with pytest.raises(ProofFailed, match="places in the image, in pixels by"):
+        export_model(make("pad"), tmp_path / "spots.onnx", given)
+    assert not list(tmp_path.iterdir())
 
 
 def test_large_golden_arrays_are_kept_whole(exported, monkeypatch):

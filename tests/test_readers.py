@@ -1,37 +1,63 @@
 """Readers, each a row: what all of them promise, how one is chosen, and that they share one walk."""
 
+import contextlib
+import math
 import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from layouts import coco, jpeg, png, voc, write
+from PIL import ImageFile
 from typer.main import get_command
 
 from resnets.cli.app import app
 from resnets.data import sources
+from resnets.data.check import look_at
 from resnets.data.readers import READERS, Found, Reader, Source
 from resnets.data.sources import find_data
 from resnets.kinds import KINDS
 from resnets.kinds.sample import Sample, annotate
 
-# Files of each layout and their content, out of order; images hold nothing that could be decoded
+MASK = png([[0, 1]])
+# Files of each layout and their content, out of order; images hold nothing that could be decoded,
+# but where the reader needs their size
 EXAMPLES = {
     "table": {
         "labels.csv": "file_name,label\nz/1.jpg,a\nb/2.jpg,b\nz/0.jpg,b\na.jpg,a\n",
         **dict.fromkeys(("z/1.jpg", "b/2.jpg", "z/0.jpg", "a.jpg"), ""),
     },
+    "box_table": {
+        "boxes.csv": "file_name,xmin,ymin,xmax,ymax,label\nz/1.jpg,0,0,4,4,a\nb/2.jpg,1,2,3,4.5,b\n",
+        **dict.fromkeys(("z/1.jpg", "b/2.jpg"), ""),
+    },
+    "voc": {
+        "Annotations/b.xml": voc(("dog", 2, 3, 5, 6)),
+        "Annotations/a.xml": voc(),
+        **dict.fromkeys(("JPEGImages/b.jpg", "JPEGImages/a.jpg"), ""),
+    },
+    "coco": {
+        "annotations/instances_all.json": coco(("z/1.jpg", "b/2.jpg"), (0, 1, [1, 2, 3, 4])),
+        **dict.fromkeys(("images/z/1.jpg", "images/b/2.jpg"), ""),
+    },
+    "yolo": {
+        "labels/b.txt": "0 0.5 0.5 0.5 0.5\n",
+        "labels/a.txt": "",
+        "classes.txt": "dog\ncat\n",
+        **dict.fromkeys(("images/b.jpg", "images/a.jpg"), jpeg()),
+    },
+    "masks": {
+        "masks/b.png": MASK,
+        "masks/a.png": MASK,
+        "classes.txt": "road\nsky\n",
+        **dict.fromkeys(("images/b.jpg", "images/a.jpg"), ""),
+    },
     "folders": dict.fromkeys(("b/10.jpg", "b/2.jpg", "a b/1.jpg", "a/9.jpg", "a/c/1.jpg"), ""),
 }
 every = pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
-
-
-def write(root, files):
-    for name, content in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(content, encoding="utf-8")
-    return root
 
 
 def error_of(*arguments, **options):
@@ -83,11 +109,14 @@ def test_a_row_says_what_it_is(reader, tmp_path):
 
 
 @every
-def test_samples_are_sorted_and_no_image_is_opened(reader, tmp_path, monkeypatch):
-    def refuse(*_arguments, **_options):
-        raise AssertionError("an image was opened")
+def test_samples_are_sorted_and_no_image_is_decoded(reader, tmp_path, monkeypatch):
+    load = ImageFile.ImageFile.load
 
-    monkeypatch.setattr(Image, "open", refuse)
+    def refuse(image):
+        assert "masks" in Path(image.filename).parts, "an image was decoded"
+        return load(image)
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", refuse)
     write(tmp_path, EXAMPLES[reader.name])
     found = find_data(tmp_path)
     names = [sample.name for sample in found.samples]
@@ -106,8 +135,34 @@ def test_samples_are_sorted_and_no_image_is_opened(reader, tmp_path, monkeypatch
 def test_nothing_is_read_as_what_it_is_not(reader, tmp_path):
     for name, files in EXAMPLES.items():
         source = Source(write(tmp_path / name, files))
-        assert reader.matches(source) or name != reader.name
+        takes_all = reader.name == "folders"
+        assert takes_all or reader.matches(source) == (name == reader.name), name
     assert not reader.matches(Source(write(tmp_path / "none", {"a.txt": "", "b.jpg": ""})))
+
+
+@pytest.mark.parametrize("format", sorted(set(EXAMPLES) - {"folders"}))
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_damaged_files_are_read_or_refused(format, data, tmp_path_factory):
+    """Whatever stands in a file of annotations: samples, or a message."""
+    files = EXAMPLES[format]
+    texts = [name for name in files if not name.endswith(".jpg")]
+    name = data.draw(st.sampled_from(texts))
+    content = files[name].encode() if isinstance(files[name], str) else files[name]
+    start = data.draw(st.integers(0, len(content)))
+    end = data.draw(st.integers(start, min(len(content), start + 8)))
+    strange = st.sampled_from(
+        [b"", b"-1", b"nan", b"1e999", b"[]", b'"', b"\0", b"\xff", b"9" * 400]
+    )
+    put = data.draw(strange | st.binary(max_size=4))
+    root = tmp_path_factory.mktemp("damaged")
+    write(root, {**files, name: content[:start] + put + content[end:]})
+    with contextlib.suppress(ValueError):
+        found = find_data(root, format)
+        for sample in found.samples:
+            boxes = [one.box for one in sample.annotations if one.box]
+            assert all(math.isfinite(side) for box in boxes for side in box)
+        look_at(found.samples, workers=1)
 
 
 # ---- one of them
@@ -157,7 +212,7 @@ def test_an_unrelated_table_does_not_hide_why_folders_cannot_be_read(tmp_path):
 def test_names_of_formats_and_kinds_are_checked(tmp_path, monkeypatch):
     write(tmp_path, EXAMPLES["folders"])
     assert error_of(tmp_path, "folder") == "no format 'folder'; did you mean folders?"
-    assert error_of(tmp_path, "") == "no format ''; allowed: folders, table"
+    assert error_of(tmp_path, "") == f"no format ''; allowed: {', '.join(sorted(READERS))}"
     assert error_of(tmp_path, kind="class") == "no kind 'class'; did you mean classes?"
     monkeypatch.setattr(sources, "KINDS", {**KINDS, "moods": replace(KINDS["classes"])})
     assert error_of(tmp_path, kind="moods") == (
@@ -194,6 +249,9 @@ def test_readers_share_one_walk(tmp_path, monkeypatch, more):
     opened.clear()
     monkeypatch.setattr(sources, "READERS", READERS)
     assert find_data(tmp_path).reader == "table"
+    assert set(opened.values()) == {1}
+    opened.clear()
+    assert find_data(tmp_path / "labels.csv").reader == "table"
     assert not opened  # a table says where its files are
 
 

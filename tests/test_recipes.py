@@ -102,11 +102,29 @@ def outcome(rule, asked, seen):
 @settings(max_examples=500, deadline=None)
 @given(values=st.fixed_dictionaries({name: values_of(name) for name in OPEN}), time=TIME, seen=SEEN)
 def test_the_table_gives_what_the_rules_before_it_gave(values, time, seen):
-    asked = TrainSettings("photos", task="classes", **values, **time)
+    asked = TrainSettings("photos", task="classes", precision="float32", **values, **time)
     decided, reasons = outcome(decide, asked, seen)
     expected, why = outcome(decided_before, asked, seen)
     assert decided == expected
     assert list(reasons.items()) == list(why.items())  # the order in which they are shown
+
+
+@pytest.mark.parametrize(
+    ("task", "device", "bfloat16", "expected"),
+    [
+        ("boxes", "cpu", True, "bfloat16"),
+        ("boxes", "cpu", False, "float32"),
+        ("classes", "cpu", True, "float32"),
+        ("classes", "cuda", True, "bfloat16"),
+        ("mask", "mps", False, "float32"),
+    ],
+)
+def test_precision_is_that_of_the_recipe_where_the_device_has_it(task, device, bfloat16, expected):
+    seen = Circumstances(True, 224, (480, 640), 0.0, 200, device, bfloat16)
+    decided, _ = decide(TrainSettings("photos", task=task), seen)
+    assert decided.precision == expected
+    asked = TrainSettings("photos", task=task, precision="float32")
+    assert decide(asked, seen)[0].precision == "float32"
 
 
 def test_every_kind_has_a_recipe_for_every_start():

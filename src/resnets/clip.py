@@ -1,4 +1,4 @@
-"""Videos, animations and folders of frames to clips: images at evenly spaced times of a window.
+"""Videos, animations and folders of frames to images at some times.
 
 Frames are chosen by their time stamps, so that a variable frame rate changes nothing. Whatever
 cannot be read is a `BadImage`, whose message is the reason. NumPy and Pillow; for files of video
@@ -8,14 +8,11 @@ the extra `video` (tensorcodec, whose FFmpeg is built without GPL codecs).
 from __future__ import annotations
 
 import ctypes
-import dataclasses
 import functools
 import importlib
-import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,98 +20,14 @@ import numpy as np
 from PIL import Image
 
 from resnets.images import UNREADABLE, BadImage, open_image, reading, to_mode
-from resnets.kinds.sample import Span
 from resnets.listing import VIDEO_CURE, is_image, video_installed
 
 FRAMES_PER_SECOND = 25.0  # of a folder of frames, which says nothing of time
 UNSAID = 0.1  # seconds of a frame in an animation that gives it none, as browsers show it
-SLACK = 0.25  # of a window: so much longer a video may be and still be one window
 TOGETHER = 64_000_000  # bytes of frames decoded at once
 # Below this part of what a file announces it was cut off; the last frame may be announced longer
 WHOLE = 0.9
-MOST_FRAMES = 1024
 QUIET = -8  # FFmpeg's level of remarks for none
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """Which images of a video are one input.
-
-    Args:
-        frames: Images of a clip, at evenly spaced times.
-        seconds: Length of the window that they are from; all of a shorter video.
-    """
-
-    frames: int
-    seconds: float
-
-    def __post_init__(self) -> None:
-        whole = type(self.frames) is int and 1 <= self.frames <= MOST_FRAMES
-        if not whole or type(self.seconds) not in (int, float) or not 0 < self.seconds < 1e6:
-            raise ValueError(
-                f"sampling: {self.frames!r:.20} frames of {self.seconds!r:.20} seconds; allowed: 1"
-                f" to {MOST_FRAMES} frames, and a number of seconds above 0"
-            )
-
-    @classmethod
-    def from_dict(cls, values: Any) -> Sampling | None:
-        """The value again from `to_dict`; None from None, where single images are the input.
-
-        Raises:
-            ValueError: It is not what `to_dict` gives.
-        """
-        if values is None:
-            return None
-        if not isinstance(values, dict) or set(values) != {"frames", "seconds"}:
-            raise ValueError(f"sampling is {values!r:.80}; wanted frames and seconds")
-        return cls(**values)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON and YAML."""
-        return dataclasses.asdict(self)
-
-    @property
-    def text(self) -> str:
-        """For people."""
-        return f"{self.frames} images of {self.seconds:.3g} s"
-
-    def times(self, span: Span) -> np.ndarray:
-        """(frames,) seconds: the middles of equal parts of a span, so that a clip played backwards
-        has the same images in the other order."""
-        begin, end = span
-        return begin + (np.arange(self.frames) + 0.5) / self.frames * (end - begin)
-
-    def windows(self, length: float, step: float = 1.0, most: int | None = None) -> list[Span]:
-        """Spans that together cover a video, evenly spaced.
-
-        Args:
-            length: Of the video, in seconds.
-            step: From one to the next at most, as a part of a window.
-            most: How many are taken, spread over all of them.
-        """
-        size = min(length, self.seconds)
-        rest = max(0.0, length - size)
-        count = 1 + max(0, math.ceil((rest / size - SLACK) / step)) if rest else 1
-        begins = np.linspace(0, rest, count) if count > 1 else np.array([rest / 2])
-        if most is not None and count > most:
-            begins = begins[np.linspace(0, count - 1, most).round().astype(int)]
-        return [(float(begin), float(begin + size)) for begin in begins]
-
-
-def read_sampling(values: Any, takes: str) -> Sampling | None:
-    """What a file says of it.
-
-    Args:
-        values: Of `to_dict`, or None.
-        takes: What its kind of prediction is made of: a `clip` needs a sampling, an `image` has
-            none.
-
-    Raises:
-        ValueError: It does not fit.
-    """
-    if (values is None) != (takes == "image"):
-        raise ValueError(f"sampling is {values!r:.60}; wanted for {takes}: frames and seconds")
-    return Sampling.from_dict(values)
 
 
 class Video(Protocol):
@@ -212,8 +125,8 @@ class _Folder(_Timed):
                 raise BadImage(f"frame {self._files[place].name}: {error}") from None
             if image.size != self.size:
                 raise BadImage(
-                    f"frame {self._files[place].name} of {image.width} x {image.height} pixels among"
-                    f" frames of {self.size[0]} x {self.size[1]}"
+                    f"frame {self._files[place].name} of {image.width} x {image.height} pixels"
+                    f" among frames of {self.size[0]} x {self.size[1]}"
                 )
             yield image
 
@@ -335,7 +248,8 @@ def _reason(text: str) -> str:
     for piece, reason in REASONS:
         if piece in text:
             return reason
-    return f"not readable as a video: damaged, cut off, or of another format ({text.partition(':')[0]})"
+    reason = text.partition(":")[0]
+    return f"not readable as a video: damaged, cut off, or of another format ({reason})"
 
 
 def _silence() -> None:

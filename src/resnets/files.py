@@ -79,8 +79,8 @@ def content_digest(path: Path) -> bytes:
     """
     if path.is_dir():
         digest = hashlib.blake2b(digest_size=16)
-        for file in sorted(one for one in path.iterdir() if one.is_file()):
-            digest.update(os.fsencode(file.name) + b"/" + content_digest(file))
+        for one in sorted(inner for inner in path.iterdir() if inner.is_file()):
+            digest.update(os.fsencode(one.name) + b"/" + content_digest(one))
         return digest.digest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()

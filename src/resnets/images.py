@@ -22,6 +22,7 @@ from resnets.ranges import Range
 
 # Pillow's own limit, 13,377 x 13,377: beyond it an image is refused before any of it is decoded
 MAX_PIXELS = 178_956_970
+TURNED = "turned upright (EXIF)"  # a remark
 ORIENTATION = 0x0112  # the EXIF tag that says how an image is turned
 # Not EPS: Pillow runs a program to read it. AVIF last: looking for it loads all other readers.
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP", "AVIF")
@@ -164,7 +165,7 @@ def look(image: Image.Image) -> list[str]:
     notes = ["several frames: the first is used"] if getattr(image, "n_frames", 1) > 1 else []
     # Before `load`, which turns a TIFF and forgets it
     if image.getexif().get(ORIENTATION) in range(2, 9):
-        notes.append("turned upright (EXIF)")
+        notes.append(TURNED)
     return notes
 
 

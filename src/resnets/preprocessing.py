@@ -255,7 +255,8 @@ class Preprocessing:
 
     def framed(self, pixels: np.ndarray) -> np.ndarray:
         """An image, or several, that becomes exactly these pixels: (..., height, width, C) of
-        `pixels`, which are scaled and cut no further. For `crop` it stands in the middle of a box of `resize`, whose border is not seen.
+        `pixels`, which are scaled and cut no further. For `crop` it stands in the middle of a box
+        of `resize`, whose border is not seen.
 
         An exported graph takes whole images; handed such a one, all it does is normalise it.
         """

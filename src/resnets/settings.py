@@ -215,14 +215,23 @@ def to_dict(setting: Any) -> dict[str, Any]:
     }
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path, as_text: bool = False) -> dict[str, Any]:
     """The keys and values of a settings file.
+
+    Args:
+        path: The file.
+        as_text: Whether keys and values stay text as it stands there: a class may be called `no` or
+            `1.0`.
 
     Raises:
         ValueError: Not YAML, not a mapping, or with what plain settings have no need of (aliases,
             tags, deep nesting) and which may take time or memory without end.
     """
-    import yaml  # part of the training install only
+    try:
+        import yaml  # part of the training install only
+    except ModuleNotFoundError:
+        cure = "pip install 'resnets[train]'"
+        raise ValueError(f"{path}: reading YAML needs PyYAML: {cure}") from None
 
     try:
         with path.open("rb") as file:
@@ -231,7 +240,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
             raise ValueError(f"more than {MOST_BYTES / 1e6:g} MB")
         text = content.decode("utf-8-sig")
         _refuse_strange_yaml(text)
-        values = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        loader = yaml.BaseLoader if as_text else getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        values = yaml.load(text, loader)
     except OSError as error:
         raise ValueError(f"{path}: not readable ({error.strerror})") from None
     except (yaml.YAMLError, ValueError) as error:  # a ValueError: dates and numbers that are none

@@ -25,8 +25,8 @@ Quiet = Annotated[
 Format = Annotated[
     str | None,
     Option(
-        metavar="table|folders",
-        help="How the data are laid out: a table of labels, or class folders.",
+        metavar="table|box_table|voc|coco|yolo|masks|folders",
+        help="How the data are laid out, as for resnets train.",
         show_default="whichever fits",
         rich_help_panel=DATA,
     ),

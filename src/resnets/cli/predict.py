@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 from typer import Argument, Exit, Option
 
+from resnets.cli.drawings import Drawings
 from resnets.cli.inputs import Crop, Fit, Interpolation, Mean, Size, Std, input_changes
 from resnets.cli.options import DATA, MODEL, OUTPUT, Classes, Engine, Network, Quiet
 
@@ -26,6 +27,7 @@ EXAMPLES = """
 resnets predict photos.onnx photo.jpg
 resnets predict photos.onnx new/ -o new.csv
 resnets predict runs/train/1 new/ -o new.parquet --probs --heat maps/
+resnets predict cells.onnx new/ -o new.jsonl --draw drawn/
 resnets predict timm:resnet50.a1_in1k new/ > new.csv
 """
 
@@ -97,9 +99,28 @@ def predict(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
+    draw: Annotated[
+        Path | None,
+        Option(
+            metavar="FOLDER",
+            help="Folder for images with their predictions drawn on them.",
+            show_default="none",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    masks: Annotated[
+        Path | None,
+        Option(
+            metavar="FOLDER",
+            help="Folder for masks, of networks that give them: PNG, each pixel the number of its"
+            " class, in colours.",
+            show_default="none",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Predict the classes of images, with one row for each file."""
+    """Predict what images show: one row for each file, box or class of pixels."""
     from resnets.listing import Listing, about_left_out, images_left_out
     from resnets.loading import check_arguments, load
     from resnets.runtime.outputs import open_output
@@ -111,16 +132,20 @@ def predict(
     )
     screen = Screen(quiet)
     check_arguments(model, engine, threads, network, classes)
-    _check(output, probabilities, heat)
+    drawings = Drawings(heat, draw, masks)
+    drawings.check()
+    _check(output, probabilities)
     predictor = load(
         model, engine, threads, model=network, classes=classes, changes=changes, screen=screen
     )
+    drawings.fit(predictor)
     files = Listing(map(str, inputs), predictor.kind.takes)
     if files.left_out:
         tell = screen.warn if images_left_out(files.left_out) else screen.say
         tell(about_left_out(files.left_out))
-    tally = _Tally(predictor, heat, screen)
-    columns = Columns.of(predictor.kind, predictor.classes if probabilities else ())
+    tally = _Tally(predictor, drawings, screen)
+    objects = output is not None and output.suffix.lower() == ".jsonl"
+    columns = Columns.of(predictor.kind, predictor.classes if probabilities else (), objects)
     if output is None:
         _print(tally, files, columns)
     else:
@@ -131,7 +156,7 @@ def predict(
     tally.judge()
 
 
-def _check(output: Path | None, probabilities: bool, heat: Path | None) -> None:
+def _check(output: Path | None, probabilities: bool) -> None:
     """Refuses what cannot be written, before any work."""
     from resnets.runtime.writers import check_output
 
@@ -141,8 +166,6 @@ def _check(output: Path | None, probabilities: bool, heat: Path | None) -> None:
         raise ValueError("the standard output is closed; name an output: -o FILE.csv")
     elif probabilities and sys.stdout.isatty():
         raise ValueError("--probs is for tables in files: add -o FILE.csv, or leave it out")
-    if heat is not None and heat.exists() and not heat.is_dir():
-        raise ValueError(f"--heat {heat}: a file, not a folder; name another")
 
 
 def _announce(output: Path, screen: Screen) -> None:
@@ -198,19 +221,20 @@ def _write(tally: _Tally, output: Output, named: Path, screen: Screen) -> None:
 class _Tally:
     """Predicts, and counts what came of it."""
 
-    def __init__(self, predictor: Predictor, heat: Path | None, screen: Screen) -> None:
-        self.predictor, self.heat, self.screen = predictor, heat, screen
+    def __init__(self, predictor: Predictor, drawings: Drawings, screen: Screen) -> None:
+        self.predictor, self.drawings, self.screen = predictor, drawings, screen
         self.good = self.failed = self.finished = 0
 
     def predict(
         self, files: Iterator[str], update: Callable[[int], None] = lambda done: None
     ) -> Iterator[Prediction]:
-        """Predictions for files; draws their maps."""
-        for prediction in self.predictor.predict(files, heat=self.heat is not None):
+        """Predictions for files, which are drawn if that is wanted."""
+        heat = self.drawings.heat is not None
+        for prediction in self.predictor.predict(files, heat=heat):
             self.failed += prediction.error is not None
             self.good += prediction.error is None
-            if self.heat is not None and prediction.error is None:
-                self._draw(prediction, self.heat)
+            if prediction.error is None:
+                self.drawings.write(prediction, self.predictor.name, self.screen)
             yield prediction
             update(self.good + self.failed)
 
@@ -221,20 +245,3 @@ class _Tally:
             self.screen.warn(f"{self.failed:,} of {total:,} images could not be predicted")
             if not self.good and not self.finished:
                 raise Exit(1)
-
-    def _draw(self, prediction: Prediction, folder: Path) -> None:
-        """Writes the map of the predicted class as FILE.heat.jpg."""
-        from resnets.evaluation.maps import draw_map
-        from resnets.images import BadImage
-        from resnets.screen import printable
-
-        heat = prediction.heat_map()
-        if heat is None:
-            raise ValueError(
-                f"{self.predictor.name} gives no class activation maps; leave out --heat"
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            draw_map(Path(prediction.file), heat, folder)
-        except BadImage as error:  # it was removed or changed a moment ago
-            self.screen.warn(f"{printable(prediction.file)}: no map ({error})")

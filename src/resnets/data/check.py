@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from resnets.clip import open_video, read_clip
 from resnets.data.duplicates import THUMBNAIL, Pair, find_pairs, thumbnail
 from resnets.data.findings import (
     SPLIT,
@@ -26,10 +27,10 @@ from resnets.data.findings import (
     about_names,
     about_pairs,
     about_range,
+    about_sizes,
     about_split,
 )
 from resnets.data.readers import Found
-from resnets.clip import open_video, read_clip
 from resnets.deep import NoValues, judge, measure, remarks
 from resnets.files import content_digest
 from resnets.images import BadImage, is_deep, open_raw, to_mode
@@ -127,6 +128,8 @@ def check_images(
     findings = [
         *about_files(found.samples, facts),
         *about_missing(found, facts),
+        *about_sizes(found.samples, facts),
+        *found.findings,
         *of_range,
         *kind.check(usable, sizes),
         *about_pairs(found.samples, pairs),

@@ -12,6 +12,7 @@ import numpy as np
 from resnets.data.duplicates import Pair
 from resnets.data.readers import Found
 from resnets.deep import DARK, Levels, decide_range
+from resnets.images import TURNED
 from resnets.kinds import Kind
 from resnets.kinds.sample import Finding, Sample
 from resnets.listing import about_left_out, counted, images_left_out
@@ -22,6 +23,9 @@ UNUSABLE, PAIRS, SPLIT = "unusable", "pairs", "split"  # topics that code choose
 
 FEW = 10  # images of a class below which its numbers mean little
 MOST, FILES = 20, 3  # classes and files that are named in a line
+TABLE_CURE = (
+    "names in a table are relative to the table's own folder: correct them, or move the table"
+)
 DULL = "nearly of one colour in it"
 IMBALANCE = 10  # largest class over smallest, from which on it is said
 BALANCED = {"classes": "the balanced accuracy"}  # what a rare class is not lost in
@@ -80,16 +84,44 @@ def about_range(
 
 
 def about_missing(found: Found, facts: Sequence[Fact]) -> list[Finding]:
-    """A table of whose files none is there was moved away from them."""
-    if found.reader != "table" or any(fact.error != "no such file" for fact in facts):
+    """Annotations of whose files none is there were moved away from them."""
+    if not facts or any(fact.error != "no such file" for fact in facts):
         return []
     first = found.samples[0]
+    cures = {"table": TABLE_CURE, "box_table": TABLE_CURE}
+    cure = cures.get(found.reader, "put the images below the folder that is read")
+    text = f"not one of the files is there: {first.name} was looked for at {first.path}; {cure}"
+    return [Finding("error", text)]
+
+
+def about_sizes(samples: Sequence[Sample], facts: Sequence[Fact]) -> list[Finding]:
+    """Images that are of another size than their annotations say."""
+    turned, other = dict[str, str](), dict[str, str]()
+    for sample, fact in zip(samples, facts, strict=True):
+        real = (fact.width, fact.height)
+        if fact.error or sample.size in (None, real):
+            continue
+        width, height = sample.size
+        text = f"{sample.name}: {width} x {height}, is {real[0]} x {real[1]}"
+        (turned if sample.size == real[::-1] and TURNED in fact.notes else other)[sample.name] = (
+            text
+        )
+    about = (
+        (
+            turned,
+            "annotated lying on their side, as stored, but turned upright by their EXIF: boxes may"
+            " be turned against the image; save the images upright, or annotate them again",
+        ),
+        (other, "of another size than their annotations say: boxes may be beside what they mean"),
+    )
     return [
         Finding(
-            "error",
-            f"not one of the files is there: {first.name} was looked for at {first.path}; names in"
-            " a table are relative to the table's own folder: correct them, or move the table",
+            "warning",
+            f"{counted(len(named), 'image')} {text} ({listed(list(named.values()), FILES)})",
+            tuple(named),
         )
+        for named, text in about
+        if named
     ]
 
 
@@ -147,7 +179,9 @@ def about_pairs(samples: Sequence[Sample], pairs: Sequence[Pair]) -> list[Findin
     groups: dict[tuple[str, str], list[str]] = {}
     for pair in pairs:
         a, b = samples[pair.first], samples[pair.second]
-        same_classes = set(a.labels) == set(b.labels)
+        # of things with a place, some may have come or gone between two like images
+        placed = _shows_places(a) or _shows_places(b)
+        same_classes = placed or set(a.labels) == set(b.labels)
         about = list[tuple[str, str]]()
         if not same_classes:
             about.append(("warning", "alike, but of different classes"))
@@ -155,13 +189,18 @@ def about_pairs(samples: Sequence[Sample], pairs: Sequence[Pair]) -> list[Findin
             parts = " and ".join(sorted((a.split, b.split)))
             about.append(("warning", f"alike across {parts}: the measurement is too good"))
         if same_classes and a.split == b.split:
-            about.append(("note", "alike within a class; kept on one side of a split"))
+            within = "" if placed else " within a class"
+            about.append(("note", f"alike{within}; kept on one side of a split"))
         for one in about:
             groups.setdefault(one, []).append(f"{a.name} ~ {b.name} ({pair.kind})")
     return [
         Finding(severity, f"{counted(len(names), 'pair')} {text}", tuple(names), PAIRS)
         for (severity, text), names in groups.items()
     ]
+
+
+def _shows_places(sample: Sample) -> bool:
+    return bool(sample.mask) or any(annotation.box for annotation in sample.annotations)
 
 
 def about_split(samples: Sequence[Sample], classes: Sequence[str], kind: Kind) -> list[Finding]:

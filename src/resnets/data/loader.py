@@ -16,12 +16,13 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from resnets.clip import Sampling, open_video, read_clip
+from resnets.clip import open_video, read_clip
 from resnets.data.transforms import Augmentation
 from resnets.images import BadImage
 from resnets.kinds.sample import Sample
 from resnets.kinds.view import View
 from resnets.preprocessing import RESAMPLING, Preprocessing
+from resnets.sampling import Sampling
 
 
 class Loaded(NamedTuple):

@@ -25,8 +25,9 @@ def find_data(source: str | Path, format: str | None = None, kind: str | None = 
     Args:
         source: A folder of class folders, a folder of `train`, `val`, `test` with class folders in
             each, a CSV or TSV file with columns file_name, label and perhaps split and group (or a
-            folder with one called labels.csv), or the name of a torchvision data set such as
-            `cifar10`, which is then downloaded.
+            folder with one called labels.csv), a folder with boxes of Pascal VOC, COCO or YOLO, a
+            JSON file of COCO, a data.yaml of YOLO, a table of boxes, a folder of images and masks,
+            or the name of a torchvision data set such as `cifar10`, which is then downloaded.
         format: Name of the reader, of `READERS`; by default the one that fits.
         kind: Of task, whose annotations are wanted, of `KINDS`; by default as the data say.
 
@@ -38,7 +39,7 @@ def find_data(source: str | Path, format: str | None = None, kind: str | None = 
         if value is not None and value not in allowed:
             raise ValueError(f"no {name} {value!r}; {nearest(value, allowed)}")
     place = Source(_path(source))
-    reader = _choose(place, [READERS[format]] if format else list(READERS.values()))
+    reader = _choose(place, [READERS[format]] if format else list(READERS.values()), kind)
     if kind is not None and kind not in reader.kinds:
         able = [one.expects for one in READERS.values() if kind in one.kinds]
         raise ValueError(
@@ -70,10 +71,12 @@ def _path(source: str | Path) -> Path:
     )
 
 
-def _choose(source: Source, readers: Sequence[Reader]) -> Reader:
-    """The one reader that fits: the last takes what no other does."""
+def _choose(source: Source, readers: Sequence[Reader], kind: str | None) -> Reader:
+    """The one reader that fits: the last takes what no other does. Of several, the one that gives
+    the kind that is asked for."""
     *others, last = readers
     matching = [reader for reader in others if reader.matches(source)]
+    matching = [reader for reader in matching if kind in reader.kinds] or matching
     if len(matching) > 1:
         names = [reader.name for reader in matching]
         raise ValueError(
@@ -99,7 +102,9 @@ def _about_nothing(source: Source, readers: Sequence[Reader]) -> str:
     images, others, _ = source.contents
     there = about_left_out(Counter(suffix_of(name) or NO_SUFFIX for name in others))
     if chosen:
-        return f"nothing in the format {chosen} in {path}; looked for {expected}; {there}"
+        fitting = [one.name for one in list(READERS.values())[:-1] if one.matches(source)]
+        hint = f"; it can be read as {' or '.join(fitting)}" if fitting else ""
+        return f"nothing in the format {chosen} in {path}; looked for {expected}; {there}{hint}"
     if images:
         there = f"{counted(len(images), 'image')} in no class folder"
     return (

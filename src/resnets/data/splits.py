@@ -20,8 +20,9 @@ from resnets.kinds.classes import ground_truth, known_labels
 from resnets.kinds.sample import Annotation, Sample, annotate
 
 COLUMNS = ("file_name", "label", "split", "group", "path")  # of split.csv
-# Further ones: the second only where some samples have not just one plain label
-DIGEST, ANNOTATIONS = "digest", "annotations"
+# Further ones: the second only where some samples have not just one plain label, the last two only
+# where some have masks
+DIGEST, ANNOTATIONS, MASK, MASK_DIGEST = "digest", "annotations", "mask", "mask_digest"
 CURE = "restore the file as the run wrote it, or train anew"
 NO_LABEL = ""  # no class is called so
 NAMES = 5  # files named in a message
@@ -159,18 +160,24 @@ def samples_to_measure(
 def split_csv(samples: Sequence[Sample], digests: Mapping[Path, str] | None = None) -> str:
     """The table of a split: file_name, label, split, group, path, and what the content of each file
     was (`content_digest`, in hexadecimal); where some have not just one plain label, also their
-    annotations in JSON."""
+    annotations in JSON; where some have masks, these and the digests of their content."""
     plain = all(sample.annotations == annotate("|".join(sample.labels)) for sample in samples)
+    masks = any(sample.mask for sample in samples)
     text = io.StringIO()
     # else a carriage return in a name goes unquoted
     table = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    table.writerow((*COLUMNS, DIGEST) if plain else (*COLUMNS, DIGEST, ANNOTATIONS))
+    more = [*([] if plain else [ANNOTATIONS]), *([MASK, MASK_DIGEST] if masks else [])]
+    table.writerow((*COLUMNS, DIGEST, *more))
     for sample in samples:
         label = "|".join(sample.labels)
         own = (sample.name, label, sample.split, sample.group, sample.path.absolute())
         values = [annotation.to_dict() for annotation in sample.annotations]
-        more = () if plain else (json.dumps(values, ensure_ascii=False),)
-        table.writerow((*own, (digests or {}).get(sample.path, ""), *more))
+        cells = {ANNOTATIONS: json.dumps(values, ensure_ascii=False), MASK: "", MASK_DIGEST: ""}
+        if sample.mask:
+            cells[MASK] = str(sample.mask.absolute())
+            cells[MASK_DIGEST] = (digests and _digest(sample.mask)) or ""
+        digest = (digests or {}).get(sample.path, "")
+        table.writerow((*own, digest, *(cells[name] for name in more)))
     return text.getvalue()
 
 
@@ -192,11 +199,14 @@ def check_split(path: Path, progress: Callable[[int], None] = lambda done: None)
     """
     missing, changed = [], []
     for done, row in enumerate(_rows(path), 1):
-        digest = _digest(Path(row["path"]))
-        if digest is None:
-            missing.append(row["path"])
-        elif row.get(DIGEST) not in (None, "", digest):  # older tables have no such column
-            changed.append(row["path"])
+        for file, known in ((row["path"], row.get(DIGEST)), (row.get(MASK), row.get(MASK_DIGEST))):
+            if not file:
+                continue
+            digest = _digest(Path(file))
+            if digest is None:
+                missing.append(file)
+            elif known not in (None, "", digest):  # older tables have no such column
+                changed.append(file)
         progress(done)
     problems = [
         f"{len(files):,} {problem}: {', '.join(files[:NAMES])}"
@@ -226,7 +236,9 @@ def _sample(row: dict[str, str], path: Path) -> Sample:
         raise ValueError(
             f"{path}, {row['file_name']}: {ANNOTATIONS} that cannot be read ({error}); {CURE}"
         ) from None
-    return Sample(Path(row["path"]), row["file_name"], annotations, row["split"], row["group"])
+    mask = Path(row[MASK]) if row.get(MASK) else None
+    own = (row["file_name"], annotations, row["split"], row["group"])
+    return Sample(Path(row["path"]), *own, mask=mask)
 
 
 def _annotations(row: dict[str, str]) -> tuple[Annotation, ...]:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from resnets.clip import Sampling, open_video
+from resnets.clip import open_video
 from resnets.images import BadImage
 from resnets.kinds.sample import Sample
+from resnets.sampling import Sampling
 
 OVERLAP, MOST = 0.5, 8  # of the windows of a video that is trained on: step, and number at most
 

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from resnets.images import open_image
+from resnets.kinds.prediction import Prediction
 
 # Nine equal steps along matplotlib's `inferno`: lightness rises evenly, so more evidence always
 # looks like more.
@@ -102,12 +103,37 @@ def draw_map(file: Path, heat: np.ndarray, folder: Path, side: int = 512) -> Pat
     image.thumbnail((side, side))
     content = io.BytesIO()
     overlay(np.asarray(image), heat).save(content, "JPEG", quality=90)
-    name = os.fsdecode(os.fsencode(file.name)[:200])  # file systems end at 255 bytes
+    return _write_new(folder, file.name, ".heat", ".jpg", content.getvalue())
+
+
+def draw_prediction(prediction: Prediction, folder: Path) -> Path:
+    """Writes an image file with its prediction drawn on it, whole, as FOLDER/NAME.drawn.jpg;
+    nothing is overwritten.
+
+    Raises:
+        BadImage: The file cannot be read any more.
+    """
+    file, content = Path(prediction.file), io.BytesIO()
+    prediction.drawn(open_image(file)[0]).save(content, "JPEG", quality=92)
+    return _write_new(folder, file.name, ".drawn", ".jpg", content.getvalue())
+
+
+def write_mask(prediction: Prediction, folder: Path) -> Path:
+    """Writes the mask of an image as FOLDER/NAME.mask.png; nothing is overwritten."""
+    image, content = prediction.indexed(), io.BytesIO()
+    assert image is not None
+    image.save(content, "PNG", optimize=True)
+    return _write_new(folder, Path(prediction.file).name, ".mask", ".png", content.getvalue())
+
+
+def _write_new(folder: Path, name: str, kind: str, suffix: str, content: bytes) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    name = os.fsdecode(os.fsencode(name)[:200])  # file systems end at 255 bytes
     for number in itertools.count(1):
-        target = folder / f"{name}.heat{'' if number == 1 else f'.{number}'}.jpg"
+        target = folder / f"{name}{kind}{'' if number == 1 else f'.{number}'}{suffix}"
         try:
             with target.open("xb") as written:
-                written.write(content.getvalue())
+                written.write(content)
             break
         except FileExistsError:
             continue

@@ -16,7 +16,14 @@ from typing import Any
 import numpy as np
 
 RESAMPLES = 1000
-TITLES = {"macro_f1": "macro F1", "map": "mAP"}  # where the name itself does not say it
+TITLES = {  # where the name itself does not say it
+    "macro_f1": "macro F1",
+    "map": "mAP",
+    "miou": "mIoU",
+    "iou": "IoU",
+    **{name: name.upper() for name in ("ap", "ap50", "ap75")},
+    **{f"ap_{size}": f"AP of {size} ones" for size in ("small", "medium", "large")},
+}
 
 
 def title(name: str) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from resnets.kinds import Kind
+from resnets.kinds.inverse import InverseTransform
 from resnets.kinds.kind import Difference
 from resnets.kinds.prediction import Outputs
 from resnets.modelfile import Model
@@ -14,6 +17,8 @@ from resnets.runtime.engines import Engine
 # How far the prepared input may be off, in grey levels of 255: ten times what `python
 # benchmarks/proof_limits.py` finds on average, and one level more than it finds at most
 INPUT_MEAN, INPUT_MOST = 0.25, 3.0
+FARTHEST = 640.0  # pixels: beyond most inputs, so that borders are met too
+PLACES_MOST = 0.01  # pixels that a place in the image may be off
 
 
 def compare_inputs(
@@ -40,6 +45,45 @@ def compare_inputs(
     return mean, most
 
 
+def probe_places(kind: Kind, outputs: Outputs) -> Outputs:
+    """For each output that is a place in the input, made-up ones of its shape for one image, that
+    tell every place from its neighbours."""
+    made = {}
+    for name, array in outputs.items():
+        one = array[:1]
+        if kind.outputs[name].place == "points":
+            made[name] = np.linspace(-20, 1.1 * FARTHEST, one.size).astype(np.float32) % FARTHEST
+        elif kind.outputs[name].place == "pixels":
+            rows, columns = np.indices(one.shape[-2:])
+            made[name] = ((rows * 31 + columns * 17) % 251).astype(one.dtype)
+    return {name: values.reshape(outputs[name][:1].shape) for name, values in made.items()}
+
+
+def compare_places(
+    ending: Engine, sizes: Sequence[tuple[int, int]], places: Outputs, model: Model
+) -> float:
+    """How far places in the image are from where they should be, in pixels, for images of some
+    heights and widths; for outputs with a number for each pixel, the largest difference of such
+    numbers, of which neighbours differ by far more than is allowed.
+
+    Args:
+        ending: Runs what `back` gives.
+        sizes: Heights and widths.
+        places: In the input (`probe_places`).
+        model: Whose preprocessing it is.
+    """
+    largest, value = 0.0, model.preprocessing
+    for height, width in sizes:
+        found = ending(np.zeros((1, height, width, value.channels), value.dtype))
+        expected = InverseTransform(*value.axes(height, width))(model.task.kind, places)
+        for name, array in expected.items():
+            if array.shape != found[name].shape:
+                return math.inf
+            off = np.abs(found[name].astype(np.float64) - array.astype(np.float64)).max()
+            largest = float(np.maximum(largest, off))
+    return largest
+
+
 def compare_outputs(
     engine: Engine, batches: Sequence[np.ndarray], expected: Sequence[Outputs], model: Model
 ) -> Difference:
@@ -64,18 +108,20 @@ def compare_outputs(
 
 
 def beyond_limits(
-    inputs: tuple[float, float], outputs: Difference, limits: Mapping[str, float]
+    inputs: tuple[float, float], places: float, outputs: Difference, limits: Mapping[str, float]
 ) -> list[str]:
     """What is larger than allowed, or not a number.
 
     Args:
         inputs: Of `compare_inputs`.
+        places: Of `compare_places`.
         outputs: Of `compare_outputs`.
         limits: Of its values.
     """
     measured = [
         ("input, on average in grey levels", inputs[0], INPUT_MEAN),
         ("input, at most in grey levels", inputs[1], INPUT_MOST),
+        ("places in the image, in pixels", places, PLACES_MOST),
         *((name, value, limits[name]) for name, value in outputs.values.items()),
     ]
     return [

@@ -1,11 +1,12 @@
 """Writes NAME.onnx, once it is verified in every installed engine.
 
-Two comparisons, each with a narrow limit. The nodes before the network, on whole images of many
-sizes, give the input that `Preprocessing` gives: to the bit but for rounding, where Pillow's
-fixed-point numbers and the graph's floating-point ones fall to either side of one half. The whole
-graph, on images that it need not scale, gives the model's own outputs to float32 rounding. Outputs
-on scaled images could not be compared as narrowly: one grey level in a thousand pixels moves a
-probability by up to 0.01.
+Comparisons, each with a narrow limit. The nodes before the network, on whole images of many sizes,
+give the input that `Preprocessing` gives: to the bit but for rounding, where Pillow's fixed-point
+numbers and the graph's floating-point ones fall to either side of one half. The whole graph, on
+images that it need not scale, gives the model's own outputs to float32 rounding. The nodes behind
+the network, where there are some, bring made-up places back to images of many sizes as
+`InverseTransform` does. Outputs on scaled images could not be compared as narrowly: one grey level
+in a thousand pixels moves a probability by up to 0.01.
 """
 
 from __future__ import annotations
@@ -21,8 +22,14 @@ import onnx
 import torch
 from PIL import Image
 
-from resnets.export.comparison import beyond_limits, compare_inputs, compare_outputs
-from resnets.export.graph import build_graph, front, to_bytes
+from resnets.export.comparison import (
+    beyond_limits,
+    compare_inputs,
+    compare_outputs,
+    compare_places,
+    probe_places,
+)
+from resnets.export.graph import back, build_graph, front, to_bytes
 from resnets.formats import FORMAT
 from resnets.modelfile import Model
 from resnets.preprocessing import Preprocessing
@@ -131,13 +138,16 @@ def export_model(
     wholes, framed = _batches(arrays), _framed(prepared, model.preprocessing)
     inputs = [_prepared(batch, model.preprocessing) for batch in wholes]
     expected = [run(batch) for batch in framed]
+    places = probe_places(kind, run.run(prepared[0][None]))
+    ending = back(content, places) if places else b""
     engines, largest, agreeing = [], 0.0, 0
     for name in available_engines():
         engine = make_engine(name, sealed)
         engines.append(f"{engine.name} {engine.version.partition('-')[0]}")
         found = compare_inputs(make_engine(name, beginning), wholes, inputs, model)
         difference = compare_outputs(engine, framed, expected, model)
-        if reasons := beyond_limits(found, difference, kind.limits["float32"]):
+        off = compare_places(make_engine(name, ending), SIZES, places, model) if places else 0.0
+        if reasons := beyond_limits(found, off, difference, kind.limits["float32"]):
             raise ProofFailed(
                 f"{path} was not written: in {engines[-1]} it differs from the model in"
                 f" {'; '.join(reasons)}"

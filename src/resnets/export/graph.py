@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 
 import numpy as np
@@ -21,11 +21,11 @@ import torch
 from onnxscript import ir
 from torch import nn
 
-from resnets.clip import Sampling
-from resnets.export.inverse import bring_back
+from resnets.export.inverse import IN_INPUT, bring_back
 from resnets.export.nodes import Nodes
 from resnets.kinds import Kind
 from resnets.preprocessing import Preprocessing
+from resnets.sampling import Sampling
 
 # the first with ReduceSum/ReduceMax axes as inputs throughout; all engines in use today read it
 OPSET = 18
@@ -133,7 +133,7 @@ class Front:
         """Prepared images (N T, C, height, width) to clips (N, C, T, height, width)."""
         op, value = self.nodes, self.preprocessing
         shape = [-1, frames, value.channels, *value.size]
-        clips = op.Reshape(images, self.constant(shape, np.int64))
+        clips = op.Reshape(images, self.constant(np.array(shape), np.int64))
         return op.Transpose(clips, perm=[0, 2, 1, 3, 4])
 
     def side(self, image: ir.Value, axis: int) -> ir.Value:
@@ -243,18 +243,41 @@ def front(model: bytes) -> bytes:
     """The nodes of a whole graph that lie before its network, as a graph of their own, whose one
     output is `prepared`, the input of the network."""
     proto = onnx.load_model_from_string(model)
-    needed = {"prepared"}
-    nodes: list[onnx.NodeProto] = []
-    for node in reversed(proto.graph.node):
-        if needed.intersection(node.output):
-            needed.update(node.input)
-            nodes.insert(0, node)
     # as many dimensions as the input has
     (entry,) = proto.graph.input
     shape = ["N", *(None for _ in entry.type.tensor_type.shape.dim[1:])]
     output = onnx.helper.make_tensor_value_info("prepared", onnx.TensorProto.FLOAT, shape)
-    graph = onnx.helper.make_graph(nodes, "front", list(proto.graph.input), [output])
-    beginning = onnx.helper.make_model(
+    return _part(proto, [output], {})
+
+
+def back(model: bytes, places: Mapping[str, np.ndarray]) -> bytes:
+    """The nodes of a whole graph that lie behind its network, as a graph of their own, from the
+    image alone to outputs that are places in it.
+
+    Args:
+        model: The whole graph.
+        places: By the name of the output, the places in the input to be brought back to the image.
+    """
+    proto = onnx.load_model_from_string(model)
+    outputs = [output for output in proto.graph.output if output.name in places]
+    return _part(proto, outputs, {f"{name}{IN_INPUT}": array for name, array in places.items()})
+
+
+def _part(
+    proto: onnx.ModelProto,
+    outputs: Sequence[onnx.ValueInfoProto],
+    known: Mapping[str, np.ndarray],
+) -> bytes:
+    """What of a graph leads from the image, and from values that are known, to some outputs."""
+    needed = {output.name for output in outputs}
+    nodes: list[onnx.NodeProto] = []
+    for node in reversed(proto.graph.node):
+        if needed.intersection(node.output) and not set(known).intersection(node.output):
+            needed.update(node.input)
+            nodes.insert(0, node)
+    values = [onnx.numpy_helper.from_array(array, name) for name, array in known.items()]
+    graph = onnx.helper.make_graph(nodes, "part", list(proto.graph.input), outputs, values)
+    part = onnx.helper.make_model(
         graph, opset_imports=list(proto.opset_import), ir_version=proto.ir_version
     )
-    return beginning.SerializeToString()
+    return part.SerializeToString()

@@ -13,6 +13,7 @@ from resnets.kinds import Kind
 if TYPE_CHECKING:
     from resnets.export.graph import Front
 
+IN_INPUT = "_in_input"  # ends the name of an output that is a place, before it is brought back
 FLOAT, INT = ir.DataType.FLOAT.value, ir.DataType.INT64.value
 
 
@@ -106,6 +107,6 @@ def bring_back(graph: ir.Graph, kind: Kind, front: Front, image: ir.Value) -> No
         assert given.dtype is not None
         sides = given.shape if place == "points" else [*given.shape[:-2], "H", "W"]
         found.name, found.dtype, found.shape = given.name, given.dtype, ir.Shape(sides)
-        given.name = f"{given.name}_in_input"
+        given.name = f"{given.name}{IN_INPUT}"
         graph.outputs[number] = found
     graph.extend(front.nodes.tape.nodes)

@@ -5,11 +5,13 @@ A kind is a row of `KINDS`; whatever reads data, runs a file or writes a table t
 names no task.
 """
 
+from resnets.kinds.boxes import BOXES
 from resnets.kinds.classes import CLASSES
 from resnets.kinds.clips import CLIPS
 from resnets.kinds.kind import Kind
 from resnets.kinds.labels import LABELS
+from resnets.kinds.mask import MASK
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (CLASSES, LABELS, CLIPS)}
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (CLASSES, LABELS, BOXES, MASK, CLIPS)}
 
 __all__ = ["KINDS", "Kind"]

@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from PIL import Image
 
 from resnets.imagenet import class_name
+from resnets.kinds.drawing import write_lines
 from resnets.kinds.kind import Difference, Kind, Output
 from resnets.kinds.prediction import Cell, Outputs, Prediction, Share
 from resnets.kinds.sample import Finding, Sample
@@ -92,6 +94,12 @@ class ClassPrediction(Prediction):
     def by_class(self) -> np.ndarray | None:
         """The probabilities."""
         return self.probabilities
+
+    def drawn(self, image: Image.Image) -> Image.Image:
+        """The class and its probability in a corner."""
+        if self.index is None:
+            return image
+        return write_lines(image, [(f"{self.label} {self.probability:.0%}", self.index)])
 
     def light(self) -> Self:
         """Without embedding and maps."""

@@ -55,7 +55,8 @@ class ClipPrediction(ClassPrediction):
     def joined(cls, parts: Sequence[Self], spans: Sequence[Span]) -> Self:
         """The mean of the probabilities of all windows."""
         windows = tuple(replace(part, span=span) for part, span in zip(parts, spans, strict=True))
-        mean = np.mean([part.probabilities for part in parts], 0, dtype=np.float32)
+        every = np.array([part.probabilities for part in parts], np.float32)
+        mean = np.asarray(every.mean(0))
         whole = (min(begin for begin, _ in spans), max(end for _, end in spans))
         first = parts[0]
         return cls(first.file, first.classes, mean, span=whole, windows=windows)

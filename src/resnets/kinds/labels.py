@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
+from PIL import Image
 
 from resnets.kinds.classes import CLASSES, ClassPrediction, place_of
+from resnets.kinds.drawing import write_lines
 from resnets.kinds.kind import Difference
 from resnets.kinds.prediction import Cell, Outputs, Prediction, Several
 from resnets.kinds.sample import Finding, Sample
@@ -69,6 +71,14 @@ class LabelPrediction(ClassPrediction):
     def summary(self) -> str:
         """See `Prediction`."""
         return repr(self.labels)
+
+    def drawn(self, image: Image.Image) -> Image.Image:
+        """The labels and their probabilities in a corner."""
+        if self.probabilities is None:
+            return image
+        places = np.flatnonzero(self.given).tolist()
+        shares = self.probabilities.tolist()
+        return write_lines(image, [(f"{self.classes[k]} {shares[k]:.0%}", k) for k in places])
 
     def rows(self) -> list[dict[str, Cell]]:
         """See `Prediction`; labels and their probabilities in one order, `a|b` and

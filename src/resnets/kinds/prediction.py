@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from PIL import Image
 
+from resnets.kinds.sample import Span
 from resnets.kinds.view import View
 
 Outputs = Mapping[str, np.ndarray]  # of a network, by name; the first dimension counts the images
@@ -38,6 +39,10 @@ class Prediction:
 
     # of a table, between `file` and `error`: str, Several, int, float or Share
     columns: ClassVar[Mapping[str, type]] = {}
+    # of `to_dict`, where these are others than the columns: an image may have several rows
+    keys: ClassVar[tuple[str, ...]] = ()
+    # whether it says where in the image something is, so that people want to see it drawn
+    has_places: ClassVar[bool] = False
 
     file: str
     classes: tuple[str, ...]
@@ -80,8 +85,13 @@ class Prediction:
         those in this image: of one that was scaled, draw what is `seen` of it."""
         return image
 
+    def indexed(self) -> Image.Image | None:
+        """An image of the size of its own, whose pixels are positions among the classes; None
+        where the kind has none, or after an error."""
+        return None
+
     def to_dict(self) -> dict[str, Any]:
-        """The prediction as one JSON object, after `file`."""
+        """The prediction as one JSON object, between `file` and `error`."""
         (row,) = self.rows()
         return dict(row)
 

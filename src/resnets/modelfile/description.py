@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from resnets.clip import Sampling, read_sampling
 from resnets.formats import Newer, read_task
 from resnets.modelfile.storage import is_count
 from resnets.preprocessing import Preprocessing
+from resnets.sampling import Sampling, read_sampling
 
 MOST_CLASSES, MOST_PIXELS = 1_000_000, 10_000  # outputs; pixels of a side of the input
 MOST_LETTERS = 2000  # of the name of a network with its changes

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from resnets.clip import Sampling
 from resnets.formats import FIRST_TASK, read_task
 from resnets.modelfile.description import read_description
 from resnets.modelfile.networks import build_network
@@ -18,6 +17,7 @@ from resnets.modelfile.storage import best_weights, digest_of, read_model
 from resnets.models import Network
 from resnets.models.weights import differences
 from resnets.preprocessing import Preprocessing
+from resnets.sampling import Sampling
 from resnets.settings import to_dict
 from resnets.tasks import TASKS, Task, make_task
 

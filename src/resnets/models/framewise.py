@@ -110,9 +110,9 @@ def _layer(in_channels: int, out_channels: int, stride: int) -> tuple[nn.Module,
 
 
 def correlations(maps: Tensor) -> Tensor:
-    """How alike each place of a map is to those around it in the map of the next image: (N, T, C, h,
-    w) to (N, T - 1, (2 REACH + 1)^2, h, w), rows of displacements one after the other, of which the
-    mean is 1. Of a single image: with itself."""
+    """How alike each place of a map is to those around it in the map of the next image: (N, T, C,
+    h, w) to (N, T - 1, (2 REACH + 1)^2, h, w), rows of displacements one after the other, of which
+    the mean is 1. Of a single image: with itself."""
     height, width = maps.shape[-2:]
     unit = F.normalize(maps, dim=2)
     first, second = (unit[:, :-1], unit[:, 1:]) if maps.shape[1] > 1 else (unit, unit)

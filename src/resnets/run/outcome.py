@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from resnets.clip import Sampling, open_video, read_clip
+from resnets.clip import open_video, read_clip
 from resnets.data.loader import PreparedImages
 from resnets.data.sources import find_data, sample_folder
 from resnets.evaluation import EVALUATORS
@@ -25,6 +25,7 @@ from resnets.kinds.sample import Sample
 from resnets.kinds.view import View
 from resnets.modelfile import Model
 from resnets.preprocessing import Preprocessing
+from resnets.sampling import Sampling
 from resnets.torch_engine import TorchEngine
 
 PROOF_IMAGES = 16  # whole images of the data that an export is compared on

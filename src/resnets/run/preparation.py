@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from resnets.clip import Sampling
 from resnets.data.check import Check, check_images
 from resnets.data.sources import find_data
 from resnets.data.splits import complete_splits, refuse_unknown_classes
@@ -29,10 +28,11 @@ from resnets.ranges import format_range
 from resnets.run.rehearsal import check_module, try_network
 from resnets.run.spec import Spec, choose_task
 from resnets.run.start import check_weights, first_weights, input_shape, make_preprocessing
+from resnets.sampling import Sampling
 from resnets.screen import Screen
 from resnets.settings import nearest
 from resnets.tasks import TASKS, describe_task
-from resnets.training.device import choose_device
+from resnets.training.device import choose_device, has_bfloat16
 from resnets.training.recipes import Circumstances, choose_model, choose_recipe, decide
 from resnets.training.settings import TrainSettings
 
@@ -153,6 +153,7 @@ def _circumstances(
     settings: TrainSettings, weights: Weights | None, sizes: np.ndarray, seconds: float | None
 ) -> Circumstances:
     """What the open settings are decided by; `sizes` of the training images."""
+    device = choose_device(settings.device)
     own = weights.preprocessing.size[0] if weights and weights.preprocessing else None
     return Circumstances(
         pretrained=weights is not None or settings.weights == "given",
@@ -161,6 +162,8 @@ def _circumstances(
         elongated=float((sizes.max(1) > LONG * sizes.min(1)).mean()),
         count=len(sizes),
         seconds=seconds,
+        device=device.type,
+        bfloat16=has_bfloat16(device),
     )
 
 

@@ -28,6 +28,8 @@ from resnets.screen import printable
 from resnets.settings import listed
 from resnets.summary.diagram import draw
 
+DRAWN = 320  # pixels of the longer side of an image on which something is drawn
+
 
 @dataclass(frozen=True)
 class Account:
@@ -75,18 +77,16 @@ def write_outcome_report(
 def _case(place: int, model: Model, measured: Measured, images: PreparedImages) -> Case:
     pixels, size = images.load(place)
     pixels = (pixels // 257).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
-    heat = measured.maps[place]
-    (truth,) = model.task.kind.ground_truth([measured.samples[place]], model.classes)
-    return Case(
-        truth.seen(images.view(size, pixels.shape[-3:-1])),
-        measured.predictions[place],
-        thumbnail(pixels),
-        None if heat is None else _jpeg(overlay(pixels, heat.astype(np.float32))),
-    )
-
-
-def _jpeg(image: Image.Image) -> bytes:
-    return thumbnail(np.asarray(image))
+    heat, prediction = measured.maps[place], measured.predictions[place]
+    (whole,) = model.task.kind.ground_truth([measured.samples[place]], model.classes)
+    truth = whole.seen(images.view(size, pixels.shape[-3:-1]))
+    if prediction.has_places:
+        image = Image.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+        drawn = (thumbnail(np.asarray(one.drawn(image)), DRAWN) for one in (truth, prediction))
+        return Case(truth, prediction, *drawn)
+    map_ = None if heat is None else overlay(pixels, heat.astype(np.float32))
+    shown = None if map_ is None else thumbnail(np.asarray(map_))
+    return Case(truth, prediction, thumbnail(pixels), shown)
 
 
 def _diagram(model: Model) -> str:

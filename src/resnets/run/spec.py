@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from resnets.clip import Sampling, read_sampling
 from resnets.modelfile import Model
 from resnets.preprocessing import Preprocessing
+from resnets.sampling import Sampling, read_sampling
 from resnets.settings import change, nearest, read_yaml, to_dict, to_yaml
 from resnets.tasks import Task, describe_task, make_task, options_of
 from resnets.training.plan import Phase
@@ -224,7 +224,7 @@ def _check_types(values: dict[str, Any], kinds: dict[str, type], where: str) -> 
 
 def _check_decided(settings: TrainSettings) -> None:
     """Of a run that began, only these may be open."""
-    free = ("model", "format", "epochs", "minutes", "cache_gb", "frames", "seconds")
+    free = ("model", "format", "epochs", "minutes", "cache_gb", "precision", "frames", "seconds")
     for field in fields(settings):
         if field.name not in free and getattr(settings, field.name) is None:
             raise ValueError(f"settings: {field.name} is open; a value expected")

@@ -24,6 +24,7 @@ from resnets.training.device import choose_device, memory_for_images, place_net
 from resnets.training.loop import Row, TrainingState, trained_part
 from resnets.training.optimizers import Average
 from resnets.training.plan import Plan, plan_phases
+from resnets.training.settings import TrainSettings
 
 Callback = Callable[[Row], Any]
 ROWS_AN_EPOCH = 5  # of results.csv
@@ -142,8 +143,13 @@ def make_plan(spec: Spec, per_epoch: int, device: torch.device) -> Plan:
         validation_interval(spec.steps, per_epoch),
         seed=settings.seed,
         train_norms=settings.norms == "train",
-        autocast=torch.bfloat16 if device.type == "cuda" else None,
+        autocast=torch.bfloat16 if _halved(settings, device) else None,
     )
+
+
+def _halved(settings: TrainSettings, device: torch.device) -> bool:
+    """Whether steps are in bfloat16; runs from before there was a setting were on a GPU alone."""
+    return settings.precision == "bfloat16" if settings.precision else device.type == "cuda"
 
 
 def make_state(

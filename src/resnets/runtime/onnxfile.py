@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from resnets.clip import Sampling, read_sampling
 from resnets.files import write_file
 from resnets.formats import Newer, read_task, upgrade
 from resnets.kinds import Kind
 from resnets.preprocessing import Preprocessing
 from resnets.runtime.golden import LONGEST_SIDE, Golden, check_golden, read_golden
 from resnets.runtime.protobuf import METADATA_PROPS, has_external_data, properties
+from resnets.sampling import Sampling, read_sampling
 
 PROPERTY = "resnets"
 REQUIRED = ("format", "model", "classes", "preprocessing", "golden", "limits")

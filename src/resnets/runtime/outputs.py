@@ -17,7 +17,7 @@ from typing import Any
 from resnets.files import locked, write_file
 from resnets.kinds.prediction import Prediction
 from resnets.runtime.ledger import Ledger, Stamp
-from resnets.runtime.rows import Columns, Row
+from resnets.runtime.rows import Columns, Row, is_last
 from resnets.runtime.writers import OtherColumns, Table
 
 FORMAT = 1  # of the file beside an output
@@ -78,7 +78,7 @@ class Output:
         if filled:
             self._read_source()
             for row in table.rows():
-                self.ledger.add_row(row["file"], bool(row["error"]))
+                self.ledger.add_row(row["file"], bool(row["error"]) or not is_last(row))
         else:
             write_file(self.beside, header)
 

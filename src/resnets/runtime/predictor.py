@@ -12,7 +12,7 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
-from resnets.clip import Sampling, read_clip
+from resnets.clip import read_clip
 from resnets.formats import FIRST_TASK
 from resnets.images import BadImage
 from resnets.kinds import KINDS, Kind
@@ -33,6 +33,7 @@ from resnets.runtime.inputs import (
     to_source,
 )
 from resnets.runtime.onnxfile import read_onnx
+from resnets.sampling import Sampling
 
 # threads that decode while the network runs; decoding a photo costs less than the network
 DECODERS = 2

@@ -30,7 +30,7 @@ class Columns:
     """The columns of a table of predictions.
 
     Args:
-        own: Those of the kind of prediction, with their types.
+        own: Those of the kind of prediction, with their types; of a JSON object, `object`.
         classes: Names of the classes that get a column each, `p_NAME`.
     """
 
@@ -38,8 +38,13 @@ class Columns:
     classes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, kind: Kind, classes: tuple[str, ...] = ()) -> Columns:
+    def of(cls, kind: Kind, classes: tuple[str, ...] = (), objects: bool = False) -> Columns:
         """The columns for predictions of a kind.
+
+        Args:
+            kind: What is predicted.
+            classes: Names of the classes that get a column each.
+            objects: Whether an image is one JSON object, whatever it holds, and not several rows.
 
         Raises:
             ValueError: A column for each class, of a kind that has no number for each.
@@ -49,7 +54,8 @@ class Columns:
                 f"--probs: predictions of the task {kind.name} have no number for each class; leave"
                 " it out"
             )
-        return cls(kind.prediction.columns, classes)
+        keys = kind.prediction.keys if objects else ()
+        return cls(dict.fromkeys(keys, object) or kind.prediction.columns, classes)
 
     @property
     def types(self) -> dict[str, type]:
@@ -71,14 +77,27 @@ class Columns:
                 f"p_{name}": None if found is None else rounded(found[i])
                 for i, name in enumerate(self.classes)
             }
+        is_object = object in self.own.values()
+        given = [prediction.to_dict()] if is_object else prediction.rows()
         return [
             {"file": prediction.file, **{name: _cell(row[name]) for name in self.own}, **more}
-            for row in prediction.rows()
+            for row in given
         ]
 
 
 def _cell(value: Any) -> Any:
+    """A value with all floats in it rounded."""
+    if isinstance(value, dict):
+        return {key: _cell(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_cell(one) for one in value]
     return rounded(value) if isinstance(value, float) else value
+
+
+def is_last(row: Row) -> bool:
+    """Whether a row is the last one of its image, where an image may have several: those before it
+    are there without it only if they were cut off in a crash."""
+    return str(row.get("number")) == str(row.get("of"))
 
 
 def rounded(value: float) -> float | None:

@@ -7,13 +7,16 @@ from dataclasses import fields
 from typing import Any
 
 from resnets.settings import change, nearest, to_dict
+from resnets.tasks.boxes import Detection
 from resnets.tasks.classes import Classification
 from resnets.tasks.clips import ClipClassification
 from resnets.tasks.labels import MultiLabel
+from resnets.tasks.mask import Segmentation
 from resnets.tasks.task import Targets, Task
 
 TASKS: dict[str, type[Task]] = {
-    task.kind.name: task for task in (Classification, MultiLabel, ClipClassification)
+    task.kind.name: task
+    for task in (Classification, MultiLabel, Detection, Segmentation, ClipClassification)
 }
 
 __all__ = ["TASKS", "Targets", "Task", "describe_task", "make_task", "options_of"]

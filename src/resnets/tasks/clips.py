@@ -16,8 +16,8 @@ from resnets.tasks.classes import Classification
 
 @dataclass(frozen=True)
 class ClipClassification(Classification):
-    """One of several classes for each clip; see `tasks.task.Task`. A network for images (`time=none`)
-    takes each image by itself, and what it says of them is averaged."""
+    """One of several classes for each clip; see `tasks.task.Task`. A network for images
+    (`time=none`) takes each image by itself, and what it says of them is averaged."""
 
     kind: ClassVar[Kind] = CLIPS
     takes_modules: ClassVar[bool] = False

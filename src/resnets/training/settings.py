@@ -41,15 +41,17 @@ class TrainSettings:
         "auto",
     )
     task: str | None = setting(
-        "What is learnt of an image: classes (one label for each) or labels (any number of them); or"
-        " of a video: clips (one label for each).",
+        "What is learnt of an image: classes (one label for each), labels (any number of them),"
+        " boxes (around things) or mask (a class for each pixel); or of a video: clips (one label"
+        " for each).",
         DATA,
         None,
         open="what the data say",
     )
     format: str | None = setting(
-        "How the data are laid out: folders (one per class), table (CSV or TSV) or clips (videos or"
-        " folders of frames, in a folder per class).",
+        "How the data are laid out: folders (one per class), table or box_table (CSV or TSV), voc,"
+        " coco, yolo, masks (beside images), or clips (videos or folders of frames, in a folder per"
+        " class).",
         DATA,
         None,
         open="what the data look like",
@@ -168,6 +170,14 @@ class TrainSettings:
         None,
         choices=("train", "frozen"),
         open="frozen when fine-tuning, train from scratch",
+    )
+    precision: str | None = setting(
+        "Numbers of training steps: bfloat16 (half as long, losses and weights stay in float32) or"
+        " float32. Validation and export are always in float32.",
+        TRAINING,
+        None,
+        choices=("float32", "bfloat16"),
+        open="bfloat16 on a GPU, and for boxes and masks on a CPU that computes with it",
     )
     crop: str | None = setting(
         "Random crop of training images: resized (any area and aspect ratio), jitter (any scale and"

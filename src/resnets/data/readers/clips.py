@@ -119,8 +119,8 @@ def numbered(files: Sequence[str]) -> bool:
 
 
 def sources(labels: Mapping[str, str]) -> dict[str, str]:
-    """What each clip was cut from, as far as names say so: `walk_3_01` and `walk_3_02` are pieces of
-    `walk_3`.
+    """What each clip was cut from, as far as names say so: `walk_3_01` and `walk_3_02` are pieces
+    of `walk_3`.
 
     Args:
         labels: The class of each clip, by its name.

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from resnets.kinds.sample import Sample
+from resnets.kinds.sample import Finding, Sample
 from resnets.listing import is_image, walk
 
 
@@ -62,6 +62,7 @@ class Found:
         reader: Name of the reader, of `READERS`.
         notes: What is to be said of how they were found.
         left_out: Files that are not read as images, by suffix.
+        findings: What is to be said of single files, or is more than a note.
     """
 
     layout: str
@@ -70,6 +71,7 @@ class Found:
     reader: str
     notes: tuple[str, ...] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:

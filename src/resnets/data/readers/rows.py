@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
@@ -17,8 +17,14 @@ from resnets.listing import IMAGE_SUFFIXES, suffix_of
 FILE_COLUMNS = ("file_name", "filename", "file", "path", "image")
 LABEL_COLUMNS = ("label", "class")
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
-
-
+SIZE_COLUMNS = ("width", "height")
+# Left, top, right, bottom, as several programs call them
+BOX_COLUMNS = (
+    ("xmin", "ymin", "xmax", "ymax"),
+    ("x_min", "y_min", "x_max", "y_max"),
+    ("x1", "y1", "x2", "y2"),
+    ("left", "top", "right", "bottom"),
+)
 BETWEEN = "|"  # labels in one cell
 ONE_HOT = {"0": False, "1": True, "0.0": False, "1.0": True}
 
@@ -32,6 +38,18 @@ class Row(NamedTuple):
     label: str
     split: str = ""
     group: str = ""
+
+
+class BoxRow(NamedTuple):
+    """One line of a table of boxes: its cells as they stand there."""
+
+    line: int
+    file: str
+    label: str
+    split: str
+    group: str
+    box: tuple[str, ...]
+    size: tuple[str, ...]
 
 
 class Header(NamedTuple):
@@ -51,6 +69,11 @@ class Header(NamedTuple):
     def usable(self) -> bool:
         """Whether there is a column of files and one of labels."""
         return bool(self.column(FILE_COLUMNS) and self.column(LABEL_COLUMNS))
+
+    @property
+    def box(self) -> tuple[str, ...]:
+        """The columns of left, top, right and bottom; none where it is no table of boxes."""
+        return next((names for names in BOX_COLUMNS if set(names) <= set(self.columns)), ())
 
     @property
     def others(self) -> list[int]:
@@ -83,7 +106,41 @@ def is_label_table(path: Path) -> bool:
     may lie beside the images for any reason."""
     with _opened(path, "replace") as file:
         header = _header(file, path)
-        return header.usable or (len(header.others) > 1 and header.is_one_hot(_peek(file)))
+        one_hot = len(header.others) > 1 and header.is_one_hot(_peek(file))
+        return not header.box and (header.usable or one_hot)
+
+
+def is_box_table(path: Path) -> bool:
+    """Whether a table has columns of files, labels and boxes."""
+    with _opened(path, "replace") as file:
+        header = _header(file, path)
+        return header.usable and bool(header.box)
+
+
+def read_box_rows(path: Path) -> list[BoxRow]:
+    """The rows of a table of boxes.
+
+    Raises:
+        ValueError: It cannot be read as a table, or lacks a column or a cell.
+    """
+    with _opened(path, "strict") as text:
+        try:
+            header = _header(text, path)
+            if not (header.usable and header.box):
+                needed = "file_name, label, xmin, ymin, xmax and ymax are needed"
+                columns = ", ".join(filter(None, header.columns)) or "missing"
+                raise ValueError(f"{path}: columns are {columns}; {needed}")
+            wanted = (*_usual_columns(header), *header.box, *SIZE_COLUMNS)
+            rows = [
+                BoxRow(line, file, label, split, group, tuple(numbers[:4]), tuple(numbers[4:]))
+                for line, cells in _lines(text, header, path)
+                for file, label, split, group, *numbers in (_chosen(cells, header, wanted),)
+            ]
+        except UnicodeDecodeError:
+            raise ValueError(f"{path}: not UTF-8 text; save the table as UTF-8") from None
+    if not rows:
+        raise ValueError(f"{path}: the table has no lines below its header")
+    return rows
 
 
 def read_rows(path: Path) -> Table:
@@ -167,10 +224,27 @@ def _unusable(path: Path, header: Header) -> str:
     return f"{path}: columns are {', '.join(filter(None, header.columns)) or 'missing'}; {needed}"
 
 
+def _usual_columns(header: Header) -> tuple[str | None, ...]:
+    return header.column(FILE_COLUMNS), header.column(LABEL_COLUMNS), "split", "group"
+
+
 def _rows(file: TextIO, header: Header, path: Path) -> Iterator[Row]:
+    for line, cells in _lines(file, header, path):
+        file_name, label, split, group = _chosen(cells, header, _usual_columns(header))
+        if not header.usable:
+            label = _hot(cells, header, f"{path}, line {line}")
+        yield Row(line, file_name, label, split, group)
+
+
+def _chosen(cells: list[str], header: Header, names: Sequence[str | None]) -> list[str]:
+    """The cells of some columns; empty where there is no such column."""
+    places = [header.columns.index(name) if name in header.columns else -1 for name in names]
+    return [cells[place] if 0 <= place < len(cells) else "" for place in places]
+
+
+def _lines(file: TextIO, header: Header, path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The number and the cells of each line that is not empty."""
     reader = csv.reader(file, delimiter=header.delimiter, skipinitialspace=True, strict=True)
-    wanted = (header.column(FILE_COLUMNS), header.column(LABEL_COLUMNS), "split", "group")
-    places = [header.columns.index(name) if name in header.columns else -1 for name in wanted]
     while True:
         line = header.lines + reader.line_num + 1
         try:
@@ -189,14 +263,9 @@ def _rows(file: TextIO, header: Header, path: Path) -> Iterator[Row]:
                 f"{path}, line {line}: {len(cells)} cells for {len(header.columns)} columns; put"
                 f' a text that holds {DELIMITERS[header.delimiter]} in quotes: "a,b.jpg"'
             )
-        file_name, label, split, group = (
-            cells[place] if 0 <= place < len(cells) else "" for place in places
-        )
-        if not header.usable:
-            label = _hot(cells, header, f"{path}, line {line}")
-        if not file_name:
+        if not _chosen(cells, header, [header.column(FILE_COLUMNS)])[0]:
             raise ValueError(f"{path}, line {line}: a file name is needed in every line")
-        yield Row(line, file_name, label, split, group)
+        yield line, cells
 
 
 def _hot(cells: list[str], header: Header, where: str) -> str:

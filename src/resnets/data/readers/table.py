@@ -11,7 +11,7 @@ from pathlib import Path
 
 from resnets.data.readers.naming import SPLIT_NAMES, read_labels
 from resnets.data.readers.reader import Found, Reader, Source
-from resnets.data.readers.rows import BETWEEN, Row, Table, is_label_table, read_rows
+from resnets.data.readers.rows import BETWEEN, Row, Table, is_box_table, is_label_table, read_rows
 from resnets.kinds.sample import Sample, annotate
 from resnets.listing import IMAGE_SUFFIXES, counted, suffix_of
 from resnets.settings import nearest
@@ -28,7 +28,8 @@ def matches(source: Source) -> bool:
     """Whether a file is a table, or a folder has a table of labels."""
     if source.path.is_dir():
         return any(map(is_label_table, tables_in(source)))
-    return source.path.suffix.lower() in (".csv", ".tsv")
+    suffix = source.path.suffix.lower()
+    return suffix in (".csv", ".tsv") and not is_box_table(source.path)
 
 
 def read(source: Source, kind: str | None) -> Found:
