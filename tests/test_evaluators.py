@@ -21,6 +21,7 @@ from resnets.evaluation.sections import Case
 from resnets.kinds import KINDS
 from resnets.kinds.boxes import BoxPrediction
 from resnets.kinds.classes import ClassPrediction
+from resnets.kinds.clips import ClipPrediction
 from resnets.kinds.labels import LabelPrediction
 from resnets.kinds.mask import MaskPrediction
 
@@ -99,7 +100,17 @@ def mask(n, seed=0, k=3):
     return truths, said
 
 
+def clips(n, seed=0, k=3):
+    """Truths of n windows, one of each video, and predictions, some of them mistaken."""
+    truths, said = classes(n, seed, k)
+    return tuple(
+        [ClipPrediction(one.file, one.classes, one.probabilities, span=(0.0, 2.0)) for one in made]
+        for made in (truths, said)
+    )
+
+
 MADE = {
+    "clips": clips,
     "mask": mask,
     "classes": classes,
     "labels": labels,

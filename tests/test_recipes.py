@@ -102,7 +102,9 @@ def outcome(rule, asked, seen):
 @settings(max_examples=500, deadline=None)
 @given(values=st.fixed_dictionaries({name: values_of(name) for name in OPEN}), time=TIME, seen=SEEN)
 def test_the_table_gives_what_the_rules_before_it_gave(values, time, seen):
-    asked = TrainSettings("photos", task="classes", precision="float32", **values, **time)
+    asked = TrainSettings(
+        "photos", task="classes", precision="float32", flip="horizontal", **values, **time
+    )
     decided, reasons = outcome(decide, asked, seen)
     expected, why = outcome(decided_before, asked, seen)
     assert decided == expected
@@ -120,7 +122,7 @@ def test_the_table_gives_what_the_rules_before_it_gave(values, time, seen):
     ],
 )
 def test_precision_is_that_of_the_recipe_where_the_device_has_it(task, device, bfloat16, expected):
-    seen = Circumstances(True, 224, (480, 640), 0.0, 200, device, bfloat16)
+    seen = Circumstances(True, 224, (480, 640), 0.0, 200, device=device, bfloat16=bfloat16)
     decided, _ = decide(TrainSettings("photos", task=task), seen)
     assert decided.precision == expected
     asked = TrainSettings("photos", task=task, precision="float32")

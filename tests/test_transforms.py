@@ -397,14 +397,14 @@ def test_prepared_input_is_what_evaluation_sees(folder):
 def test_whole_pictures_are_scaled_down_and_of_a_panorama_the_middle_is_kept(tmp_path):
     preprocessing = Preprocessing(size=(40, 40), resize=(44, 44))
     pictures = KeptImages([], preprocessing, 50, 1e9)
-    assert pictures.reduce(Image.new("RGB", (300, 200))).shape == (50, 75, 3)
-    assert pictures.reduce(Image.new("RGB", (30, 20))).shape == (20, 30, 3)  # nothing is enlarged
+    assert pictures.prepare(Image.new("RGB", (300, 200))).shape == (50, 75, 3)
+    assert pictures.prepare(Image.new("RGB", (30, 20))).shape == (20, 30, 3)  # nothing is enlarged
     wide = np.zeros((100, 1000, 3), np.uint8)
     wide[:, 400:600] = 255  # the middle two squares
-    reduced = pictures.reduce(Image.fromarray(wide))
+    reduced = pictures.prepare(Image.fromarray(wide))
     assert reduced.shape == (50, 100, 3)
     assert (reduced[:, 1:-1] == 255).all()
-    assert pictures.reduce(Image.fromarray(wide.swapaxes(0, 1))).shape == (100, 50, 3)
+    assert pictures.prepare(Image.fromarray(wide.swapaxes(0, 1))).shape == (100, 50, 3)
 
 
 @pytest.mark.parametrize("short_side", [None, 20])
