@@ -20,8 +20,6 @@ from resnets.models import Network
 from resnets.tasks.dense import Dense
 from resnets.tasks.task import Targets
 
-OVERLAP_WEIGHT = 1.0  # of the loss of overlaps beside cross-entropy
-
 
 @dataclass(frozen=True)
 class Segmentation:
@@ -51,14 +49,11 @@ class Segmentation:
         """`loss`, and the pixels that are right, as a sum over images of their part:
         `pixel_accuracy`. Raw output (N, classes, h, w)."""
         mask = targets["mask"]
-        logits = F.interpolate(raw.float(), size=mask.shape[-2:], mode="bilinear")
         judged = mask != NOT_JUDGED
-        count = judged.sum().clamp(min=1)
-        each = F.cross_entropy(logits, mask, ignore_index=NOT_JUDGED, reduction="sum") / count
-        loss = each + OVERLAP_WEIGHT * _overlap_loss(logits, mask, judged)
+        logits = F.interpolate(raw.float(), size=mask.shape[-2:], mode="bilinear")
         right = ((logits.detach().argmax(1) == mask) & judged).sum((1, 2))
         share = right / judged.sum((1, 2)).clamp(min=1)
-        return {"loss": loss, "pixel_accuracy": share.sum()}
+        return {"loss": balanced_loss(logits, mask), "pixel_accuracy": share.sum()}
 
     def inference(self, net: nn.Module) -> nn.Module:
         """See `MaskInference`."""
@@ -69,16 +64,32 @@ class Segmentation:
         return self
 
 
-def _overlap_loss(logits: Tensor, mask: Tensor, judged: Tensor) -> Tensor:
-    """One minus the soft Dice coefficient, a mean over the classes that the batch shows, so that a
-    rare one counts as much as any other (Milletari et al. 2016, arXiv:1606.04797)."""
-    probabilities = logits.softmax(1) * judged[:, None]
-    true = F.one_hot(mask.where(judged, 0), logits.shape[1]).movedim(-1, 1) * judged[:, None]
-    hits = (probabilities * true).sum((0, 2, 3))
-    wanted, said = true.sum((0, 2, 3)), probabilities.sum((0, 2, 3))
+def balanced_loss(logits: Tensor, mask: Tensor) -> Tensor:
+    """What makes thin and rare classes count: the cross-entropy of pixels, each weighted by the
+    square root of how rare its class is in the batch, and one minus the soft Dice coefficient
+    (Milletari et al. 2016, arXiv:1606.04797), a mean over the classes that the batch shows.
+
+    Args:
+        logits: (N, classes, H, W).
+        mask: (N, H, W) int64; pixels of 255 count nowhere. Zero where there is no other.
+    """
+    judged = (mask != NOT_JUDGED).float()
+    known = mask.where(mask != NOT_JUDGED, 0)
+    log_probabilities = logits.log_softmax(1)
+    of_truth = log_probabilities.gather(1, known[:, None])[:, 0]
+
+    def by_class(values: Tensor) -> Tensor:
+        """Sums over the pixels of each class."""
+        sums = values.new_zeros(logits.shape[1])
+        return sums.scatter_add(0, known.flatten(), (values * judged).flatten())
+
+    wanted = by_class(judged)
+    weights = wanted.clamp(min=1).rsqrt()
+    entropy = -(weights * by_class(of_truth)).sum() / (weights * wanted).sum().clamp(min=1)
+    said = (log_probabilities.exp() * judged[:, None]).sum((0, 2, 3))
     shown = wanted > 0
-    dice = 2 * hits / (wanted + said).clamp(min=1e-6)
-    return ((1 - dice) * shown).sum() / shown.sum().clamp(min=1)
+    dice = 2 * by_class(of_truth.exp()) / (wanted + said).clamp(min=1)
+    return entropy + ((1 - dice) * shown).sum() / shown.sum().clamp(min=1)
 
 
 class MaskInference(nn.Module):
