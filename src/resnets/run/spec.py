@@ -17,7 +17,7 @@ from resnets.training.settings import TrainSettings
 
 MOST_STEPS = 10**9
 # What runs were before their files said it; the options of the task stood in the settings alone
-OLD: dict[str, Any] = {"task": {"name": "classes"}, "phases": [{}]}
+OLD: dict[str, Any] = {"task": {"name": "classes"}, "phases": [{}], "image_size": []}
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class Spec:
         network: How the network is built (`describe_network`).
         classes: Names, in the order of the outputs.
         preprocessing: Of the network.
+        image_size: Median height and width of the training images; empty in runs of before it was
+            known.
         steps: Of the whole run.
         weights: Where the first weights came from, as text.
         layout: How the data lie, as text.
@@ -46,6 +48,7 @@ class Spec:
     network: dict[str, Any]
     classes: tuple[str, ...]
     preprocessing: Preprocessing
+    image_size: tuple[int, ...]
     steps: int
     weights: str
     layout: str
@@ -64,6 +67,7 @@ class Spec:
             **own,
             "phases": [asdict(phase) for phase in self.phases],
             "classes": list(self.classes),
+            "image_size": list(self.image_size),
             "findings": [list(finding) for finding in self.findings],
         }
         return to_yaml(
@@ -98,11 +102,13 @@ class Spec:
                 f"{path}: {error}; restore the file as the run wrote it, or train anew"
             ) from None
         classes, findings = values.pop("classes"), values.pop("findings")
+        image_size = tuple(values.pop("image_size"))
         return cls(
             settings=settings,
             task=describe_task(task),
             phases=phases,
             preprocessing=preprocessing,
+            image_size=image_size,
             classes=tuple(classes),
             findings=tuple(tuple(finding) for finding in findings),
             **values,
@@ -119,6 +125,7 @@ class Spec:
             "network": self.network,
             "classes": list(self.classes),
             "preprocessing": self.preprocessing.to_dict(),
+            "image_size": list(self.image_size),
             "training": {**to_dict(self.settings), "steps": self.steps},
             "source": self.weights,
             "versions": {"torch": torch.__version__, "python": sys.version.split()[0]},
@@ -145,6 +152,7 @@ TYPES: dict[str, type] = {  # of what args.yaml holds
     "task": dict,
     "phases": list,
     "preprocessing": dict,
+    "image_size": list,
     "network": dict,
     "classes": list,
     "steps": int,
