@@ -189,27 +189,35 @@ class Preprocessing:
         Raises:
             BadImage: It is so long and narrow that scaling it would fill the memory.
         """
-        axes = vertical, horizontal = self.axes(image.height, image.width)
-        (top, bottom), (left, right) = [
-            (max(0, -axis.offset), min(axis.size, axis.resized - axis.offset)) for axis in axes
-        ]
-        if max(vertical.resized, horizontal.resized) <= 8 * max(self.size):
-            scaled = self._resized(image, (horizontal.resized, vertical.resized))
-            y, x = top + vertical.offset, left + horizontal.offset
-            part = scaled.crop((x, y, x + right - left, y + bottom - top))
-        # a panorama: scale only what is seen (what lies half-way between two grey levels may be
-        # rounded the other way)
-        else:
-            (y0, y1), (x0, x1) = (
-                vertical.to_image((top, bottom)),
-                horizontal.to_image((left, right)),
-            )
-            box = (x0, y0, min(x1, image.width), min(y1, image.height))
-            part = self._resized(image, (right - left, bottom - top), box)
-        out = np.full(self.shape, self.pad_color, self.dtype)
-        out[top:bottom, left:right] = np.asarray(part).reshape(
-            bottom - top, right - left, self.channels
-        )
+        vertical, horizontal = self.axes(image.height, image.width)
+        if max(vertical.resized, horizontal.resized) > 8 * max(self.size):
+            # a panorama: scale only what is seen (what lies half-way between two grey levels may
+            # be rounded the other way)
+            return self.part(image, vertical, horizontal)
+        (top, bottom), (left, right) = vertical.inside, horizontal.inside
+        scaled = self._resized(image, (horizontal.resized, vertical.resized))
+        y, x = top + vertical.offset, left + horizontal.offset
+        seen = scaled.crop((x, y, x + right - left, y + bottom - top))
+        return self._bordered(seen, vertical, horizontal)
+
+    def part(self, image: Croppable, vertical: Axis, horizontal: Axis) -> np.ndarray:
+        """What other axes than those of `axes` show of an image, scaled by itself: (height, width,
+        channels) in the stored type.
+
+        Raises:
+            BadImage: As `pixels`.
+        """
+        (top, bottom), (left, right) = vertical.inside, horizontal.inside
+        (y0, y1), (x0, x1) = vertical.to_image((top, bottom)), horizontal.to_image((left, right))
+        box = (x0, y0, min(x1, image.width), min(y1, image.height))
+        seen = self._resized(image, (right - left, bottom - top), box)
+        return self._bordered(seen, vertical, horizontal)
+
+    def _bordered(self, seen: Image.Image, vertical: Axis, horizontal: Axis) -> np.ndarray:
+        """What is inside of an image, with the border around it."""
+        out = np.full((vertical.size, horizontal.size, self.channels), self.pad_color, self.dtype)
+        inside = out[slice(*vertical.inside), slice(*horizontal.inside)]
+        inside[:] = np.asarray(seen).reshape(inside.shape)
         return out
 
     def _resized(

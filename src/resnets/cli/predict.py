@@ -70,6 +70,15 @@ def predict(
     interpolation: Interpolation = None,
     fit: Fit = None,
     crop: Crop = None,
+    tiles: Annotated[
+        bool,
+        Option(
+            "--tiles",
+            help="Predict large images in overlapping tiles, at the scale of the training images;"
+            " for networks that give each pixel a class.",
+            rich_help_panel=MODEL,
+        ),
+    ] = False,
     output: Annotated[
         Path | None,
         Option(
@@ -138,6 +147,7 @@ def predict(
     predictor = load(
         model, engine, threads, model=network, classes=classes, changes=changes, screen=screen
     )
+    predictor = predictor.tiled() if tiles else predictor
     drawings.fit(predictor)
     files = Listing(map(str, inputs), predictor.kind.takes)
     if files.left_out:
@@ -149,7 +159,7 @@ def predict(
     if output is None:
         _print(tally, files, columns)
     else:
-        source = {"model": model, "sha256": predictor.sha256}
+        source = {"model": predictor.name, "sha256": predictor.sha256}
         _announce(output, screen)
         with open_output(output, files, source, columns) as opened:
             _write(tally, opened, output, screen)

@@ -194,7 +194,7 @@ def _metadata(run: TorchEngine, prepared: Sequence[np.ndarray]) -> str:
     kept = {
         key: value
         for key, value in model.metadata.items()
-        if key in ("training", "metrics", "weights", "source")
+        if key in ("training", "metrics", "weights", "source", "image_size")
     }
     if "training" in kept:
         # the file goes to others: names of what it was made from, not where that lies

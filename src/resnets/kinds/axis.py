@@ -27,6 +27,11 @@ class Axis:
         """Source pixels per input pixel."""
         return self.length / self.resized
 
+    @property
+    def inside(self) -> tuple[int, int]:
+        """The first pixel of the input that shows the image, and the one after the last."""
+        return max(0, -self.offset), min(self.size, self.resized - self.offset)
+
     def to_image(self, x: ArrayLike) -> np.ndarray:
         """Coordinates in the input (pixels, edges at 0 and `size`) to coordinates in the
         image."""

@@ -93,6 +93,7 @@ def prepare(settings: TrainSettings, given: nn.Module | None, screen: Screen) ->
         network=made.describe(len(classes), settings.channels),
         classes=classes,
         preprocessing=make_preprocessing(decided, weights, shape),
+        image_size=_median(sizes),
         steps=0,
         weights=origin,
         layout=check.found.layout,

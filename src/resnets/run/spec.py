@@ -20,7 +20,7 @@ from resnets.training.settings import TrainSettings
 
 MOST_STEPS = 10**9
 # What runs were before their files said it; the options of the task stood in the settings alone
-OLD: dict[str, Any] = {"task": {"name": "classes"}, "phases": [{}]}
+OLD: dict[str, Any] = {"task": {"name": "classes"}, "phases": [{}], "image_size": []}
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Spec:
         network: How the network is built (`describe_network`).
         classes: Names, in the order of the outputs.
         preprocessing: Of the network.
+        image_size: Median height and width of the training images; empty in runs of before it was
+            known.
         steps: Of the whole run.
         weights: Where the first weights came from, as text.
         layout: How the data lie, as text.
@@ -50,6 +52,7 @@ class Spec:
     network: dict[str, Any]
     classes: tuple[str, ...]
     preprocessing: Preprocessing
+    image_size: tuple[int, ...]
     steps: int
     weights: str
     layout: str
@@ -76,6 +79,7 @@ class Spec:
             **own,
             "phases": [asdict(phase) for phase in self.phases],
             "classes": list(self.classes),
+            "image_size": list(self.image_size),
             "findings": [list(finding) for finding in self.findings],
         }
         return to_yaml(
@@ -117,11 +121,13 @@ class Spec:
                 f"{path}: {error}; restore the file as the run wrote it, or train anew"
             ) from None
         classes, findings = values.pop("classes"), values.pop("findings")
+        image_size = tuple(values.pop("image_size"))
         return cls(
             settings=settings,
             task=describe_task(task),
             phases=phases,
             preprocessing=preprocessing,
+            image_size=image_size,
             classes=tuple(classes),
             findings=tuple(tuple(finding) for finding in findings),
             sampling=sampling,
@@ -151,6 +157,7 @@ class Spec:
             "classes": list(self.classes),
             "preprocessing": self.preprocessing.to_dict(),
             **self._sampling(),
+            "image_size": list(self.image_size),
             "training": {**to_dict(self.settings), "steps": self.steps},
             "source": self.weights,
             "versions": {"torch": torch.__version__, "python": sys.version.split()[0]},
@@ -177,6 +184,7 @@ TYPES: dict[str, type] = {  # of what args.yaml holds
     "task": dict,
     "phases": list,
     "preprocessing": dict,
+    "image_size": list,
     "network": dict,
     "classes": list,
     "steps": int,

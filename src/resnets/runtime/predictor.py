@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 from collections import deque
 from collections.abc import Container, Iterator, Mapping, Sequence
@@ -33,6 +34,7 @@ from resnets.runtime.inputs import (
     to_source,
 )
 from resnets.runtime.onnxfile import read_onnx
+from resnets.runtime.tiles import TiledEngine, Tiles
 from resnets.sampling import Sampling
 
 # threads that decode while the network runs; decoding a photo costs less than the network
@@ -120,6 +122,27 @@ class Predictor:
         """In a pickle a predictor that was loaded is its file's place and its options: whoever
         reads it opens the file. Of any other, the engine has to be fit for a pickle."""
         return (load, self._opened) if self._opened else super().__reduce_ex__(protocol)
+
+    def tiled(self) -> Predictor:
+        """The same network for large images, which it sees in overlapping tiles at the scale of its
+        training; others it sees as a whole.
+
+        Raises:
+            ValueError: It predicts something else than a value for each pixel, or its file does not
+                say how large the images of training were.
+        """
+        found = Predictor(
+            TiledEngine(self.engine, self.preprocessing.size, self.kind),
+            self.classes,
+            Tiles.of(self.preprocessing, self.metadata),
+            self.metadata,
+            self.kind,
+            self.options,
+        )
+        found.name = f"{self.name} in tiles"
+        # a table of predictions is not continued with others
+        found.sha256 = hashlib.sha256(f"{self.sha256} in tiles".encode()).hexdigest()
+        return found
 
     def predict(
         self, inputs: Inputs, heat: bool = False, skip: Container[str] = ()
