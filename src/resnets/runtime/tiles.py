@@ -20,8 +20,8 @@ from resnets.kinds.prediction import Outputs
 from resnets.preprocessing import Croppable, Preprocessing
 from resnets.runtime.engines import Engine, EngineError
 
-# Of the side of a tile that its neighbour shows too, at least. In `benchmarks/tiles.py` mIoU is that
-# of a single input as large as the image; without overlap it is 2.5 points lower.
+# Of the side of a tile that its neighbour shows too, at least. In `benchmarks/tiles.py` mIoU is
+# that of a single input as large as the image; without overlap it is 2.5 points lower.
 OVERLAP = 0.25
 STRIDE = 32  # pixels a place of the coarsest maps stands for: tiles see the image on the same grid
 ROOM = 1.5  # sides of an input that an image may have and be predicted as a whole
