@@ -55,6 +55,7 @@ EXAMPLES = {
         "classes.txt": "road\nsky\n",
         **dict.fromkeys(("images/b.jpg", "images/a.jpg"), ""),
     },
+    "clips": dict.fromkeys(("walk/2.mp4", "run/b.avi.mp4", "walk/1.mp4"), ""),
     "folders": dict.fromkeys(("b/10.jpg", "b/2.jpg", "a b/1.jpg", "a/9.jpg", "a/c/1.jpg"), ""),
 }
 every = pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
@@ -122,7 +123,9 @@ def test_samples_are_sorted_and_no_image_is_decoded(reader, tmp_path, monkeypatc
     names = [sample.name for sample in found.samples]
     assert names == sorted(names)
     assert (
-        len(names) == len(set(names)) == sum(name.endswith("jpg") for name in EXAMPLES[reader.name])
+        len(names)
+        == len(set(names))
+        == sum(name.endswith(("jpg", "mp4")) for name in EXAMPLES[reader.name])
     )
     assert all(sample.path == tmp_path / sample.name for sample in found.samples)
     assert (found.reader, found.kind) == (reader.name, reader.kinds[0])
@@ -213,7 +216,7 @@ def test_names_of_formats_and_kinds_are_checked(tmp_path, monkeypatch):
     write(tmp_path, EXAMPLES["folders"])
     assert error_of(tmp_path, "folder") == "no format 'folder'; did you mean folders?"
     assert error_of(tmp_path, "") == f"no format ''; allowed: {', '.join(sorted(READERS))}"
-    assert error_of(tmp_path, kind="class") == "no kind 'class'; did you mean classes?"
+    assert error_of(tmp_path, kind="class") == "no kind 'class'; did you mean classes or clips?"
     monkeypatch.setattr(sources, "KINDS", {**KINDS, "moods": replace(KINDS["classes"])})
     assert error_of(tmp_path, kind="moods") == (
         f"{tmp_path}: data in the format folders give classes, not moods; moods are read from: no"

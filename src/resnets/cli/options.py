@@ -25,7 +25,7 @@ Quiet = Annotated[
 Format = Annotated[
     str | None,
     Option(
-        metavar="table|box_table|voc|coco|yolo|masks|folders",
+        metavar="table|box_table|voc|coco|yolo|masks|clips|folders",
         help="How the data are laid out, as for resnets train.",
         show_default="whichever fits",
         rich_help_panel=DATA,
