@@ -51,6 +51,7 @@ GENERIC = ("training", "run", "export", "runtime", "cli", "server")
 TASK_WORDS = frozenset(("probabilities", "accuracy", "boxes", "mask", "logits"))
 DOORS = {  # where a person asks for something that only some tasks have
     "cli.predict": {"probabilities"},  # --probs
+    "cli.demo": {"boxes"},  # --task
     "cli.drawings": {"mask"},  # --masks
     "training.recipes": {"boxes", "mask"},  # rows of a task
     "training.settings": {"boxes", "mask"},  # help of --task

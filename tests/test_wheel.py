@@ -115,6 +115,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
         "evaluation/page/report.js",
     } <= inside
     assert sum(name.startswith("sample/") and name.endswith(".jpg") for name in inside) == 1270
+    assert {"sample_boxes/boxes.csv", "sample_boxes/LICENSE"} <= inside
+    assert sum(name.startswith("sample_boxes/images/") for name in inside) == 100
     assert all(
         name.startswith(("resnets/", f"resnets-{version('resnets')}.dist-info/")) for name in names
     )

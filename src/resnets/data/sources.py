@@ -49,9 +49,10 @@ def find_data(source: str | Path, format: str | None = None, kind: str | None = 
     return reader.read(place, kind)
 
 
-def sample_folder() -> Path:
-    """The blood cells that ship with the package: labels.csv and a folder for each kind."""
-    return Path(str(files("resnets"))) / "sample"
+def sample_folder(kind: str = "classes") -> Path:
+    """The blood cells that ship with the package: labels.csv and a folder for each kind of cell;
+    for `boxes` whole images and boxes.csv."""
+    return Path(str(files("resnets"))) / ("sample_boxes" if kind == "boxes" else "sample")
 
 
 def _path(source: str | Path) -> Path:
