@@ -100,7 +100,7 @@ def val(
         engine = engine or "onnxruntime"
         values |= _prove(path, engine, screen)
         if data:
-            from resnets.run.measure import measure_file
+            from resnets.measuring import measure_file
 
             metrics = measure_file(path, engine, data, split, screen)
     else:

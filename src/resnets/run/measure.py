@@ -1,51 +1,22 @@
-"""A model or an exported file, measured on images: what `val` does."""
+"""A model measured on images: what `val` does with all but exported files."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from resnets.data.check import look_at
-from resnets.data.findings import UNUSABLE, about_files, about_left_out_files
+from resnets.data.findings import UNUSABLE, about_files
 from resnets.data.loader import PreparedImages
-from resnets.data.readers import Found
-from resnets.data.splits import read_split, refuse_unknown_classes, samples_to_measure
+from resnets.data.splits import read_split, samples_to_measure
 from resnets.data.windows import to_windows
-from resnets.evaluation import EVALUATORS
 from resnets.evaluation.metrics import Metrics
+from resnets.measuring import tell_left_out
 from resnets.modelfile import Model
 from resnets.run.folder import RunFolder
 from resnets.run.outcome import measure_model
 from resnets.run.reporting import Account, write_outcome_report
-from resnets.runtime import load
 from resnets.screen import Screen
 from resnets.training.device import memory_for_images
-
-
-def measure_file(path: Path, engine: str, data: str, split: str | None, screen: Screen) -> Metrics:
-    """NAME.onnx on whole images, as anybody would use it.
-
-    Raises:
-        ValueError: No usable image, or no such part of the data.
-    """
-    predictor = load(path, engine)
-    found, samples, part = samples_to_measure(data, split, predictor.kind.name)
-    _tell_left_out(found, screen)
-    refuse_unknown_classes(samples, predictor.classes)
-    kind, evidence = predictor.kind, []
-    evaluator = EVALUATORS[kind.name]
-    with screen.progress("measuring", len(samples)) as bar:
-        predictions = predictor.predict(sample.path for sample in samples)
-        for done, (sample, prediction) in enumerate(zip(samples, predictions, strict=True), 1):
-            if prediction.error is not None:
-                screen.warn(f"  skipped: {sample.name}: {prediction.error}")
-            else:
-                (truth,) = kind.ground_truth([sample], predictor.classes)
-                evidence.append(evaluator.compare(truth, prediction))
-            bar.update(done)
-    if not evidence:
-        raise ValueError(f"{data}: no usable image")
-    screen.say(f"{path} on {part} of {data}, {len(evidence):,} images")
-    return evaluator.measure(evidence, predictor.classes, None)
 
 
 def measure_and_report(
@@ -81,7 +52,7 @@ def measure_and_report(
         raise ValueError(f"{path} does not know its data; name them: resnets val {path} DATA")
     else:
         found, samples, part = samples_to_measure(data, split, model.task.kind.name)
-        _tell_left_out(found, screen)
+        tell_left_out(found, screen)
     facts = look_at(samples, kind=model.task.kind)
     for finding in about_files(samples, facts):
         if finding.topic == UNUSABLE:
@@ -101,8 +72,3 @@ def measure_and_report(
         write_outcome_report(report, model, measured, images, account)
         screen.say(f"report: {report}")
     return measured.metrics
-
-
-def _tell_left_out(found: Found, screen: Screen) -> None:
-    for finding in about_left_out_files(found):
-        screen.warn(f"  {finding.text}")
