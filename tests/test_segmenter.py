@@ -188,7 +188,7 @@ def test_what_the_colours_say_is_learnt(tmp_path):
         "resnet20 depths=1-1-1",
         weights="none",
         size=96,
-        epochs=12,
+        epochs=8,
         output=tmp_path / "run",
         quiet=True,
     )
