@@ -224,7 +224,7 @@ def sections(metrics: Metrics, cases: Sequence[Case]) -> list[Section]:
         " the wrong class."
         if figures
         else f"Everything was found in all {metrics.n} images, and nothing else.",
-        {"open": figures[:WORST_OPEN], "more": figures[WORST_OPEN:]},
+        {"open": figures[:WORST_OPEN], "more": figures[WORST_OPEN:], "large": True},
     )
     return [bars, _lines(metrics), mistakes]
 

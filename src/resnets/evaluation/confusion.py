@@ -137,5 +137,5 @@ def _worst(metrics: Metrics, figures: Sequence[Figure]) -> Section:
         hint = f"{len(figures)} of {mistakes} mistakes, {order}"
     elif mistakes > 1:
         hint = f"All {mistakes} mistakes, {order}"
-    values = {"open": figures[:WORST_OPEN], "more": figures[WORST_OPEN:]}
+    values = {"open": figures[:WORST_OPEN], "more": figures[WORST_OPEN:], "large": False}
     return Section("cases", "Worst mistakes", hint, values)

@@ -253,7 +253,7 @@ def sections(metrics: Metrics, cases: Sequence[Case]) -> list[Section]:
         " label."
         if figures
         else f"All labels of all {metrics.n} images are right.",
-        {"open": figures[:WORST_OPEN], "more": figures[WORST_OPEN:]},
+        {"open": figures[:WORST_OPEN], "more": figures[WORST_OPEN:], "large": False},
     )
     return [bars, _lines(metrics), mistakes]
 

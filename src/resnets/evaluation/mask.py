@@ -185,7 +185,7 @@ def sections(metrics: Metrics, cases: Sequence[Case]) -> list[Section]:
         "The largest part of wrong pixels first; the truth beside the prediction."
         if figures
         else f"Every pixel of all {metrics.n} images is right.",
-        {"open": figures[:WORST_OPEN], "more": figures[WORST_OPEN:]},
+        {"open": figures[:WORST_OPEN], "more": figures[WORST_OPEN:], "large": True},
     )
     return [bars, _matrix(metrics), mistakes]
 
