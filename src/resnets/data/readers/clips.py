@@ -129,7 +129,11 @@ def sources(labels: Mapping[str, str]) -> dict[str, str]:
         Nothing where the number merely counts clips: too few sources, or a class with only one.
     """
     stems = {name: Path(name).stem if is_video(name) else Path(name).name for name in labels}
-    found = {name: PIECE.sub("", stem) or stem for name, stem in stems.items()}
+    # a name without a number at its end is a source of its own, whatever other classes have
+    found = {name: PIECE.sub("", stem) for name, stem in stems.items()}
+    found = {
+        name: name if source in ("", stems[name]) else source for name, source in found.items()
+    }
     by_class = defaultdict[str, set[str]](set)
     for name, source in found.items():
         by_class[labels[name]].add(source)
