@@ -152,8 +152,7 @@ def row(truth: Prediction, prediction: Prediction) -> dict[str, Cell]:
 
 
 def doubts(rows: Rows, evidence: Sequence[MaskEvidence], classes: Sequence[str]) -> list[str]:
-    """A sentence where the network does no better than one class for all pixels, and one for
-    classes that no validation image shows."""
+    """A sentence where the network does no better than one class for all pixels."""
     values = [row.get(name) for row in rows for name in ("val_miou", "val_miou_ema")]
     reached = [value for value in values if value is not None]
     wanted = np.sum([one.wanted for one in evidence], 0)
@@ -199,8 +198,7 @@ def _matrix(metrics: Metrics) -> Section:
     values = {
         "names": metrics.classes,
         "matrix": k <= MANY_CLASSES,
-        "unit": "% of the pixels",
-        "counts": np.round(100 * shares).astype(np.int64).tolist(),
+        "unit": "pixels",
         "shares": shares.tolist(),
         "pairs": [(i, j) for i, j in pairs if wrong[i, j]],
         "confused": int(np.count_nonzero(wrong)),
