@@ -102,8 +102,8 @@ def main():
     inverse = InverseTransform(*plan.axes(*truths[0].shape))
     seamless = [inverse.pixels(found)[0] for _, found in inputs]
     print(f"as one large input: mIoU {miou(truths, seamless, classes):.4f}")
-    for overlap in (0.0, 0.25, tiles.OVERLAP):
-        tiles.OVERLAP = overlap
+    for overlap, stride in ((0.0, 1), (0.25, tiles.STRIDE), (tiles.OVERLAP, tiles.STRIDE)):
+        tiles.OVERLAP, tiles.STRIDE = overlap, stride
         tiled = tiles.TiledEngine(engine, model.preprocessing.size, MASK)
         found = [tiled(one[None])["mask"] for one, _ in inputs]
         masks = [inverse.pixels(one)[0] for one in found]

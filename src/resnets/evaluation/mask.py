@@ -174,16 +174,19 @@ def sections(metrics: Metrics, cases: Sequence[Case]) -> list[Section]:
         metrics,
         "Classes",
         "IoU: pixels that are of the class and predicted so, over those that are either; recall and"
-        " precision of pixels. With 95 % confidence intervals. Images: those that show the class.",
+        " precision of pixels. With 95 % confidence intervals. Images: those that show the class; the"
+        " mIoU is the mean over classes that some image shows.",
         ("iou", "recall", "precision"),
     )
-    figures = [_figure(case) for case in cases]
+    figures, confusion = [_figure(case) for case in cases], metrics.detail["confusion"]
+    hint = "The largest part of wrong pixels first; the truth beside the prediction."
+    if not figures:
+        right = confusion.trace() == confusion.sum()
+        hint = f"Every pixel of all {metrics.n} images is right." if right else "None is shown."
     mistakes = Section(
         "cases",
         "Worst images",
-        "The largest part of wrong pixels first; the truth beside the prediction."
-        if figures
-        else f"Every pixel of all {metrics.n} images is right.",
+        hint,
         {"open": figures[:WORST_OPEN], "more": figures[WORST_OPEN:], "large": True},
     )
     return [bars, _matrix(metrics), mistakes]
