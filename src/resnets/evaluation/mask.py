@@ -152,8 +152,7 @@ def row(truth: Prediction, prediction: Prediction) -> dict[str, Cell]:
 
 
 def doubts(rows: Rows, evidence: Sequence[MaskEvidence], classes: Sequence[str]) -> list[str]:
-    """A sentence where the network does no better than one class for all pixels, and one for
-    classes that no validation image shows."""
+    """A sentence where the network does no better than one class for all pixels."""
     values = [row.get(name) for row in rows for name in ("val_miou", "val_miou_ema")]
     reached = [value for value in values if value is not None]
     wanted = np.sum([one.wanted for one in evidence], 0)
@@ -175,16 +174,19 @@ def sections(metrics: Metrics, cases: Sequence[Case]) -> list[Section]:
         metrics,
         "Classes",
         "IoU: pixels that are of the class and predicted so, over those that are either; recall and"
-        " precision of pixels. With 95 % confidence intervals. Images: those that show the class.",
+        " precision of pixels. With 95 % confidence intervals. Images: those that show the class; the"
+        " mIoU is the mean over classes that some image shows.",
         ("iou", "recall", "precision"),
     )
-    figures = [_figure(case) for case in cases]
+    figures, confusion = [_figure(case) for case in cases], metrics.detail["confusion"]
+    hint = "The largest part of wrong pixels first; the truth beside the prediction."
+    if not figures:
+        right = confusion.trace() == confusion.sum()
+        hint = f"Every pixel of all {metrics.n} images is right." if right else "None is shown."
     mistakes = Section(
         "cases",
         "Worst images",
-        "The largest part of wrong pixels first; the truth beside the prediction."
-        if figures
-        else f"Every pixel of all {metrics.n} images is right.",
+        hint,
         {"open": figures[:WORST_OPEN], "more": figures[WORST_OPEN:], "large": True},
     )
     return [bars, _matrix(metrics), mistakes]
@@ -199,8 +201,7 @@ def _matrix(metrics: Metrics) -> Section:
     values = {
         "names": metrics.classes,
         "matrix": k <= MANY_CLASSES,
-        "unit": "% of the pixels",
-        "counts": np.round(100 * shares).astype(np.int64).tolist(),
+        "unit": "pixels",
         "shares": shares.tolist(),
         "pairs": [(i, j) for i, j in pairs if wrong[i, j]],
         "confused": int(np.count_nonzero(wrong)),

@@ -86,14 +86,11 @@ class MaskPrediction(Prediction):
 
     def drawn(self, image: Image.Image) -> Image.Image:
         """Colours of classes over the image, and their names."""
-        if self.mask is None:
+        if self.mask is None or (indexed := self.indexed()) is None:
             return image
-        colors = np.array([color_of(place) for place in range(len(self.classes))], np.float32)
-        known = self.mask < len(self.classes)
-        pixels = np.asarray(image.convert("RGB"), np.float32)
-        over = colors[np.where(known, self.mask, 0)]
-        mixed = np.where(known[..., None], pixels + OPACITY * (over - pixels), pixels)
-        drawn = Image.fromarray(np.round(mixed).astype(np.uint8))
+        known = Image.fromarray(self.mask < len(self.classes))
+        mixed = Image.blend(image, indexed.convert("RGB"), OPACITY)
+        drawn = Image.composite(mixed, image, known)
         return write_lines(drawn, [(label, self.classes.index(label)) for label in self.shares])
 
     def indexed(self) -> Image.Image | None:
@@ -173,6 +170,17 @@ def differences(found: Outputs, expected: Outputs, options: Mapping[str, Any]) -
     return Difference({"pixels": float(others.max())}, int((others == 0).sum()))
 
 
+def options(values: Mapping[str, Any], classes: Sequence[str]) -> Mapping[str, Any]:
+    """None: masks have no options.
+
+    Raises:
+        ValueError: More classes than a byte can tell apart.
+    """
+    if len(classes) > MOST_CLASSES:
+        raise ValueError(f"{len(classes):,} classes; a mask tells {MOST_CLASSES} apart")
+    return {}
+
+
 def check(samples: Sequence[Sample], sizes: Sequence[tuple[int, int]]) -> list[Finding]:
     """Masks of another size than their image, and images of which nothing is judged."""
     turned, other, empty = list[str](), list[str](), list[str]()
@@ -189,6 +197,9 @@ def check(samples: Sequence[Sample], sizes: Sequence[tuple[int, int]]) -> list[F
         if not sample.annotations:
             empty.append(sample.name)
     findings = []
+    if (many := len({label for sample in samples for label in sample.labels})) > MOST_CLASSES:
+        text = f"{many:,} classes, of which a mask tells {MOST_CLASSES} apart; merge some"
+        findings.append(Finding("error", text))
     if turned:
         text = (
             "masks lie on their side: the images are turned by EXIF, and the masks are not; turn"
@@ -212,6 +223,7 @@ MASK = replace(
     fits=("pad", "stretch"),
     fewest_classes=2,
     limits={"float32": {"pixels": 1e-3}, "any": {"pixels": 1e-2}},
+    options=options,
     check=check,
     ground_truth=ground_truth,
     unbatch=unbatch,

@@ -214,6 +214,9 @@ def _check_shape(values: dict[str, Any]) -> None:
         for one in findings
     ):
         raise ValueError("findings: pairs of severity and text expected")
+    sides = values["image_size"]
+    if len(sides) not in (0, 2) or not all(type(side) is int and side > 0 for side in sides):
+        raise ValueError("image_size: height and width in pixels expected")
     if not 1 <= values["steps"] <= MOST_STEPS:
         raise ValueError(f"steps is {values['steps']}; allowed: 1 to {MOST_STEPS:,}")
 

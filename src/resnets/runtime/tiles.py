@@ -20,9 +20,7 @@ from resnets.kinds.prediction import Outputs
 from resnets.preprocessing import Croppable, Preprocessing
 from resnets.runtime.engines import Engine, EngineError
 
-# Of the side of a tile that its neighbour shows too, at least. In `benchmarks/tiles.py` mIoU is
-# that of a single input as large as the image; without overlap it is 2.5 points lower.
-OVERLAP = 0.25
+OVERLAP = 0.5  # of the side of a tile that its neighbour shows too, or nearly (`STRIDE`)
 STRIDE = 32  # pixels a place of the coarsest maps stands for: tiles see the image on the same grid
 ROOM = 1.5  # sides of an input that an image may have and be predicted as a whole
 
@@ -161,7 +159,7 @@ def cuts(length: int, side: int) -> Iterator[Cut]:
         side: Of a tile, not longer.
     """
     step = max(1, int(side * (1 - OVERLAP)))
-    step -= step % STRIDE if step >= STRIDE else 0
+    step = round(step / STRIDE) * STRIDE if step >= STRIDE else step
     starts = [*range(0, length - side, step), length - side]
     seams = [0, *((a + b + side) // 2 for a, b in itertools.pairwise(starts)), length]
     for start, (first, last) in zip(starts, itertools.pairwise(seams), strict=True):
