@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import random
 import re
 import time
@@ -114,6 +115,26 @@ def test_a_phase_of_the_head_moves_nothing_else_and_the_next_one_all():
     rates = [row["learning_rate"] for row in state.rows]
     assert rates[2] < 0.002  # each phase has a schedule of its own
     assert rates[3] == 0.1 / 3
+
+
+def movement(clip):
+    """How far the weights go in one step of SGD with rate 1."""
+    phase = PlannedPhase(Schedule(1.0, 1, 0), phase=Phase(clip=clip), momentum=0.0)
+    state = make_state()
+    state.optimizer = phase.make_optimizer(state.net)
+    before = [one.detach().clone() for one in state.net.parameters()]
+    train_steps(state, batches(0), Classification(), replace(PLAN, phases=(phase,)), HOOKS)
+    after = [one.detach() for one in state.net.parameters()]
+    return math.sqrt(sum(float((a - b).square().sum()) for a, b in zip(after, before, strict=True)))
+
+
+def test_a_gradient_is_no_longer_than_its_phase_allows():
+    free = movement(None)
+    assert free > 0.1
+    assert movement(0.1) == pytest.approx(0.1, rel=1e-4)
+    assert movement(1e3) == pytest.approx(free)
+    with pytest.raises(ValueError, match="clip=0; allowed: above 0"):
+        Phase(clip=0)
 
 
 def test_a_state_packed_at_any_step_of_any_phase_goes_on_in_the_same_bits():

@@ -193,7 +193,8 @@ def trained_part(net: nn.Module, task: Task, planned: PlannedPhase) -> nn.Module
 
 def _step(state: TrainingState, batch: StepBatch, task: Task, plan: Plan) -> float:
     torch.manual_seed((plan.seed * 1_000_003 + state.step) % 2**63)
-    part = trained_part(state.net, task, plan.phase(state.step))
+    planned = plan.phase(state.step)
+    part = trained_part(state.net, task, planned)
     set_training(state.net, part, task, plan.train_norms)
     rate = plan.rate(state.step)
     for group in state.optimizer.param_groups:
@@ -209,6 +210,8 @@ def _step(state: TrainingState, batch: StepBatch, task: Task, plan: Plan) -> flo
     moving = [one for group in state.optimizer.param_groups for one in group["params"]]
     # of a part, gradients go no deeper than they must
     out["loss"].backward(inputs=None if part is state.net else moving)
+    if planned.phase.clip:
+        nn.utils.clip_grad_norm_(moving, planned.phase.clip)
     state.optimizer.step()
     state.average.update(state.net)
     state.step += 1

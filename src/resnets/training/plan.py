@@ -27,6 +27,8 @@ class Phase:
         optimizer: A row of `OPTIMIZERS`. It starts afresh: what it knows is of other parameters,
             other rates or other images.
         lr: Factor of the learning rate.
+        clip: Largest norm of the gradient of a step; a longer one is shortened to it (Pascanu et
+            al. 2013, arXiv:1211.5063). None: any.
     """
 
     trains: str = "all"
@@ -34,6 +36,7 @@ class Phase:
     share: float = 1.0
     optimizer: str = "sgd"
     lr: float = 1.0
+    clip: float | None = None
 
     def __post_init__(self) -> None:
         if self.trains not in TRAINS or self.optimizer not in OPTIMIZERS:
@@ -41,9 +44,11 @@ class Phase:
                 f"phase: trains={self.trains} optimizer={self.optimizer}; allowed: trains"
                 f" {'|'.join(TRAINS)}, optimizer {'|'.join(OPTIMIZERS)}"
             )
-        if not (self.share > 0 and self.lr > 0 and (self.size is None or self.size > 0)):
+        numbers = (self.share, self.lr, self.size, self.clip)
+        if not all(number is None or number > 0 for number in numbers):
             raise ValueError(
-                f"phase: share={self.share} lr={self.lr} size={self.size}; allowed: above 0"
+                f"phase: share={self.share} lr={self.lr} size={self.size} clip={self.clip};"
+                " allowed: above 0"
             )
 
 

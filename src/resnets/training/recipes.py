@@ -145,7 +145,7 @@ RECIPES |= {
         own_size=False,
         fit="pad",
         bfloat16=True,
-        phases=(Phase(optimizer="adamw"),),
+        phases=(Phase(optimizer="adamw", clip=10.0),),
     ),
 }
 RECIPES |= {
@@ -154,10 +154,11 @@ RECIPES |= {
         RECIPES["boxes", "pretrained"], epochs=100.0, norms="train", size=None
     ),
 }
+_MASK: dict[str, Any] = {"phases": (Phase(optimizer="adamw"),)}
 RECIPES |= {
-    ("mask", start): replace(RECIPES["boxes", start], size=240)
+    ("mask", start): replace(RECIPES["boxes", start], size=240, **_MASK)
     for start in ("pretrained", "scratch")
-} | {("mask", "tiny"): RECIPES["boxes", "tiny"]}
+} | {("mask", "tiny"): replace(RECIPES["boxes", "tiny"], **_MASK)}
 # Why a setting is what it is, or what it is in one start; `how` where nothing stands here
 WHY: dict[str | tuple[str, str], str] = {
     "size": "from scratch on a CPU: takes a third of the time of 224",
