@@ -375,7 +375,8 @@ def test_a_task_is_made_again_from_what_files_say():
 
 
 def test_a_run_of_an_older_version_resumes_to_the_same_bits(colours, tmp_path):
-    """Its args.yaml knows no task and no phases, its checkpoint has sums without names."""
+    """Its args.yaml knows no task, phases and size of images, its checkpoint has sums without
+    names."""
     words = {**SMALL, "smoothing": 0.2, "epochs": 4}
     resnets.train(colours, NETWORK, output=tmp_path / "whole", **words)
     old = tmp_path / "old"
@@ -383,11 +384,13 @@ def test_a_run_of_an_older_version_resumes_to_the_same_bits(colours, tmp_path):
     stop = [lambda row: row["step"] == 5]
     resnets.train(colours, NETWORK, output=old, callbacks=stop, **words)
     values = read_yaml(old / "args.yaml")
-    del values["task"], values["phases"], values["settings"]["task"]
+    assert values["image_size"] == [32, 32]
+    del values["task"], values["phases"], values["settings"]["task"], values["image_size"]
     (old / "args.yaml").write_text(yaml.safe_dump(values))
     for file in (old / "weights").iterdir():
         tensors, metadata = read_model(file)
-        del metadata["task"], metadata["training"]["task"]
+        assert metadata["image_size"] == [32, 32]
+        del metadata["task"], metadata["training"]["task"], metadata["image_size"]
         if "checkpoint" in metadata:
             assert metadata["checkpoint"]["sums"] == {}
             metadata["checkpoint"]["sums"] = [0.0, 0.0, 0.0]
