@@ -303,8 +303,8 @@ def test_any_sums_of_a_task_become_columns(tmp_path):
 def test_a_validation_without_a_loss_is_told_kept_and_compared():
     row = {"step": 5, "epoch": 1.0, "train_loss": 9.0, "images_per_second": 9.0}
     rows = [{**row, "val_loss": None, "val_ap": 0.25, "val_ap_ema": 0.5}]
-    assert "loss 9.000  ap 0.250, averaged 0.500" in _row_text(rows, "ap")
-    assert _last(rows, "ap") == "ap 0.250"
+    assert "loss 9.000  AP 0.250, averaged 0.500" in _row_text(rows, "ap")
+    assert _last(rows, "ap") == "AP 0.250"
     state = make_state()
     rest = {**pack(state)[1], "rows": [{**rows[0], "seconds": 1.0}]}
     rest["best"] = {"ap": 0.5, "loss": None, "weights": "averaged", "step": 5}
