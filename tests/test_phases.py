@@ -324,8 +324,8 @@ def test_any_sums_of_a_task_become_columns(tmp_path):
 def test_a_validation_without_a_loss_is_told_kept_and_compared():
     row = {"step": 5, "epoch": 1.0, "train_loss": 9.0, "images_per_second": 9.0}
     rows = [{**row, "val_loss": None, "val_ap": 0.25, "val_ap_ema": 0.5}]
-    assert "loss 9.000  ap 0.250, averaged 0.500" in _row_text(rows, "ap")
-    assert _last(rows, "ap") == "ap 0.250"
+    assert "loss 9.000  AP 0.250, averaged 0.500" in _row_text(rows, "ap")
+    assert _last(rows, "ap") == "AP 0.250"
     state = make_state()
     rest = {**pack(state)[1], "rows": [{**rows[0], "seconds": 1.0}]}
     rest["best"] = {"ap": 0.5, "loss": None, "weights": "averaged", "step": 5}
@@ -396,7 +396,8 @@ def test_a_task_is_made_again_from_what_files_say():
 
 
 def test_a_run_of_an_older_version_resumes_to_the_same_bits(colours, tmp_path):
-    """Its args.yaml knows no task and no phases, its checkpoint has sums without names."""
+    """Its args.yaml knows no task, phases and size of images, its checkpoint has sums without
+    names."""
     words = {**SMALL, "smoothing": 0.2, "epochs": 4}
     resnets.train(colours, NETWORK, output=tmp_path / "whole", **words)
     old = tmp_path / "old"
@@ -404,11 +405,13 @@ def test_a_run_of_an_older_version_resumes_to_the_same_bits(colours, tmp_path):
     stop = [lambda row: row["step"] == 5]
     resnets.train(colours, NETWORK, output=old, callbacks=stop, **words)
     values = read_yaml(old / "args.yaml")
-    del values["task"], values["phases"], values["settings"]["task"]
+    assert values["image_size"] == [32, 32]
+    del values["task"], values["phases"], values["settings"]["task"], values["image_size"]
     (old / "args.yaml").write_text(yaml.safe_dump(values))
     for file in (old / "weights").iterdir():
         tensors, metadata = read_model(file)
-        del metadata["task"], metadata["training"]["task"]
+        assert metadata["image_size"] == [32, 32]
+        del metadata["task"], metadata["training"]["task"], metadata["image_size"]
         if "checkpoint" in metadata:
             assert metadata["checkpoint"]["sums"] == {}
             metadata["checkpoint"]["sums"] = [0.0, 0.0, 0.0]

@@ -501,6 +501,17 @@ def test_args_of_another_shape_are_refused(stopped, tmp_path, key, value):
         Spec.read(path)
 
 
+@pytest.mark.parametrize("value", [[1], [0, 2], [1.0, 2.0], ["1", "2"], 3])
+def test_args_with_an_odd_size_of_images_are_refused(stopped, tmp_path, value):
+    import yaml
+
+    path = tmp_path / "args.yaml"
+    values = {**read_yaml(stopped[1] / "args.yaml"), "image_size": value}
+    path.write_text(yaml.safe_dump(values))
+    with pytest.raises(ValueError, match=r"args\.yaml: image_size.*restore"):
+        Spec.read(path)
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -174,8 +174,8 @@ def sections(metrics: Metrics, cases: Sequence[Case]) -> list[Section]:
         metrics,
         "Classes",
         "IoU: pixels that are of the class and predicted so, over those that are either; recall and"
-        " precision of pixels. With 95 % confidence intervals. Images: those that show the class;"
-        " the mIoU is the mean over classes that some image shows.",
+        " precision of pixels. With 95 % confidence intervals. Images: those that show the class."
+        " mIoU is a mean over the classes that images show.",
         ("iou", "recall", "precision"),
     )
     figures, confusion = [_figure(case) for case in cases], metrics.detail["confusion"]
