@@ -102,10 +102,10 @@ def few(monkeypatch):
 # pixels
 
 
-def identity(inference, preprocessing, kind) -> ir.Model:
+def identity(inference, example, kind) -> ir.Model:
     """In place of a traced network: what the preprocessing gives is the answer, but for its
     sign."""
-    shape = ir.Shape(["N", preprocessing.channels, *preprocessing.size])
+    shape = ir.Shape(["N", *example.shape[1:]])
     given = ir.val("images", ir.DataType.FLOAT, shape)
     tape = ir.tape.Tape()
     out = tape.op("Neg", [given])
@@ -350,7 +350,9 @@ def traced():
             with torch.no_grad():
                 model.net.fc.bias[1] = 60
         inference = TorchEngine(model).inference
-        traced = graph._trace(inference, model.preprocessing, KIND)
+        traced = graph._trace(
+            inference, torch.zeros(2, model.preprocessing.channels, *model.preprocessing.size), KIND
+        )
         models[name] = (model, ir.to_proto(traced))
     return models
 
@@ -383,8 +385,8 @@ def test_a_graph_that_prepares_differently_is_refused(
         monkeypatch.setattr(
             exporter,
             "build_graph",
-            lambda net, value, kind: build(
-                net, dataclasses.replace(value, **MISTAKES[mistake]), kind
+            lambda net, value, *others: build(
+                net, dataclasses.replace(value, **MISTAKES[mistake]), *others
             ),
         )
     with pytest.raises(

@@ -596,7 +596,7 @@ def test_training_starts_from_them_and_prepares_pictures_as_they_expect(hub):
     assert reason == ""
     loaded = load_weights(network.build(), found.state)
     assert loaded.left == ("fc.weight", "fc.bias")
-    prepared = make_preprocessing(asking(), found)
+    prepared = make_preprocessing(asking(), found, (64, 64))
     assert (prepared.size, prepared.resize, prepared.interpolation) == (
         (64, 64),
         (64, 64),

@@ -201,12 +201,22 @@ def test_a_number_is_an_attribute_and_the_first_is_the_main_one():
         ("macro_f1", "macro F1", "Macro F1"),
         ("top_5", "top-5", "Top-5"),
         ("map", "mAP", "mAP"),
+        ("miou", "mIoU", "mIoU"),
+        ("iou", "IoU", "IoU"),
+        ("ap", "AP", "AP"),
+        ("ap50", "AP50", "AP50"),
+        ("ap75", "AP75", "AP75"),
+        ("ap_small", "AP of small ones", "AP of small ones"),
+        ("ap_medium", "AP of medium ones", "AP of medium ones"),
+        ("ap_large", "AP of large ones", "AP of large ones"),
         ("loss", "loss", "Loss"),
     ],
 )
 def test_numbers_are_called_as_people_write_them(name, within, first):
     assert (title(name), heading(name)) == (within, first)
-    assert set(TITLES) == {"macro_f1", "map"}, "a new one needs its row here"
+    known = {"macro_f1", "map", "miou", "iou", "ap", "ap50", "ap75"}
+    known |= {"ap_small", "ap_medium", "ap_large"}
+    assert set(TITLES) == known, "a new one needs its row here"
 
 
 def test_resamples_draw_images_or_whole_groups():

@@ -97,7 +97,7 @@ def _cell(value: Any) -> Any:
 def is_last(row: Row) -> bool:
     """Whether a row is the last one of its image, where an image may have several: those before it
     are there without it only if they were cut off in a crash."""
-    return str(row.get("number")) == str(row.get("of"))
+    return "of" not in row or str(row.get("number")) == str(row["of"])
 
 
 def rounded(value: float) -> float | None:
