@@ -4,7 +4,10 @@ import io
 import json
 
 import numpy as np
+import pytest
 from PIL import Image
+
+from resnets.data.sources import find_data
 
 
 def write(root, files):
@@ -62,3 +65,15 @@ def coco(files, *boxes, categories=("cat", "dog"), **more):
             ],
         }
     )
+
+
+def error_of(source, **options):
+    """What `find_data` says of a source that it refuses."""
+    with pytest.raises(ValueError, match=r".") as error:
+        find_data(source, **options)
+    return str(error.value)
+
+
+def warnings_of(found):
+    """The warnings of a reader."""
+    return [finding.text for finding in found.findings if finding.severity == "warning"]

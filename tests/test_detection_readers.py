@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layouts import coco, jpeg, voc, write
+from layouts import coco, error_of, jpeg, voc, warnings_of, write
 from shared_data import unpacked
 
 from resnets.data.check import check_images, look_at
@@ -34,16 +34,6 @@ def boxes_of(found):
 
 def splits_of(found):
     return {sample.name: sample.split for sample in found.samples}
-
-
-def error_of(source, **options):
-    with pytest.raises(ValueError, match=r".") as error:
-        find_data(source, **options)
-    return str(error.value)
-
-
-def warnings_of(found):
-    return [finding.text for finding in found.findings if finding.severity == "warning"]
 
 
 # ---- Pascal VOC

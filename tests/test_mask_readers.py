@@ -5,7 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from layouts import encoded, jpeg, png, voc, write
+from layouts import encoded, error_of, jpeg, png, voc, warnings_of, write
 from PIL import Image
 from shared_data import unpacked
 
@@ -36,16 +36,6 @@ def values_of(found):
         sample.name.rpartition("/")[2]: {one.value: one.label for one in sample.annotations}
         for sample in found.samples
     }
-
-
-def error_of(source, **options):
-    with pytest.raises(ValueError, match=r".") as error:
-        find_data(source, **options)
-    return str(error.value)
-
-
-def warnings_of(found):
-    return [finding.text for finding in found.findings if finding.severity == "warning"]
 
 
 def one(tmp_path, mask, **more):

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from resnets.data.batches import TrainingBatches, Truth
@@ -22,16 +20,6 @@ from resnets.run.start import input_shape
 
 PAD = Preprocessing((48, 64), (48, 64), fit="pad")
 EVERYTHING = View((0, 0, 10, 8), (8, 10))
-edges = st.floats(-40, 120)
-mirrors = st.tuples(st.booleans(), st.booleans())
-
-
-@st.composite
-def views(draw):
-    left, top = draw(st.tuples(edges, edges))
-    width, height = draw(st.tuples(st.floats(5, 150), st.floats(5, 150)))
-    size = draw(st.tuples(st.integers(4, 90), st.integers(4, 90)))
-    return View((left, top, left + width, top + height), size, draw(mirrors))
 
 
 def test_a_view_of_everything_changes_nothing():
@@ -54,14 +42,6 @@ def test_mirrors_turn_places_and_pixels():
     view = View((0, 0, 10, 8), (8, 10), (True, True))
     assert view.pixels(labels)[7, 9] == 7
     np.testing.assert_array_equal(view.boxes(np.array([[0, 0, 1, 1]])), [[9, 7, 10, 8]])
-
-
-@given(first=views(), second=views())
-def test_two_views_are_one(first, second):
-    xy = np.array([[0.0, 0.0], [33.0, 7.5], [101.0, -4.0]])
-    once = first.then(second)
-    np.testing.assert_allclose(once.points(xy), second.points(first.points(xy)), atol=1e-6)
-    assert once.size == second.size
 
 
 def test_a_box_and_a_mask_of_one_thing_stay_together():

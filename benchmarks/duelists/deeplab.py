@@ -4,14 +4,13 @@ steps as fit."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from common import part, read_task, steps_that_fit
+from common import part, read_task, train
 from PIL import Image
 from torch import nn
 from torchvision.models.segmentation.deeplabv3 import DeepLabHead
@@ -20,7 +19,7 @@ from resnets import create_model
 from resnets.checkpoints import read_state
 from resnets.models.weights import load_weights
 
-BATCH, RATE, TRIAL = 8, 0.01, 12
+RATE = 0.01
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
 
 
@@ -84,7 +83,7 @@ def step(pairs: list[tuple[Image.Image, Image.Image]]) -> float:
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-    return float(loss)
+    return loss.item()
 
 
 if __name__ == "__main__":
@@ -94,31 +93,9 @@ if __name__ == "__main__":
     net = Net(state, len(CLASSES)).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(net.parameters(), RATE, 0.9, weight_decay=1e-4)
     training = [read(one) for one in part(task, "train")]
-    order: list[int] = []
-
-    def some() -> list[tuple[Image.Image, Image.Image]]:
-        """The images of the next step."""
-        while len(order) < BATCH:
-            order.extend(torch.randperm(len(training)).tolist())
-        return [training[order.pop(0)] for _ in range(BATCH)]
-
     net.train()
-    for group in optimizer.param_groups:
-        group["lr"] = RATE / 100
-    for _ in range(TRIAL // 2):
-        step(some())
-    tick = time.monotonic()
-    for _ in range(TRIAL // 2):
-        step(some())
-    each = (time.monotonic() - tick) / (TRIAL // 2)
+    train(task, training, step, optimizer, lambda number, steps: RATE * (1 - number / steps) ** 0.9)
     judged = [*part(task, "val"), *part(task, "test")]
-    steps = steps_that_fit(task, each, each / BATCH * len(judged))
-    for number in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = RATE * (1 - number / steps) ** 0.9
-        loss = step(some())
-        if number % 50 == 0:
-            print(number, steps, round(loss, 3), flush=True)
     net.eval()
     masks = {}
     for one in judged:

@@ -6,13 +6,12 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from common import part, read_task, steps_that_fit
+from common import part, read_task, train
 from PIL import Image
 from torchvision.models import resnet18
 from torchvision.models.detection import FCOS
@@ -22,7 +21,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from resnets.checkpoints import read_state
 
-BATCH, RATE, TRIAL = 8, 0.01, 12
+RATE = 0.01
 SIDE = (240, 320)
 
 
@@ -71,7 +70,13 @@ def step(images: list[dict[str, Any]]) -> float:
     loss.backward()
     torch.nn.utils.clip_grad_norm_(moving, 10.0)
     optimizer.step()
-    return float(loss)
+    return loss.item()
+
+
+def rate_of(number: int, steps: int) -> float:
+    """A cosine after a warm-up."""
+    warm = min(1.0, (number + 1) / min(100, max(1, steps // 5)))
+    return RATE * warm * (1 + math.cos(math.pi * number / steps)) / 2
 
 
 if __name__ == "__main__":
@@ -86,32 +91,9 @@ if __name__ == "__main__":
     moving = [one for one in net.parameters() if one.requires_grad]
     optimizer = torch.optim.SGD(moving, RATE, 0.9, weight_decay=1e-4)
     training = part(task, "train")
-    order: list[int] = []
-
-    def some() -> list[dict[str, Any]]:
-        """The images of the next step."""
-        while len(order) < BATCH:
-            order.extend(torch.randperm(len(training)).tolist())
-        return [training[order.pop(0)] for _ in range(BATCH)]
-
     net.train()
-    for group in optimizer.param_groups:
-        group["lr"] = RATE / 20
-    for _ in range(TRIAL // 2):
-        step(some())
-    tick = time.monotonic()
-    for _ in range(TRIAL // 2):
-        step(some())
-    each = (time.monotonic() - tick) / (TRIAL // 2)
+    train(task, training, step, optimizer, rate_of)
     judged = [*part(task, "val"), *part(task, "test")]
-    steps = steps_that_fit(task, each, each / BATCH * len(judged))
-    for number in range(steps):
-        warm = min(1.0, (number + 1) / min(100, steps // 5))
-        for group in optimizer.param_groups:
-            group["lr"] = RATE * warm * (1 + math.cos(math.pi * number / steps)) / 2
-        loss = step(some())
-        if number % 50 == 0:
-            print(number, steps, round(loss, 3), flush=True)
     net.eval()
     said = {}
     for one in judged:

@@ -71,7 +71,6 @@ class Drawings:
                 heat = prediction.heat_map()
                 if heat is None:
                     raise ValueError(f"{named} gives no class activation maps; leave out --heat")
-                self.heat.mkdir(parents=True, exist_ok=True)
                 draw_map(Path(prediction.file), heat, self.heat)
             if self.draw is not None:
                 draw_prediction(prediction, self.draw)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from resnets.kinds.overlap import overlaps
+from resnets.kinds.overlap import area_of, overlaps
 
 OVERLAPS = np.linspace(0.5, 0.95, 10)  # from which on a box counts as right, one after the other
 RECALLS = np.linspace(0, 1, 101)  # at which precision is read off
@@ -48,7 +48,7 @@ def match(found: Boxes, things: Boxes, difficult: np.ndarray) -> Matches:
         things: Ground truth.
         difficult: (m,) bool: things that may be found any number of times, and need not be.
     """
-    area = _area(things.boxes)
+    area = area_of(things.boxes.astype(np.float64))
     low, high = np.array(AREAS).T[..., None]
     counted = (area >= low) & (area <= high) & ~difficult
     common = _common(found, things, difficult)
@@ -68,7 +68,7 @@ def match(found: Boxes, things: Boxes, difficult: np.ndarray) -> Matches:
         ignored[..., place] = taken & ~hit
         rows, columns = np.nonzero(taken)
         free[rows, columns, best[rows, columns]] = False
-    size = _area(found.boxes)
+    size = area_of(found.boxes.astype(np.float64))
     outside = (size < low) | (size > high)
     ignored |= outside[:, None] & ~right & ~ignored
     return Matches(right, ignored, counted)
@@ -79,15 +79,10 @@ def _common(found: Boxes, things: Boxes, difficult: np.ndarray) -> np.ndarray:
     boxes, truth = found.boxes.astype(np.float64), things.boxes.astype(np.float64)
     common = overlaps(boxes, truth)
     if difficult.any():
-        area, other = _area(boxes)[:, None], _area(truth)[None]
+        area, other = area_of(boxes)[:, None], area_of(truth)[None]
         shared = common * (area + other) / (1 + common)
         common = np.where(difficult, shared / np.maximum(area, 1e-9), common)
     return common * (found.labels[:, None] == things.labels[None])
-
-
-def _area(boxes: np.ndarray) -> np.ndarray:
-    sides = boxes[:, 2:].astype(np.float64) - boxes[:, :2]
-    return np.asarray(sides[:, 0] * sides[:, 1])
 
 
 class Ranked(NamedTuple):
@@ -155,14 +150,15 @@ def _curve(
     return recall, np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]
 
 
-def precision_over_recall(ranked: Sequence[Ranked], overlap: int = 0) -> np.ndarray:
-    """(classes, recalls) precision at each of `RECALLS`; NaN for classes with nothing to find."""
+def precision_over_recall(ranked: Sequence[Ranked]) -> np.ndarray:
+    """(classes, recalls) precision at each of `RECALLS`, at the first of `OVERLAPS`; NaN for
+    classes with nothing to find."""
     found = np.full((len(ranked), len(RECALLS)), np.nan)
     for number, one in enumerate(ranked):
         total = one.things.sum(keepdims=True)
         if total[0]:
             weights = np.ones((1, len(one.images)), np.float32)
-            at_hits = one.right[overlap], one.ignored[overlap]
+            at_hits = one.right[0], one.ignored[0]
             recall, precision = _curve(weights, *at_hits, total)
             at = np.searchsorted(recall[0], RECALLS, side="left")
             values = np.append(precision[0], 0.0)

@@ -4,7 +4,7 @@ that are given, each with its interval."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,14 +22,29 @@ from resnets.evaluation.average_precision import (
 )
 from resnets.evaluation.curves import chart
 from resnets.evaluation.evaluator import Evaluator, Quick, Rows
-from resnets.evaluation.metrics import Estimate, Metrics, PerClass, draw_images, percentile
-from resnets.evaluation.sections import Caption, Case, Figure, Section, class_section
+from resnets.evaluation.metrics import (
+    Estimate,
+    Metrics,
+    PerClass,
+    draw_images,
+    mean_of_known,
+    part_of,
+    resampled,
+)
+from resnets.evaluation.sections import (
+    WORST,
+    Caption,
+    Case,
+    Figure,
+    Section,
+    case_section,
+    class_section,
+)
 from resnets.kinds.overlap import MATCH, matched, overlaps
 from resnets.kinds.prediction import Cell, Prediction
 
 SIZES = ("small", "medium", "large")  # of things: below 32, below 96, and from 96 pixels square on
 AP50, AP75 = 0, 5  # positions among the overlaps
-WORST, WORST_OPEN = 60, 12  # images shown; of them at once, the others on demand
 MOST_CHARTS = 12  # classes with a chart of their own
 MOST_NAMED = 3  # things of an image that are named below it
 
@@ -103,22 +118,20 @@ def measure(
     sums = np.einsum("rn,kcn->rkc", drawn, counts).astype(np.float64)  # right, given, wanted
 
     def estimate(values: np.ndarray) -> Estimate:
-        if not math.isfinite(values[0]):
-            return Estimate(0.0, 0.0, 1.0, 0)
-        return percentile(float(values[0]), values[1:][np.isfinite(values[1:])], n, units)
+        return resampled(values, n, units)
 
     numbers = {
-        "map": estimate(_mean(found.mean(2))),
-        "ap50": estimate(_mean(found[..., AP50])),
-        "ap75": estimate(_mean(found[..., AP75])),
-        "recall": estimate(_share(sums[..., 0].sum(1), sums[..., 2].sum(1))),
-        "precision": estimate(_share(sums[..., 0].sum(1), sums[..., 1].sum(1))),
+        "map": estimate(mean_of_known(found.mean(2))),
+        "ap50": estimate(mean_of_known(found[..., AP50])),
+        "ap75": estimate(mean_of_known(found[..., AP75])),
+        "recall": estimate(part_of(sums[..., 0].sum(1), sums[..., 2].sum(1))),
+        "precision": estimate(part_of(sums[..., 0].sum(1), sums[..., 1].sum(1))),
     }
     for area, size in enumerate(SIZES, 1):
         ones = [_ranked(evidence, label, area) for label in range(len(classes))]
         if any(one.things.any() for one in ones):
             of_size = np.stack([precisions(one, drawn).mean(1) for one in ones], 1)
-            numbers[f"ap_{size}"] = estimate(_mean(of_size))
+            numbers[f"ap_{size}"] = estimate(mean_of_known(of_size))
     per_class = tuple(
         _class(name, ranked[k], found[:, k], sums[:, k], estimate) for k, name in enumerate(classes)
     )
@@ -141,31 +154,23 @@ def _counted(evidence: Sequence[BoxEvidence], label: int) -> np.ndarray:
 
 
 def _class(
-    name: str, ranked: Ranked, found: np.ndarray, sums: np.ndarray, estimate: object
+    name: str,
+    ranked: Ranked,
+    found: np.ndarray,
+    sums: np.ndarray,
+    estimate: Callable[[np.ndarray], Estimate],
 ) -> PerClass:
     """How one class fares."""
-    assert callable(estimate)
     right, given, wanted = sums.T
     some, said = wanted[0] > 0, given[0] > 0
     estimates = {
         "ap": estimate(found.mean(1)) if some else None,
         "ap50": estimate(found[:, AP50]) if some else None,
-        "recall": estimate(_share(right, wanted)) if some else None,
-        "precision": estimate(_share(right, given)) if said else None,
+        "recall": estimate(part_of(right, wanted)) if some else None,
+        "precision": estimate(part_of(right, given)) if said else None,
     }
     f1 = float(2 * right[0] / max(1.0, given[0] + wanted[0]))
     return PerClass(name, int((ranked.things > 0).sum()), estimates, f1)
-
-
-def _mean(values: np.ndarray) -> np.ndarray:
-    """(resamples, classes) over the classes that there are; NaN where there is none."""
-    known = np.isfinite(values)
-    total = np.where(known, values, 0).sum(-1)
-    return np.where(known.any(-1), total / np.maximum(known.sum(-1), 1), np.nan)
-
-
-def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)
 
 
 def _mistakes(evidence: Sequence[BoxEvidence]) -> np.ndarray:
@@ -217,14 +222,14 @@ def sections(metrics: Metrics, cases: Sequence[Case]) -> list[Section]:
         ("ap", "ap50", "recall", "precision"),
     )
     figures = [_figure(case) for case in cases]
-    mistakes = Section(
-        "cases",
+    mistakes = case_section(
         "Worst images",
         "Most mistakes first: things that were missed, boxes where there is nothing, and boxes of"
         " the wrong class."
         if figures
         else f"Everything was found in all {metrics.n} images, and nothing else.",
-        {"open": figures[:WORST_OPEN], "more": figures[WORST_OPEN:], "large": True},
+        figures,
+        large=True,
     )
     return [bars, _lines(metrics), mistakes]
 

@@ -9,16 +9,16 @@ import numpy as np
 from resnets.evaluation.metrics import Metrics
 from resnets.evaluation.sections import (
     MANY_CLASSES,
+    WORST,
     Caption,
     Case,
     Figure,
     Section,
+    case_section,
     class_section,
+    matrix_section,
 )
 
-MOST_PAIRS = 60
-WORST = 60  # mistakes shown in the page itself
-WORST_OPEN = 12  # of them at once, the others on demand
 BAND = 6  # images a cell gets before the next cell has its turn
 
 
@@ -75,7 +75,8 @@ def sections(metrics: Metrics, cases: Sequence[Case]) -> list[Section]:
     wrong = [one for one in figures if one.case.truth.label != one.case.prediction.label]
     shown = {id(one) for one in wrong[:WORST]}
     others = tuple(one for one in figures if id(one) not in shown)
-    return [_matrix(metrics, others), _bars(metrics), _worst(metrics, wrong[:WORST])]
+    matrix = matrix_section(metrics, hidden=others)
+    return [matrix, _bars(metrics), _worst(metrics, wrong[:WORST])]
 
 
 def _of_truth(case: Case) -> float:
@@ -92,23 +93,6 @@ def _figure(case: Case) -> Figure:
         captions.append(Caption("true", f"true {truth.label}", _of_truth(case)))
     heat = f"Class activation map of {prediction.label} in {prediction.file}"
     return Figure(case, tuple(captions), heat, f"{truth.index}-{prediction.index}")
-
-
-def _matrix(metrics: Metrics, hidden: tuple[Figure, ...]) -> Section:
-    counts, k = metrics.detail["confusion"], len(metrics.classes)
-    wrong = counts * (1 - np.eye(k, dtype=np.int64))
-    order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_PAIRS]
-    pairs = [divmod(int(flat), k) for flat in order]
-    values = {
-        "names": metrics.classes,
-        "matrix": k <= MANY_CLASSES,
-        "counts": counts.tolist(),
-        "shares": (counts / np.maximum(counts.sum(1, keepdims=True), 1)).tolist(),
-        "pairs": [(i, j) for i, j in pairs if wrong[i, j]],
-        "confused": int(np.count_nonzero(wrong)),
-    }
-    title = "Confusion matrix" if k <= MANY_CLASSES else "Most confused classes"
-    return Section("matrix", title, values=values, hidden=hidden)
 
 
 def _bars(metrics: Metrics) -> Section:
@@ -137,5 +121,4 @@ def _worst(metrics: Metrics, figures: Sequence[Figure]) -> Section:
         hint = f"{len(figures)} of {mistakes} mistakes, {order}"
     elif mistakes > 1:
         hint = f"All {mistakes} mistakes, {order}"
-    values = {"open": figures[:WORST_OPEN], "more": figures[WORST_OPEN:], "large": False}
-    return Section("cases", "Worst mistakes", hint, values)
+    return case_section("Worst mistakes", hint, figures)

@@ -17,15 +17,24 @@ from resnets.evaluation.metrics import (
     Metrics,
     PerClass,
     draw_images,
+    mean_of_known,
     percentile,
+    resampled,
     wilson,
 )
-from resnets.evaluation.sections import Caption, Case, Figure, Section, class_section
+from resnets.evaluation.sections import (
+    WORST,
+    Caption,
+    Case,
+    Figure,
+    Section,
+    case_section,
+    class_section,
+)
 from resnets.kinds.labels import BETWEEN
 from resnets.kinds.prediction import Cell, Prediction
 
 GRID = np.linspace(0, 1, 51)  # thresholds at which precision and recall are shown
-WORST, WORST_OPEN = 60, 12  # images shown; of them at once, the others on demand
 MOST_CHARTS = 11  # labels with a chart of their own
 CHUNK = 4_000_000  # numbers of a block of resamples that are in memory at a time
 
@@ -105,14 +114,12 @@ def measure(
     drawn_counts = _counted(truth, given, drawn)
     units = n if groups is None else len(np.unique(groups))
 
-    def estimate(value: float, values: np.ndarray) -> Estimate:
-        if not math.isfinite(value):  # no label occurs, so that nothing is known
-            return Estimate(0.0, 0.0, 1.0, 0)
-        return percentile(value, values[np.isfinite(values)], n, units)
+    def estimate(value: float | np.ndarray, values: np.ndarray) -> Estimate:
+        return resampled(np.append(value, values), n, units)
 
     numbers = {
-        "map": estimate(float(_mean(precisions)), _mean(drawn_precisions)),
-        "macro_f1": estimate(float(_mean(counts.f1)), _mean(drawn_counts.f1)),
+        "map": estimate(mean_of_known(precisions), mean_of_known(drawn_precisions)),
+        "macro_f1": estimate(mean_of_known(counts.f1), mean_of_known(drawn_counts.f1)),
         "exact_matches": estimate(exact.mean(), drawn @ exact / drawn.sum(1)),
     }
     if groups is None:
@@ -133,13 +140,6 @@ def measure(
         per_class.append(PerClass(name, true, estimates, float(np.nan_to_num(counts.f1[k]))))
     loss = float(_losses(truth, probabilities).mean())
     return Metrics(numbers, n, loss, tuple(per_class), _curves(truth, probabilities))
-
-
-def _mean(values: np.ndarray) -> np.ndarray:
-    """Over the labels that occur; NaN where none does."""
-    known = np.isfinite(values)
-    total = np.where(known, values, 0).sum(-1)
-    return np.where(known.any(-1), total / np.maximum(known.sum(-1), 1), np.nan)
 
 
 def _counted(truth: np.ndarray, given: np.ndarray, drawn: np.ndarray) -> Counts:
@@ -189,7 +189,7 @@ def _stacked(evidence: Sequence[LabelEvidence]) -> tuple[np.ndarray, np.ndarray,
 def quick(evidence: Sequence[LabelEvidence]) -> Quick:
     """Mean average precision and loss."""
     truth, probabilities, _ = _stacked(evidence)
-    found = float(_mean(average_precision(truth, probabilities)))
+    found = float(mean_of_known(average_precision(truth, probabilities)))
     loss = float(_losses(truth, probabilities).mean())
     return Quick(0.0 if math.isnan(found) else found, loss)
 
@@ -246,14 +246,13 @@ def sections(metrics: Metrics, cases: Sequence[Case]) -> list[Section]:
         ("average_precision", "recall", "precision"),
     )
     figures = [_figure(case) for case in cases]
-    mistakes = Section(
-        "cases",
+    mistakes = case_section(
         "Worst images",
         "The highest loss first. Beside each image: the class activation map of its most probable"
         " label."
         if figures
         else f"All labels of all {metrics.n} images are right.",
-        {"open": figures[:WORST_OPEN], "more": figures[WORST_OPEN:], "large": False},
+        figures,
     )
     return [bars, _lines(metrics), mistakes]
 

@@ -14,9 +14,9 @@ from PIL import Image
 from resnets.images import open_image
 from resnets.kinds.prediction import Prediction
 
+SHOWN = 150  # milliseconds of an image in an animation
 # Nine equal steps along matplotlib's `inferno`: lightness rises evenly, so more evidence always
 # looks like more.
-SHOWN = 150  # milliseconds of an image in an animation
 INFERNO = np.array(
     [
         (0, 0, 4),

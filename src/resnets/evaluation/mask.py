@@ -10,20 +10,27 @@ from typing import NamedTuple
 import numpy as np
 
 from resnets.evaluation.evaluator import Evaluator, Quick, Rows
-from resnets.evaluation.metrics import Estimate, Metrics, PerClass, draw_images, percentile
+from resnets.evaluation.metrics import (
+    Estimate,
+    Metrics,
+    PerClass,
+    draw_images,
+    mean_of_known,
+    part_of,
+    resampled,
+)
 from resnets.evaluation.sections import (
-    MANY_CLASSES,
+    WORST,
     Caption,
     Case,
     Figure,
     Section,
+    case_section,
     class_section,
+    matrix_section,
 )
 from resnets.kinds.prediction import Cell, Prediction
 from resnets.kinds.view import NOT_JUDGED
-
-WORST, WORST_OPEN = 60, 12  # images shown; of them at once, the others on demand
-MOST_PAIRS = 60  # of classes that are confused
 
 
 class MaskEvidence(NamedTuple):
@@ -75,15 +82,9 @@ def intersection_over_union(hits: np.ndarray, wanted: np.ndarray, said: np.ndarr
     return np.where(wanted > 0, hits / np.maximum(union, 1), np.nan)
 
 
-def _mean(values: np.ndarray) -> np.ndarray:
-    known = np.isfinite(values)
-    total = np.where(known, values, 0).sum(-1)
-    return np.where(known.any(-1), total / np.maximum(known.sum(-1), 1), np.nan)
-
-
 def quick(evidence: Sequence[MaskEvidence]) -> Quick:
     """Mean intersection over union; there is no loss of decoded masks."""
-    found = float(_mean(intersection_over_union(*_stacked(evidence).sum(1))))
+    found = float(mean_of_known(intersection_over_union(*_stacked(evidence).sum(1))))
     return Quick(0.0 if math.isnan(found) else found, None)
 
 
@@ -98,16 +99,13 @@ def measure(
     hits, wanted, said = np.matmul(drawn.astype(np.float64), _stacked(evidence))
 
     def estimate(values: np.ndarray, independent: int = units) -> Estimate:
-        if not math.isfinite(values[0]):
-            return Estimate(0.0, 0.0, 1.0, 0)
-        known = values[1:][np.isfinite(values[1:])]
-        return percentile(float(values[0]), known, n, independent)
+        return resampled(values, n, independent)
 
     found = intersection_over_union(hits, wanted, said)
     numbers = {
-        "miou": estimate(_mean(found)),
-        "pixel_accuracy": estimate(_share(hits.sum(1), wanted.sum(1))),
-        "mean_recall": estimate(_mean(_share(hits, wanted))),
+        "miou": estimate(mean_of_known(found)),
+        "pixel_accuracy": estimate(part_of(hits.sum(1), wanted.sum(1))),
+        "mean_recall": estimate(mean_of_known(part_of(hits, wanted))),
     }
     per_class = []
     for k, name in enumerate(classes):
@@ -115,8 +113,8 @@ def measure(
         least = min(units, max(1, shown))
         estimates = {
             "iou": estimate(found[:, k], least) if shown else None,
-            "recall": estimate(_share(hits[:, k], wanted[:, k]), least) if shown else None,
-            "precision": estimate(_share(hits[:, k], said[:, k])) if said[0, k] else None,
+            "recall": estimate(part_of(hits[:, k], wanted[:, k]), least) if shown else None,
+            "precision": estimate(part_of(hits[:, k], said[:, k])) if said[0, k] else None,
         }
         f1 = float(2 * hits[0, k] / max(1.0, wanted[0, k] + said[0, k]))
         per_class.append(PerClass(name, shown, estimates, f1))
@@ -125,10 +123,6 @@ def measure(
     for one in evidence:
         confusion[one.pairs] += one.counts
     return Metrics(numbers, n, None, tuple(per_class), {"confusion": confusion.reshape(size, size)})
-
-
-def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)
 
 
 def worst(evidence: Sequence[MaskEvidence]) -> np.ndarray:
@@ -144,7 +138,7 @@ def row(truth: Prediction, prediction: Prediction) -> dict[str, Cell]:
     intersection over union in this image."""
     one = compare(truth, prediction)
     total = int(one.wanted.sum())
-    found = float(_mean(intersection_over_union(one.hits, one.wanted, one.said)))
+    found = float(mean_of_known(intersection_over_union(one.hits, one.wanted, one.said)))
     return {
         "pixel_accuracy": round(float(one.hits.sum()) / total, 5) if total else None,
         "miou": None if math.isnan(found) else round(found, 5),
@@ -183,31 +177,8 @@ def sections(metrics: Metrics, cases: Sequence[Case]) -> list[Section]:
     if not figures:
         right = confusion.trace() == confusion.sum()
         hint = f"Every pixel of all {metrics.n} images is right." if right else "None is shown."
-    mistakes = Section(
-        "cases",
-        "Worst images",
-        hint,
-        {"open": figures[:WORST_OPEN], "more": figures[WORST_OPEN:], "large": True},
-    )
-    return [bars, _matrix(metrics), mistakes]
-
-
-def _matrix(metrics: Metrics) -> Section:
-    counts, k = metrics.detail["confusion"], len(metrics.classes)
-    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    wrong = counts * (1 - np.eye(k, dtype=np.int64))
-    order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_PAIRS]
-    pairs = [divmod(int(flat), k) for flat in order]
-    values = {
-        "names": metrics.classes,
-        "matrix": k <= MANY_CLASSES,
-        "unit": "pixels",
-        "shares": shares.tolist(),
-        "pairs": [(i, j) for i, j in pairs if wrong[i, j]],
-        "confused": int(np.count_nonzero(wrong)),
-    }
-    title = "Confusion matrix" if k <= MANY_CLASSES else "Most confused classes"
-    return Section("matrix", title, values=values)
+    mistakes = case_section("Worst images", hint, figures, large=True)
+    return [bars, matrix_section(metrics, "pixels"), mistakes]
 
 
 def _figure(case: Case) -> Figure:

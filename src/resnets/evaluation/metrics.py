@@ -176,6 +176,33 @@ def percentile(value: float, drawn: np.ndarray, n: int, n_effective: float) -> E
     return Estimate(value, min(float(low), value), max(float(high), value), n)
 
 
+def resampled(values: np.ndarray, n: int, n_effective: float) -> Estimate:
+    """`percentile` of what may have nothing to rest on: then nothing is known.
+
+    Args:
+        values: (1 + resamples,), of the images as they are and of each resample; NaN where there is
+            nothing to measure.
+        n: Number of images.
+        n_effective: Independent units that carry the number.
+    """
+    if not math.isfinite(values[0]):
+        return Estimate(0.0, 0.0, 1.0, 0)
+    drawn = values[1:]
+    return percentile(float(values[0]), drawn[np.isfinite(drawn)], n, n_effective)
+
+
+def mean_of_known(values: np.ndarray) -> np.ndarray:
+    """(..., classes) over the classes of which something is known; NaN where that is none."""
+    known = np.isfinite(values)
+    total = np.where(known, values, 0).sum(-1)
+    return np.where(known.any(-1), total / np.maximum(known.sum(-1), 1), np.nan)
+
+
+def part_of(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Counts as a part of others; NaN where these are 0."""
+    return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)
+
+
 def draw_images(n: int, groups: np.ndarray | None, seed: int) -> np.ndarray:
     """The resamples of a bootstrap: images, or whole groups, drawn with replacement.
 

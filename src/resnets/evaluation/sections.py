@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from resnets.evaluation.metrics import Metrics
 from resnets.kinds.prediction import Prediction
 
 # beyond it nobody reads a matrix or a table in its order
 MANY_CLASSES = 20
+MOST_PAIRS = 60  # of classes that are confused
+WORST, WORST_OPEN = 60, 12  # images shown; of them at once, the others on demand
 TEMPLATES = ("matrix", "classes", "cases", "lines")
 
 
@@ -80,6 +84,43 @@ class Section:
             raise ValueError(
                 f"section {self.title}: template {self.template!r}; allowed: {', '.join(TEMPLATES)}"
             )
+
+
+def case_section(title: str, hint: str, figures: Sequence[Figure], large: bool = False) -> Section:
+    """Images, the first of them at once and the others on demand.
+
+    Args:
+        title: Its heading.
+        hint: Their order, or why there is none.
+        figures: In that order.
+        large: Whether something small is drawn on them.
+    """
+    values = {"open": figures[:WORST_OPEN], "more": figures[WORST_OPEN:], "large": large}
+    return Section("cases", title, hint, values)
+
+
+def matrix_section(metrics: Metrics, unit: str = "", hidden: tuple[Figure, ...] = ()) -> Section:
+    """The confusion matrix; of many classes the pairs that are confused most.
+
+    Args:
+        metrics: With `confusion`, (k, k) counts, in their detail.
+        unit: What is counted, if not images; then only shares are shown.
+        hidden: Images that are shown when a cell is opened.
+    """
+    counts, k = metrics.detail["confusion"], len(metrics.classes)
+    wrong = counts * (1 - np.eye(k, dtype=np.int64))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_PAIRS]
+    pairs = [divmod(int(flat), k) for flat in order]
+    shown = {
+        "names": metrics.classes,
+        "matrix": k <= MANY_CLASSES,
+        "shares": (counts / np.maximum(counts.sum(1, keepdims=True), 1)).tolist(),
+        "pairs": [(i, j) for i, j in pairs if wrong[i, j]],
+        "confused": int(np.count_nonzero(wrong)),
+        **({"unit": unit} if unit else {"counts": counts.tolist()}),
+    }
+    title = "Confusion matrix" if k <= MANY_CLASSES else "Most confused classes"
+    return Section("matrix", title, values=shown, hidden=hidden)
 
 
 def class_section(metrics: Metrics, title: str, hint: str, estimates: tuple[str, ...]) -> Section:

@@ -61,20 +61,3 @@ class View:
         places = np.floor(start + centres * (end - start)).astype(np.int64)
         places = places[::-1] if self.mirror[axis] else places
         return np.where((places < 0) | (places >= length), -1, places)
-
-    def then(self, view: View) -> View:
-        """This view, and another one of what is seen in it, as one view."""
-        left, top, right, bottom = self.box
-        height, width = self.size
-        x0, y0, x1, y1 = view.box
-        x0, x1 = (width - x1, width - x0) if self.mirror[1] else (x0, x1)
-        y0, y1 = (height - y1, height - y0) if self.mirror[0] else (y0, y1)
-        scale_x, scale_y = (right - left) / width, (bottom - top) / height
-        box = (
-            left + x0 * scale_x,
-            top + y0 * scale_y,
-            left + x1 * scale_x,
-            top + y1 * scale_y,
-        )
-        turned = (self.mirror[0] != view.mirror[0], self.mirror[1] != view.mirror[1])
-        return View(box, view.size, turned)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from resnets.kinds.overlap import matched
 from resnets.kinds.peaks import FOUND
 from resnets.kinds.prediction import Prediction
 from resnets.models import Network
-from resnets.tasks.dense import Dense
+from resnets.tasks.dense import Dense, DenseTask
 from resnets.tasks.task import Targets
 
 SIDES = 4  # left, top, right, bottom: distances from a place to the sides of its box
@@ -30,7 +30,7 @@ SPREAD = 0.54 / 6  # of the bump around a centre, as a part of the sides of its 
 LEAST = 0.35  # of it, in places
 NEAR = 0.1  # height of the bump from which on a place learns the box
 GAMMA, BETA = 2.0, 4.0  # of the focal loss (Law and Deng 2018, equation 1)
-BOX_WEIGHT = 5.0
+BOX_WEIGHT = 5.0  # brings the GIoU of boxes to about the size of the loss of centres
 
 
 class Places(NamedTuple):
@@ -77,7 +77,7 @@ class CentreNet(Dense):
 
 
 @dataclass(frozen=True)
-class Detection:
+class Detection(DenseTask):
     """Boxes of several classes; see `tasks.task.Task`.
 
     Args:
@@ -85,7 +85,6 @@ class Detection:
     """
 
     kind: ClassVar[Kind] = BOXES
-    takes_modules: ClassVar[bool] = False
 
     threshold: float = THRESHOLD
 
@@ -93,18 +92,10 @@ class Detection:
         """See `CentreNet`."""
         return CentreNet(network, classes)
 
-    def backbone(self, net: Any) -> nn.Module:
-        """The network under the head."""
-        return net.backbone.net
-
-    def head(self, net: Any) -> nn.Module:
-        """All but the backbone."""
-        return nn.ModuleList([net.laterals, net.head, net.predict])
-
     def collate(self, truths: Sequence[Prediction]) -> Targets:
         """`boxes` (N, most, 4) in pixels of the input; `labels` (N, most), -1 where there is no
         box; `difficult` (N, most)."""
-        most = max(1, *(len(truth.labels) for truth in truths), 1)
+        most = max([1, *(len(truth.labels) for truth in truths)])
         boxes = np.zeros((len(truths), most, SIDES), np.float32)
         labels = np.full((len(truths), most), -1)
         difficult = np.zeros((len(truths), most), bool)
@@ -173,7 +164,6 @@ def _bumps(raw: Places, boxes: Tensor) -> Tensor:
 def _centre_loss(scores: Tensor, bumps: Tensor, targets: Targets, counted: Tensor) -> Tensor:
     """(N,) focal loss of the scores, summed over places; none where a difficult box lies."""
     labels = targets["labels"]
-    classes = scores.shape[1]
     wanted = torch.zeros_like(scores)
     index = labels.clamp(min=0)[..., None, None].expand_as(bumps)
     wanted.scatter_reduce_(1, index, bumps * counted[..., None, None], "amax")
@@ -182,7 +172,6 @@ def _centre_loss(scores: Tensor, bumps: Tensor, targets: Targets, counted: Tenso
     probability = scores.sigmoid()
     hit = -F.logsigmoid(scores) * (1 - probability) ** GAMMA
     miss = -F.logsigmoid(-scores) * probability**GAMMA * (1 - wanted) ** BETA
-    assert classes == wanted.shape[1]
     found = torch.where(peak, hit, miss.masked_fill(ignored, 0.0))
     return found.flatten(1).sum(1)
 

@@ -4,6 +4,7 @@ one fine map, and a head on it."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -45,6 +46,20 @@ class Dense(nn.Module):
             lateral(stage) for lateral, stage in zip(self.laterals, stages, strict=True)
         )
         return self.predict(self.head(add_up(finer, coarsest)))
+
+
+class DenseTask:
+    """What tasks with a `Dense` network share; see `tasks.task.Task`."""
+
+    takes_modules: ClassVar[bool] = False
+
+    def backbone(self, net: Any) -> nn.Module:
+        """The network under the head."""
+        return net.backbone.net
+
+    def head(self, net: Any) -> nn.Module:
+        """All but the backbone."""
+        return nn.ModuleList([net.laterals, net.head, net.predict])
 
 
 def add_up(finer: Sequence[Tensor], coarse: Tensor) -> Tensor:

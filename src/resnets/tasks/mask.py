@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -17,28 +17,19 @@ from resnets.kinds.mask import MASK
 from resnets.kinds.prediction import Prediction
 from resnets.kinds.view import NOT_JUDGED
 from resnets.models import Network
-from resnets.tasks.dense import Dense
+from resnets.tasks.dense import Dense, DenseTask
 from resnets.tasks.task import Targets
 
 
 @dataclass(frozen=True)
-class Segmentation:
+class Segmentation(DenseTask):
     """A class for each pixel; see `tasks.task.Task`."""
 
     kind: ClassVar[Kind] = MASK
-    takes_modules: ClassVar[bool] = False
 
     def build(self, network: Network, classes: int) -> nn.Module:
         """Logits of each class at the finest map."""
         return Dense(network, classes, depth=2)
-
-    def backbone(self, net: Any) -> nn.Module:
-        """The network under the head."""
-        return net.backbone.net
-
-    def head(self, net: Any) -> nn.Module:
-        """All but the backbone."""
-        return nn.ModuleList([net.laterals, net.head, net.predict])
 
     def collate(self, truths: Sequence[Prediction]) -> Targets:
         """`mask` (N, H, W) int64 in pixels of the input, 255 where nothing is known."""

@@ -62,7 +62,8 @@ class TrainSettings:
         None,
         unit="pixels",
         between=(8, 4096),
-        open="the size the weights were trained with; from scratch 128, or less for small images",
+        open="the size the weights were trained with; from scratch 128, or less for small images;"
+        " for clips 112; for boxes and masks the longer side is meant, 320 and 240",
         flags=("--size", "--img-size"),
     )
     frames: int | None = setting(
