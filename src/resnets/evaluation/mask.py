@@ -22,7 +22,7 @@ from resnets.evaluation.sections import (
 from resnets.kinds.prediction import Cell, Prediction
 from resnets.kinds.view import NOT_JUDGED
 
-WORST, WORST_OPEN = 60, 12  # images shown; of them at once, the others on demand
+WORST, WORST_OPEN = 40, 8  # images shown; of them at once, the others on demand
 MOST_PAIRS = 60  # of classes that are confused
 
 

@@ -22,14 +22,17 @@ class Case:
     Args:
         truth: Ground truth.
         prediction: Of the same type.
-        thumbnail: The image, JPEG.
+        thumbnail: The image, JPEG; of a video an animation, WebP.
         heat: Where the main class was seen (`maps.overlay`), JPEG.
+        drawn: The image with the truth drawn on it, and with the prediction; in place of the other
+            two, where both say where something is.
     """
 
     truth: Prediction
     prediction: Prediction
     thumbnail: bytes | None = None
     heat: bytes | None = None
+    drawn: tuple[bytes, bytes] | None = None
 
 
 class Caption(NamedTuple):
