@@ -37,7 +37,7 @@ def show_predictions(
     widths = _widths(own, classes, width)
     room = max(SMALLEST, width - sum(len(_GAP) + one for one in widths.values()))
     column = _widest(["file", *map(printable, files)], room)
-    _line(_left("file", column), *(_left(name, one) for name, one in widths.items()))
+    _line(_left("file", column), *_names(own, widths))
     for prediction in predictions:
         file = _left(_end(printable(prediction.file), column), column)
         if prediction.error:
@@ -59,7 +59,7 @@ def show_best(prediction: Prediction, columns: Columns) -> None:
     if numbers is None:
         own = _shown(columns)
         widths = _widths(own, prediction.classes, width)
-        _line("", *(_left(name, one) for name, one in widths.items()))
+        _line("", *_names(own, widths))
         for row in prediction.rows():
             _line("", *_cells(row, own, widths, prediction.summary()))
         return
@@ -96,6 +96,14 @@ def _widths(own: Mapping[str, type], classes: Sequence[str], width: int) -> dict
         else numbers[name]
         for name, kind in own.items()
     }
+
+
+def _names(own: Mapping[str, type], widths: Mapping[str, int]) -> list[str]:
+    """The line above, those of numbers on the right like these."""
+    return [
+        _left(name, widths[name]) if issubclass(kind, str) else name.rjust(widths[name])
+        for name, kind in own.items()
+    ]
 
 
 def _cells(
