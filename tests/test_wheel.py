@@ -169,6 +169,18 @@ def test_the_demo_runs_from_the_wheel(installed, tmp_path):
     assert "all files are in" in again.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_demo_of_boxes_finds_cells(installed, tmp_path):
+    words = ("demo", "--task", "boxes", "--json")
+    done = succeed(installed / "bin" / "resnets", *words, cwd=tmp_path, path=installed)
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["metrics"]["ap50"] >= 0.75
+    assert said["seconds"] < 180
+    assert all((tmp_path / said[name]).is_file() for name in ("model", "onnx", "report"))
+    assert len(list((tmp_path / "runs/demo-boxes/drawn").iterdir())) == 6
+
+
 @pytest.fixture(scope="module")
 def base(wheel, tmp_path_factory):
     """The Python of a new environment with the base install: the wheel and what it depends on, from

@@ -55,6 +55,25 @@ def read_clip(video: Video, times: np.ndarray, channels: int = 3) -> Iterator[Im
         yield image if channels == 3 else image.convert("L")
 
 
+def spread(
+    source: Path | str | bytes, apart: float, most: int
+) -> Iterator[tuple[float, Image.Image]]:
+    """Images spread evenly over a whole video, RGB, each with its second.
+
+    Args:
+        source: As `open_video` takes it.
+        apart: Seconds between two of them; more where there would be too many.
+        most: How many there are at most.
+
+    Raises:
+        BadImage: It cannot be read; the message is the reason.
+    """
+    with open_video(source) as video:
+        count = max(1, min(most, round(video.seconds / apart)))
+        times = (np.arange(count) + 0.5) * video.seconds / count
+        yield from zip(times.tolist(), read_clip(video, times), strict=True)
+
+
 @contextmanager
 def open_video(source: Path | str | bytes) -> Iterator[Video]:
     """A video, an animated GIF, or a folder of frames in the order of their names.

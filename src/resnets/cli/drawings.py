@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from resnets.screen import Screen
 
 
+MOST_DRAWN = 200  # images of a video
+
+
 @dataclass(frozen=True)
 class Drawings:
     """What is drawn of each prediction; None: nothing.
@@ -51,18 +54,18 @@ class Drawings:
                 " --masks"
             )
 
-    def write(self, prediction: Prediction, named: str, screen: Screen) -> None:
+    def write(self, prediction: Prediction, predictor: Predictor, screen: Screen) -> None:
         """Writes them for a prediction without error.
 
         Args:
             prediction: Of a file.
-            named: What the network is called.
+            predictor: That made it.
             screen: Told of a file that is gone.
 
         Raises:
             ValueError: The network gives no maps.
         """
-        from resnets.evaluation.maps import draw_map, draw_prediction, write_mask
+        from resnets.evaluation.maps import draw_map, write_mask
         from resnets.images import BadImage
         from resnets.screen import printable
 
@@ -70,11 +73,23 @@ class Drawings:
             if self.heat is not None:
                 heat = prediction.heat_map()
                 if heat is None:
-                    raise ValueError(f"{named} gives no class activation maps; leave out --heat")
+                    raise ValueError(
+                        f"{predictor.name} gives no class activation maps; leave out --heat"
+                    )
                 draw_map(Path(prediction.file), heat, self.heat)
             if self.draw is not None:
-                draw_prediction(prediction, self.draw)
+                _draw(prediction, self.draw, predictor.kind.takes)
             if self.masks is not None:
                 write_mask(prediction, self.masks)
         except BadImage as error:  # it was removed or changed a moment ago
             screen.warn(f"{printable(prediction.file)}: not drawn ({error})")
+
+
+def _draw(prediction: Prediction, folder: Path, takes: str) -> None:
+    from resnets.clip import spread
+    from resnets.evaluation.maps import SHOWN, draw_prediction, draw_video
+
+    if takes == "image":
+        draw_prediction(prediction, folder)
+    else:
+        draw_video(prediction, spread(Path(prediction.file), SHOWN / 1000, MOST_DRAWN), folder)

@@ -112,7 +112,7 @@ def predict(
         Path | None,
         Option(
             metavar="FOLDER",
-            help="Folder for images with their predictions drawn on them.",
+            help="Folder for images with their predictions drawn on them; of videos, animations.",
             show_default="none",
             rich_help_panel=OUTPUT,
         ),
@@ -244,7 +244,7 @@ class _Tally:
             self.failed += prediction.error is not None
             self.good += prediction.error is None
             if prediction.error is None:
-                self.drawings.write(prediction, self.predictor.name, self.screen)
+                self.drawings.write(prediction, self.predictor, self.screen)
             yield prediction
             update(self.good + self.failed)
 

@@ -10,11 +10,12 @@ import numpy as np
 from rich.cells import cell_len, set_cell_size
 
 from resnets.kinds.prediction import Cell, Prediction, Share
-from resnets.runtime.rows import Columns
+from resnets.runtime.rows import NUMBER, OF, Columns
 from resnets.screen import printable
 
 TOP = 3  # classes that are told of a single image
 BELOW = "below its threshold"
+SMALLEST = 8  # columns of the screen for a text
 _GAP = "  "
 
 
@@ -32,18 +33,18 @@ def show_predictions(
         columns: Of the table.
         classes: Names of all classes, for the width of theirs.
     """
-    width = shutil.get_terminal_size().columns
-    widths = _widths(columns.own, classes, width)
-    room = max(8, width - sum(len(_GAP) + one for one in widths.values()))
+    width, own = shutil.get_terminal_size().columns, _shown(columns)
+    widths = _widths(own, classes, width)
+    room = max(SMALLEST, width - sum(len(_GAP) + one for one in widths.values()))
     column = _widest(["file", *map(printable, files)], room)
-    _line(_left("file", column), *(_left(name, one) for name, one in widths.items()))
+    _line(_left("file", column), *_names(own, widths))
     for prediction in predictions:
         file = _left(_end(printable(prediction.file), column), column)
         if prediction.error:
             _line(file, _start(printable(prediction.error), width - column - len(_GAP)))
             continue
         for row in prediction.rows():
-            _line(file, *_cells(row, columns.own, widths))
+            _line(file, *_cells(row, own, widths, prediction.summary()))
 
 
 def show_best(prediction: Prediction, columns: Columns) -> None:
@@ -56,9 +57,11 @@ def show_best(prediction: Prediction, columns: Columns) -> None:
         return
     numbers = prediction.by_class()
     if numbers is None:
-        widths = _widths(columns.own, prediction.classes, width)
+        own = _shown(columns)
+        widths = _widths(own, prediction.classes, width)
+        _line("", *_names(own, widths))
         for row in prediction.rows():
-            _line("", *_cells(row, columns.own, widths))
+            _line("", *_cells(row, own, widths, prediction.summary()))
         return
     chosen = prediction.chosen()
     count = TOP if chosen is None else max(TOP, int(chosen.sum()))
@@ -74,24 +77,41 @@ def show_best(prediction: Prediction, columns: Columns) -> None:
         _line(f"  {_left(_start(name, labels), labels)}", share, remark)
 
 
+def _shown(columns: Columns) -> dict[str, type]:
+    """The columns that people are shown: without those that count rows."""
+    return {name: kind for name, kind in columns.own.items() if name not in (NUMBER, OF)}
+
+
 def _widths(own: Mapping[str, type], classes: Sequence[str], width: int) -> dict[str, int]:
     """How wide each column is: numbers as their names, texts as the names of classes need, or as
     may be where there are several of them."""
-    texts = max(1, sum(issubclass(kind, str) for kind in own.values()))
-    limit = width // (2 + texts)
+    texts = {name: kind for name, kind in own.items() if issubclass(kind, str)}
+    numbers = {name: max(len(name), len("100.0 %")) for name in own if name not in texts}
+    left = width - SMALLEST - sum(numbers.values()) - len(_GAP) * len(own)
+    limit = min(width // (2 + len(texts)), max(SMALLEST, left // max(1, len(texts))))
     one = _widest(map(printable, classes), limit)
     return {
         name: min(max(len(name), one if kind is str else limit), limit)
-        if issubclass(kind, str)
-        else max(len(name), len("100.0 %"))
+        if name in texts
+        else numbers[name]
         for name, kind in own.items()
     }
 
 
+def _names(own: Mapping[str, type], widths: Mapping[str, int]) -> list[str]:
+    """The line above, those of numbers on the right like these."""
+    return [
+        _left(name, widths[name]) if issubclass(kind, str) else name.rjust(widths[name])
+        for name, kind in own.items()
+    ]
+
+
 def _cells(
-    row: Mapping[str, Cell], own: Mapping[str, type], widths: Mapping[str, int]
+    row: Mapping[str, Cell], own: Mapping[str, type], widths: Mapping[str, int], summary: str
 ) -> list[str]:
-    """The cells of a row, as wide as their columns."""
+    """The cells of a row, as wide as their columns; the summary where they are empty."""
+    if all(row[name] is None for name in own):
+        return [printable(summary)]
     cells = []
     for name, kind in own.items():
         value, width = row[name], widths[name]

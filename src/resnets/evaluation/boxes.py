@@ -4,6 +4,7 @@ that are given, each with its interval."""
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -32,7 +33,7 @@ from resnets.evaluation.metrics import (
     resampled,
 )
 from resnets.evaluation.sections import (
-    WORST,
+    WORST_LARGE,
     Caption,
     Case,
     Figure,
@@ -46,7 +47,7 @@ from resnets.kinds.prediction import Cell, Prediction
 SIZES = ("small", "medium", "large")  # of things: below 32, below 96, and from 96 pixels square on
 AP50, AP75 = 0, 5  # positions among the overlaps
 MOST_CHARTS = 12  # classes with a chart of their own
-MOST_NAMED = 3  # things of an image that are named below it
+MOST_NAMED = 6  # classes of an image that are counted below it
 
 
 class BoxEvidence(NamedTuple):
@@ -187,7 +188,7 @@ def worst(evidence: Sequence[BoxEvidence]) -> np.ndarray:
     """Images with mistakes, most of them first."""
     mistakes = _mistakes(evidence)
     order = np.argsort(-mistakes, kind="stable")
-    return order[mistakes[order] > 0][:WORST]
+    return order[mistakes[order] > 0][:WORST_LARGE]
 
 
 def row(truth: Prediction, prediction: Prediction) -> dict[str, Cell]:
@@ -240,7 +241,8 @@ def _lines(metrics: Metrics) -> Section:
     for name, values in list(named)[:MOST_CHARTS]:
         if np.isfinite(values).all():
             points = [(float(x), float(y)) for x, y in zip(RECALLS, values, strict=True)]
-            charts.append(chart(name, {"precision": points}, percent=True, x_title="recall"))
+            lines = {"precision": points}
+            charts.append(chart(name, lines, percent=True, x_title="recall", y_range=(0, 1)))
     hint = (
         "The more things of a class are to be found (recall), the more boxes are wrong (precision)."
         " At an overlap of 0.5."
@@ -252,29 +254,25 @@ def _figure(case: Case) -> Figure:
     truth, said, names = case.truth, case.prediction, case.prediction.classes
     found = matched(truth, said, said.threshold)
     kept = said.scores >= said.threshold
-    labels, scores = said.labels[kept], said.scores[kept].tolist()
+    labels = said.labels[kept]
     near = overlaps(said.boxes[kept], truth.boxes).max(1, initial=0) >= MATCH
-    bad = ~found.right & ~found.ignored
-    missed = [(names[label], None) for label in truth.labels[found.missed]]
-    wrong, invented = (
-        [(names[labels[place]], scores[place]) for place in np.flatnonzero(bad & part)]
-        for part in (near, ~near)
-    )
-    right = int(found.right.sum())
+    bad, right = ~found.right & ~found.ignored, int(found.right.sum())
+    missed = truth.labels[found.missed]
     captions = [
         Caption("said", f"{right} of {right + len(missed)} found"),
-        *_captions("true", "missed", missed),
-        *_captions("said wrong", "nothing there:", invented),
-        *_captions("said wrong", "of another class, or twice:", wrong),
+        *_counts("true", "missed:", missed, names),
+        *_counts("said wrong", "nothing there:", labels[bad & ~near], names),
+        *_counts("said wrong", "of another class, or twice:", labels[bad & near], names),
     ]
     return Figure(case, tuple(captions))
 
 
-def _captions(role: str, text: str, things: Sequence[tuple[str, float | None]]) -> list[Caption]:
-    captions = [Caption(role, f"{text} {name}", score) for name, score in things[:MOST_NAMED]]
-    if len(things) > MOST_NAMED:
-        captions.append(Caption(role, f"{text} {len(things) - MOST_NAMED} more"))
-    return captions
+def _counts(role: str, text: str, labels: np.ndarray, names: Sequence[str]) -> list[Caption]:
+    """How many things of each class, the most first; nothing where there is none."""
+    counts = Counter(names[label] for label in labels).most_common()
+    named = ", ".join(f"{count} {name}" for name, count in counts[:MOST_NAMED])
+    more = f" and {len(counts) - MOST_NAMED} more classes" if len(counts) > MOST_NAMED else ""
+    return [Caption(role, f"{text} {named}{more}")] if counts else []
 
 
 EVALUATOR = Evaluator(

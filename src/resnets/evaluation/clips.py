@@ -93,4 +93,5 @@ EVALUATOR = replace(
     row=row,
     model="Video classifier",
     caution="It always predicts one of its classes, also for a video of something else",
+    unit="videos",
 )

@@ -133,6 +133,7 @@ def chart(
     lines: Mapping[str, list[tuple[float, float]]],
     percent: bool = False,
     x_title: str = "epoch",
+    y_range: tuple[float, float] | None = None,
 ) -> Chart:
     """The geometry of some lines.
 
@@ -141,13 +142,19 @@ def chart(
         lines: (x, y) by name; at least one point in all.
         percent: Whether y is a fraction, written as a percentage.
         x_title: What x is.
+        y_range: What the axis of y shows at least; by default what there is.
     """
     from matplotlib.ticker import MaxNLocator
 
     every = [point for points in lines.values() for point in points]
     round_numbers = MaxNLocator(5, steps=[1, 2, 5, 10])
     x_ticks = round_numbers.tick_values(0, max(x for x, _ in every))
-    y_ticks = round_numbers.tick_values(min(y for _, y in every), max(y for _, y in every))
+    heights = [*(y for _, y in every), *(y_range or ())]
+    low, high = min(heights), max(heights)
+    if low == high:  # ticks around a single value are so close that they are written alike
+        apart = max(0.1 * abs(low), 0.01)
+        low, high = low - apart, min(high + apart, 1.0) if percent else high + apart
+    y_ticks = round_numbers.tick_values(low, high)
     empty = Chart(name, (), (), ())
 
     def across(x: float) -> float:

@@ -39,6 +39,7 @@ class Evaluator:
             speaks against the training.
         model: What the model is, for its card.
         caution: What who uses it must know.
+        unit: What is counted.
     """
 
     main: str
@@ -51,3 +52,4 @@ class Evaluator:
     doubts: Callable[[Rows, Sequence[Evidence], Sequence[str]], list[str]]
     model: str
     caution: str
+    unit: str = "images"

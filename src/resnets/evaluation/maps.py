@@ -1,10 +1,11 @@
-"""Class activation maps as images: where in a photo the network saw a class."""
+"""Predictions as images: class activation maps, what is drawn on an image or a video, masks."""
 
 from __future__ import annotations
 
 import io
 import itertools
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from resnets.images import open_image
 from resnets.kinds.prediction import Prediction
 
 SHOWN = 150  # milliseconds of an image in an animation
+VIDEO_SIDE = 480  # pixels of the longer side of a drawn video
+JPEG_SIDE = 65_500  # pixels; what is longer does not fit into a JPEG
 # Nine equal steps along matplotlib's `inferno`: lightness rises evenly, so more evidence always
 # looks like more.
 INFERNO = np.array(
@@ -65,13 +68,18 @@ def thumbnail(pixels: np.ndarray, side: int = 96) -> bytes:
     images = [_image(one) for one in (pixels if pixels.ndim == 4 else pixels[None])]
     for image in images:
         image.thumbnail((side, side), Image.Resampling.LANCZOS)
-    first, *others = images
+    if len(images) > 1:
+        return _animation(images, 60)
     stream = io.BytesIO()
-    if others:
-        options: dict[str, Any] = {"duration": SHOWN, "loop": 0, "quality": 60}
-        first.save(stream, "WEBP", save_all=True, append_images=others, **options)
-        return stream.getvalue()
-    first.save(stream, "JPEG", quality=80, optimize=True)
+    images[0].save(stream, "JPEG", quality=80, optimize=True)
+    return stream.getvalue()
+
+
+def _animation(images: list[Image.Image], quality: int) -> bytes:
+    """Images of one size, one after the other, as WebP."""
+    stream = io.BytesIO()
+    options: dict[str, Any] = {"duration": SHOWN, "loop": 0, "quality": quality}
+    images[0].save(stream, "WEBP", save_all=True, append_images=images[1:], **options)
     return stream.getvalue()
 
 
@@ -107,15 +115,39 @@ def draw_map(file: Path, heat: np.ndarray, folder: Path, side: int = 512) -> Pat
 
 
 def draw_prediction(prediction: Prediction, folder: Path) -> Path:
-    """Writes an image file with its prediction drawn on it, whole, as FOLDER/NAME.drawn.jpg;
-    nothing is overwritten.
+    """Writes an image file with its prediction drawn on it, whole, as FOLDER/NAME.drawn.jpg, or
+    .png where it is too long for a JPEG; nothing is overwritten.
 
     Raises:
         BadImage: The file cannot be read any more.
     """
     file, content = Path(prediction.file), io.BytesIO()
-    prediction.drawn(open_image(file)[0]).save(content, "JPEG", quality=92)
+    drawn = prediction.drawn(open_image(file)[0])
+    if max(drawn.size) > JPEG_SIDE:
+        drawn.save(content, "PNG")
+        return _write_new(folder, file.name, ".drawn", ".png", content.getvalue())
+    drawn.save(content, "JPEG", quality=92)
     return _write_new(folder, file.name, ".drawn", ".jpg", content.getvalue())
+
+
+def draw_video(
+    prediction: Prediction, images: Iterable[tuple[float, Image.Image]], folder: Path
+) -> Path:
+    """Writes images of a video, each with what is said of its moment drawn on it, as an animation,
+    FOLDER/NAME.drawn.webp; nothing is overwritten.
+
+    Args:
+        prediction: For the video.
+        images: RGB, each with its second; at least one.
+        folder: Where to.
+    """
+    drawn = []
+    for second, image in images:
+        small = image.copy()
+        small.thumbnail((VIDEO_SIDE, VIDEO_SIDE))
+        drawn.append(prediction.at(second).drawn(small))
+    name = Path(prediction.file).name
+    return _write_new(folder, name, ".drawn", ".webp", _animation(drawn, 80))
 
 
 def write_mask(prediction: Prediction, folder: Path) -> Path:

@@ -20,7 +20,7 @@ from resnets.evaluation.metrics import (
     resampled,
 )
 from resnets.evaluation.sections import (
-    WORST,
+    WORST_LARGE,
     Caption,
     Case,
     Figure,
@@ -130,7 +130,7 @@ def worst(evidence: Sequence[MaskEvidence]) -> np.ndarray:
     hits, wanted = (np.array([one[place].sum() for one in evidence]) for place in range(2))
     right = np.where(wanted > 0, hits / np.maximum(wanted, 1), 1.0)
     order = np.argsort(right, kind="stable")
-    return order[right[order] < 1][:WORST]
+    return order[right[order] < 1][:WORST_LARGE]
 
 
 def row(truth: Prediction, prediction: Prediction) -> dict[str, Cell]:

@@ -32,6 +32,7 @@ class Report:
         findings: What the check of the data found: (`error`, `warning` or `note`; text).
         notes: What else a reader must know.
         diagram: The network as SVG.
+        unit: What was measured, in the plural.
     """
 
     title: str
@@ -44,6 +45,7 @@ class Report:
     findings: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     diagram: str = ""
+    unit: str = "images"
 
     def __post_init__(self) -> None:
         if odd := {severity for severity, _ in self.findings} - {"error", "warning", "note"}:

@@ -16,6 +16,7 @@ from resnets.kinds.prediction import Prediction
 MANY_CLASSES = 20
 MOST_PAIRS = 60  # of classes that are confused
 WORST, WORST_OPEN = 60, 12  # images shown; of them at once, the others on demand
+WORST_LARGE, LARGE_OPEN = 40, 8  # the same, where each is shown larger
 TEMPLATES = ("matrix", "classes", "cases", "lines")
 
 
@@ -26,14 +27,17 @@ class Case:
     Args:
         truth: Ground truth.
         prediction: Of the same type.
-        thumbnail: The image, JPEG.
+        thumbnail: The image, JPEG; of a video an animation, WebP.
         heat: Where the main class was seen (`maps.overlay`), JPEG.
+        drawn: The image with the truth drawn on it, and with the prediction; in place of the other
+            two, where both say where something is.
     """
 
     truth: Prediction
     prediction: Prediction
     thumbnail: bytes | None = None
     heat: bytes | None = None
+    drawn: tuple[bytes, bytes] | None = None
 
 
 class Caption(NamedTuple):
@@ -95,7 +99,8 @@ def case_section(title: str, hint: str, figures: Sequence[Figure], large: bool =
         figures: In that order.
         large: Whether something small is drawn on them.
     """
-    values = {"open": figures[:WORST_OPEN], "more": figures[WORST_OPEN:], "large": large}
+    first = LARGE_OPEN if large else WORST_OPEN
+    values = {"open": figures[:first], "more": figures[first:], "large": large}
     return Section("cases", title, hint, values)
 
 

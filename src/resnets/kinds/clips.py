@@ -33,6 +33,7 @@ class ClipPrediction(ClassPrediction):
         "number": int,
         "of": int,
     }
+    keys: ClassVar[tuple[str, ...]] = ("start", "end", "label", "probability", "windows")
 
     span: Span | None = field(default=None, kw_only=True)
     windows: tuple[ClipPrediction, ...] = field(default=(), kw_only=True)
@@ -43,9 +44,19 @@ class ClipPrediction(ClassPrediction):
         return [part._row(number, len(parts)) for number, part in enumerate(parts, 1)]
 
     def _row(self, number: int, of: int) -> dict[str, Cell]:
-        start, end = self.span or (None, None)
-        (own,) = ClassPrediction.rows(self)
-        return {"start": start, "end": end, **own, "number": number, "of": of}
+        return {**_as_object(self), "number": number, "of": of}
+
+    def to_dict(self) -> dict[str, Any]:
+        """See `Prediction`: of the video, and `windows`, a list of the same of each."""
+        windows = [_as_object(window) for window in self.windows]
+        return {**_as_object(self), "windows": None if self.error is not None else windows}
+
+    def at(self, second: float) -> Self:
+        """The first window that does not end before a moment; the last one after all."""
+        later = (one for one in self.windows if one.span is not None and one.span[1] > second)
+        found = next(later, self.windows[-1] if self.windows else self)
+        assert isinstance(found, type(self))
+        return found
 
     def light(self) -> Self:
         """Without its windows."""
@@ -60,6 +71,11 @@ class ClipPrediction(ClassPrediction):
         whole = (min(begin for begin, _ in spans), max(end for _, end in spans))
         first = parts[0]
         return cls(first.file, first.classes, mean, span=whole, windows=windows)
+
+
+def _as_object(prediction: ClipPrediction) -> dict[str, Any]:
+    start, end = prediction.span or (None, None)
+    return {"start": start, "end": end, **ClassPrediction.rows(prediction)[0]}
 
 
 def ground_truth(samples: Sequence[Sample], classes: tuple[str, ...]) -> list[Prediction]:

@@ -99,7 +99,7 @@ class MaskPrediction(Prediction):
             return None
         image = Image.fromarray(self.mask, "P")
         palette = [value for place in range(len(self.classes)) for value in color_of(place)]
-        image.putpalette(palette)
+        image.putpalette(palette + [0] * (3 * 256 - len(palette)))  # a shorter one cuts values off
         return image
 
 

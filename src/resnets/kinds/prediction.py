@@ -85,6 +85,10 @@ class Prediction:
         those in this image: of one that was scaled, draw what is `seen` of it."""
         return image
 
+    def at(self, second: float) -> Self:
+        """What is said of one moment of a video; itself, where nothing is said of moments."""
+        return self
+
     def indexed(self) -> Image.Image | None:
         """An image of the size of its own, whose pixels are positions among the classes; None
         where the kind has none, or after an error."""

@@ -21,6 +21,8 @@ from resnets.evaluation.report import Report, write_report
 from resnets.evaluation.sections import Case
 from resnets.export import Proven
 from resnets.files import write_file
+from resnets.kinds.prediction import Prediction
+from resnets.kinds.view import View
 from resnets.modelfile import Model
 from resnets.models import Network
 from resnets.run.outcome import Measured
@@ -28,7 +30,7 @@ from resnets.screen import printable
 from resnets.settings import listed
 from resnets.summary.diagram import draw
 
-DRAWN = 320  # pixels of the longer side of an image on which something is drawn
+DRAWN = 480  # pixels of the longer side of an image on which something is drawn
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ def write_outcome_report(
         account.findings,
         account.notes,
         _diagram(model),
+        evaluator.unit,
     )
     write_report(path, report)
 
@@ -81,12 +84,21 @@ def _case(place: int, model: Model, measured: Measured, images: PreparedImages) 
     (whole,) = model.task.kind.ground_truth([measured.samples[place]], model.classes)
     truth = whole.seen(images.view(size, pixels.shape[-3:-1]))
     if prediction.has_places:
-        image = Image.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
-        drawn = (thumbnail(np.asarray(one.drawn(image)), DRAWN) for one in (truth, prediction))
-        return Case(truth, prediction, *drawn)
+        drawn = _drawn(truth, pixels), _drawn(prediction, pixels)
+        return Case(truth, prediction, drawn=drawn)
     map_ = None if heat is None else overlay(pixels, heat.astype(np.float32))
     shown = None if map_ is None else thumbnail(np.asarray(map_))
     return Case(truth, prediction, thumbnail(pixels), shown)
+
+
+def _drawn(prediction: Prediction, pixels: np.ndarray) -> bytes:
+    """On the input, enlarged or reduced first, so that names can be read."""
+    height, width = pixels.shape[:2]
+    scale = DRAWN / max(height, width)
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    image = Image.fromarray(np.broadcast_to(pixels, (height, width, 3))).resize(size[::-1])
+    seen = prediction.seen(View((0, 0, width, height), size))
+    return thumbnail(np.asarray(seen.drawn(image)), DRAWN)
 
 
 def _diagram(model: Model) -> str:

@@ -7,10 +7,13 @@ further line says how an image file looked when it was predicted.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +80,9 @@ class Output:
             raise
         if filled:
             self._read_source()
-            for row in table.rows():
-                self.ledger.add_row(row["file"], bool(row["error"]) or not is_last(row))
+            for file, rows in itertools.groupby(table.rows(), itemgetter("file")):
+                last = deque(rows, 1).pop()
+                self.ledger.add_row(file, bool(last["error"]) or not is_last(last))
         else:
             write_file(self.beside, header)
 

@@ -23,6 +23,7 @@ from resnets.kinds.prediction import Prediction
 
 _ERRORS = sys.getfilesystemencodeerrors()
 Row = dict[str, Any]
+NUMBER, OF = "number", "of"  # columns of kinds with several rows an image
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def _cell(value: Any) -> Any:
 def is_last(row: Row) -> bool:
     """Whether a row is the last one of its image, where an image may have several: those before it
     are there without it only if they were cut off in a crash."""
-    return "of" not in row or str(row.get("number")) == str(row["of"])
+    return OF not in row or str(row.get(NUMBER)) == str(row[OF])
 
 
 def rounded(value: float) -> float | None:
