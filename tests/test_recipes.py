@@ -129,6 +129,18 @@ def test_precision_is_that_of_the_recipe_where_the_device_has_it(task, device, b
     assert decide(asked, seen)[0].precision == "float32"
 
 
+@pytest.mark.parametrize(
+    ("extent", "size"),
+    [(None, 320), (0.2, 320), (0.05, 320), (0.04, 416), (0.03, 544), (0.01, 640)],
+)
+def test_small_things_get_a_larger_input(extent, size):
+    seen = Circumstances(True, 224, (1080, 1920), 0.0, 200, extent=extent)
+    decided, reasons = decide(TrainSettings("photos", task="boxes"), seen)
+    assert decided.size == size
+    assert ("boxes are below" in reasons["size"]) == (size > 320)
+    assert decide(TrainSettings("photos", task="boxes", size=256), seen)[0].size == 256
+
+
 def test_every_kind_has_a_recipe_for_every_start():
     starts = ("pretrained", "scratch", "tiny")
     assert RECIPES.keys() == {(kind, start) for kind in KINDS for start in starts}

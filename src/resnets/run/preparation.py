@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -23,8 +22,8 @@ from resnets.kinds.sample import Finding, Sample
 from resnets.modelfile import describe_network
 from resnets.models import Network
 from resnets.models.weights import load_weights
-from resnets.pretrained import Weights
 from resnets.ranges import format_range
+from resnets.run.circumstances import look, median, sizes_of
 from resnets.run.rehearsal import check_module, try_network
 from resnets.run.spec import Spec, choose_task
 from resnets.run.start import check_weights, first_weights, input_shape, make_preprocessing
@@ -32,11 +31,9 @@ from resnets.sampling import Sampling
 from resnets.screen import Screen
 from resnets.settings import nearest
 from resnets.tasks import TASKS, describe_task
-from resnets.training.device import choose_device, has_bfloat16
-from resnets.training.recipes import Circumstances, choose_model, choose_recipe, decide
+from resnets.training.device import choose_device
+from resnets.training.recipes import choose_model, choose_recipe, decide
 from resnets.training.settings import TrainSettings
-
-LONG = 1.6  # long side over short one, from which on an image counts as elongated
 
 
 @dataclass(frozen=True)
@@ -70,11 +67,11 @@ def prepare(settings: TrainSettings, given: nn.Module | None, screen: Screen) ->
     _tell([finding for finding in findings if finding not in check.findings], screen)
     training = [sample for sample in samples if sample.split == "train"]
     classes = _classes(settings, samples, kind)
-    sizes = _sizes(check, training)
+    sizes = sizes_of(check, training)
     _refuse_module(settings, given, kind)
-    made = _make_network(settings, given, _median(sizes), len(classes))
+    made = _make_network(settings, given, median(sizes), len(classes))
     weights, origin = first_weights(settings, made.network, screen)
-    seen = _circumstances(settings, weights, sizes, _seconds(check, training))
+    seen = look(settings, weights, check, training)
     decided, reasons = decide(replace(settings, model=made.name), seen)
     _refuse_fit(decided, kind)
     if check.deep_range:
@@ -93,7 +90,7 @@ def prepare(settings: TrainSettings, given: nn.Module | None, screen: Screen) ->
         network=made.describe(len(classes), settings.channels),
         classes=classes,
         preprocessing=make_preprocessing(decided, weights, shape),
-        image_size=_median(sizes),
+        image_size=median(sizes),
         steps=0,
         weights=origin,
         layout=check.found.layout,
@@ -150,33 +147,6 @@ def _make_network(
     return _Made(net, network, str(network), reason)
 
 
-def _circumstances(
-    settings: TrainSettings, weights: Weights | None, sizes: np.ndarray, seconds: float | None
-) -> Circumstances:
-    """What the open settings are decided by; `sizes` of the training images."""
-    device = choose_device(settings.device)
-    own = weights.preprocessing.size[0] if weights and weights.preprocessing else None
-    return Circumstances(
-        pretrained=weights is not None or settings.weights == "given",
-        size=own or (224 if weights else None),
-        median=_median(sizes),
-        elongated=float((sizes.max(1) > LONG * sizes.min(1)).mean()),
-        count=len(sizes),
-        seconds=seconds,
-        device=device.type,
-        bfloat16=has_bfloat16(device),
-    )
-
-
-def _seconds(check: Check, samples: Sequence[Sample]) -> float | None:
-    """Median length of videos; None of images."""
-    seconds = {
-        sample.name: fact.seconds
-        for sample, fact in zip(check.found.samples, check.facts, strict=True)
-    }
-    return float(np.median([seconds[sample.name] for sample in samples])) or None
-
-
 def _sampling(settings: TrainSettings, kind: Kind) -> Sampling | None:
     """Which images of a video are one input, where the kind takes clips.
 
@@ -190,11 +160,6 @@ def _sampling(settings: TrainSettings, kind: Kind) -> Sampling | None:
     if settings.bits != 8:
         raise ValueError(f"bits={settings.bits}: videos are read with 8; leave it out")
     return Sampling(settings.frames, float(settings.seconds))
-
-
-def _median(sizes: np.ndarray) -> tuple[int, int]:
-    """Median height and width."""
-    return int(np.median(sizes[:, 0])), int(np.median(sizes[:, 1]))
 
 
 def _refuse_module(settings: TrainSettings, given: object, kind: Kind) -> None:
@@ -289,15 +254,6 @@ def _classes(settings: TrainSettings, samples: Sequence[Sample], kind: Kind) -> 
         )
     refuse_unknown_classes(held_out, classes)
     return classes
-
-
-def _sizes(check: Check, samples: Sequence[Sample]) -> np.ndarray:
-    """(n, 2) heights and widths of samples, in their files."""
-    sizes = {
-        sample.name: (fact.height, fact.width)
-        for sample, fact in zip(check.found.samples, check.facts, strict=True)
-    }
-    return np.array([sizes[sample.name] for sample in samples])
 
 
 def _command() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,6 +10,7 @@ from resnets.training.plan import Phase
 from resnets.training.settings import TrainSettings
 
 LONGEST = 4.0  # seconds of a window where none are given
+SMALL, LARGEST = 16, 640  # pixels: of things of the median side, and of the input to have them so
 TINY = 64  # pixels of the median short side, up to which the networks for small images are meant
 
 
@@ -23,6 +25,8 @@ class Circumstances:
         elongated: The fraction of the images whose long side is more than 1.6 times the short one.
         count: Training images.
         seconds: Median length of the training videos; None where they are images.
+        extent: Median side of the things that are to be found, as a part of the longer side of
+            their image; None where there are none.
         device: Type of the device: cpu, cuda, mps.
         bfloat16: Whether it computes with bfloat16 faster.
     """
@@ -33,6 +37,7 @@ class Circumstances:
     elongated: float
     count: int
     seconds: float | None = None
+    extent: float | None = None
     device: str = "cpu"
     bfloat16: bool = False
 
@@ -238,6 +243,10 @@ def decide(settings: TrainSettings, seen: Circumstances) -> tuple[TrainSettings,
         here["precision"] = f"this {seen.device} computes with it"
     if recipe.size and not recipe.own_size:
         here["size"] = f"the longer side; usual for {settings.task}"
+        if seen.extent and (wanted := SMALL / seen.extent) > recipe.size:
+            values["size"] = min(LARGEST, math.ceil(wanted / 32) * 32)
+            things = f"half of all boxes are below {seen.extent * values['size']:.0f} px in it"
+            here["size"] = f"the longer side; {things}"
     elif seen.size and recipe.own_size:
         values["size"], here["size"] = seen.size, "what the weights were trained for"
     if recipe.crop == "resized" and (settings.fit or fit) != "crop":

@@ -63,7 +63,8 @@ class TrainSettings:
         unit="pixels",
         between=(8, 4096),
         open="the size the weights were trained with; from scratch 128, or less for small images;"
-        " for clips 112; for boxes and masks the longer side is meant, 320 and 240",
+        " for clips 112; for boxes and masks the longer side is meant, 320 and 240, or up to 640"
+        " where boxes are small",
         flags=("--size", "--img-size"),
     )
     frames: int | None = setting(
