@@ -258,6 +258,18 @@ def test_every_kind_is_drawn_within_its_frame(words):
     ]
 
 
+@pytest.mark.parametrize("name", ["resnet18", "densenet121", "preresnet110", "wrn28_10"])
+def test_a_backbone_is_drawn_without_the_classifier_that_it_does_not_have(name):
+    whole, backbone = (draw(Network.parse(name, 3), (48, 64), one) for one in (False, True))
+    assert "3 x 48 x 64" in whole
+    assert "3 x 48 x 64" in backbone
+    assert ">avgpool<" in whole
+    assert ">avgpool<" not in backbone
+    assert "as a backbone" in backbone
+    for part in (">fc<", ">classifier<"):
+        assert part not in backbone
+
+
 def count(words: str, style: str) -> int:
     return sum(
         style in (element.get("class") or "").split()

@@ -19,7 +19,7 @@ from resnets.kinds.kind import Output
 from resnets.kinds.sample import Sample
 from resnets.kinds.view import View
 from resnets.run.spec import Spec
-from resnets.run.work import make_state
+from resnets.run.work import autocast_of, make_state
 from resnets.screen import Screen
 from resnets.tasks import Task
 from resnets.training.device import choose_device, place_net
@@ -201,7 +201,8 @@ def _try_step(
             raise _wrong_output(trained, spec, " in training mode")
         for phase in spec.phases:
             planned = PlannedPhase(Schedule(1e-6, 1, 0), phase=phase)
-            plan = Plan((planned,), 1, 2, 2, train_norms=train_norms)
+            autocast = autocast_of(settings, device)
+            plan = Plan((planned,), 1, 2, 2, train_norms=train_norms, autocast=autocast)
             images = _blank(size, spec, device, phase.size)
             targets = _targets(task, spec, samples[:size], images)
             state = make_state(trial, task, plan, settings.average)

@@ -25,6 +25,7 @@ from resnets.kinds.prediction import Prediction
 from resnets.kinds.view import View
 from resnets.modelfile import Model
 from resnets.models import Network
+from resnets.models.features import Features
 from resnets.run.outcome import Measured
 from resnets.screen import printable
 from resnets.settings import listed
@@ -107,7 +108,8 @@ def _diagram(model: Model) -> str:
     network = Network.parse(
         model.network["name"], model.network["classes"], model.network["channels"]
     )
-    return draw(network, model.preprocessing.size[0])
+    backbone = any(isinstance(one, Features) for one in model.net.modules())
+    return draw(network, model.preprocessing.size, backbone)
 
 
 def write_card(

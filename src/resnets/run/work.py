@@ -143,13 +143,15 @@ def make_plan(spec: Spec, per_epoch: int, device: torch.device) -> Plan:
         validation_interval(spec.steps, per_epoch),
         seed=settings.seed,
         train_norms=settings.norms == "train",
-        autocast=torch.bfloat16 if _halved(settings, device) else None,
+        autocast=autocast_of(settings, device),
     )
 
 
-def _halved(settings: TrainSettings, device: torch.device) -> bool:
-    """Whether steps are in bfloat16; runs from before there was a setting were on a GPU alone."""
-    return settings.precision == "bfloat16" if settings.precision else device.type == "cuda"
+def autocast_of(settings: TrainSettings, device: torch.device) -> torch.dtype | None:
+    """In what steps compute, if not in float32; runs from before there was a setting used bfloat16
+    on a GPU alone."""
+    asked = settings.precision or ("bfloat16" if device.type == "cuda" else "float32")
+    return torch.bfloat16 if asked == "bfloat16" else None
 
 
 def make_state(

@@ -24,21 +24,28 @@ SPECIAL = {
 }
 
 
-def draw(network: Network, size: int | None = None) -> str:
+def draw(
+    network: Network, size: int | tuple[int, int] | None = None, backbone: bool = False
+) -> str:
     """The network as SVG.
 
     Args:
         network: What to draw.
-        size: Side of the input; by default the row's.
+        size: Side of the input, or height and width; by default the row's.
+        backbone: Without its pooling and classifier, in whose place a task has a head of its own.
     """
-    side = size or ROWS[network.name].size
+    size = size or ROWS[network.name].size
+    sides = (size, size) if isinstance(size, int) else size
     with torch.device("meta"):
-        net = network.build()
-    clip = network.is_clip
-    stages = summarise(net, (16, side, side) if clip else side, network.in_channels)
-    shape = " x ".join(map(str, (network.in_channels, *((16,) if clip else ()), side, side)))
-    parts = [Part("input", (shape,), side)]
+        net: Any = network.build()
+        if backbone:
+            net.reset_classifier(0)
+    shape = (16, *sides) if network.is_clip else sides
+    stages = summarise(net, shape, network.in_channels)
+    parts = [Part("input", (" x ".join(map(str, (network.in_channels, *shape))),), sides[-1])]
     for stage in stages:
+        if backbone and math.prod(stage.output[1:]) == 1:
+            break
         single_norm = isinstance(net.get_submodule(stage.name), NORMS)
         # the norm of a stem is part of its convolution
         if not (single_norm and parts[-1].blocks == 0):
@@ -46,7 +53,8 @@ def draw(network: Network, size: int | None = None) -> str:
     macs = sum(stage.macs for stage in stages)
     work = f"{macs / 1e9:.2f} G" if macs >= 1e8 else f"{macs / 1e6:.1f} M"
     totals = f"{count_parameters(net) / 1e6:.2f} M parameters, {work} multiply-adds"
-    return draw_network(f"{network}: {totals}", parts, _opened(net))
+    title = f"{network}{', as a backbone' if backbone else ''}: {totals}"
+    return draw_network(title, parts, _opened(net))
 
 
 def _part(net: nn.Module, stage: Stage) -> Part:
