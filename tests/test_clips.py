@@ -120,6 +120,20 @@ def test_images_stay_images(tmp_path, names):
     assert find_data(tmp_path).kind == "classes"
 
 
+def test_numbered_photographs_are_no_frames(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("a/x", "a/y", "b/x", "b/y"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        (tmp_path / "clips" / name).mkdir(parents=True)
+        for number, frame in enumerate(moving(5, 2, seed=rng.integers(99))):
+            frame.save(tmp_path / "clips" / name / f"{number}.png")
+            (other,) = moving(1, 0, seed=rng.integers(9999))
+            other.save(tmp_path / "photos" / name / f"{number}.png")
+    assert find_data(tmp_path / "clips").kind == "clips"
+    assert find_data(tmp_path / "photos").kind == "classes"
+    assert find_data(tmp_path / "photos", format="clips").kind == "clips"
+
+
 def test_what_numbers_in_names_count():
     assert numbered(["0001.jpg", "0002.jpg", "0003.jpg", "0004.jpg"])
     assert numbered([f"frame_{number}.png" for number in range(12)])

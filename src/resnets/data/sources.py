@@ -78,6 +78,8 @@ def _choose(source: Source, readers: Sequence[Reader], kind: str | None) -> Read
     *others, last = readers
     matching = [reader for reader in others if reader.matches(source)]
     matching = [reader for reader in matching if kind in reader.kinds] or matching
+    if kind is None and others:
+        matching = [reader for reader in matching if reader.likely(source)]
     if len(matching) > 1:
         names = [reader.name for reader in matching]
         raise ValueError(

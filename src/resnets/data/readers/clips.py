@@ -3,15 +3,19 @@ train|val|test/CLASS/*.mp4."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+import numpy as np
+
 from resnets.data.readers.folders import find_parts, in_class_folder
 from resnets.data.readers.naming import read_labels
 from resnets.data.readers.reader import Found, Reader, Source
+from resnets.images import BadImage, open_image
 from resnets.kinds.sample import Sample, annotate
 from resnets.listing import NO_SUFFIX, is_video, suffix_of
 
@@ -19,6 +23,10 @@ FEWEST_FRAMES = 4  # in each folder, for folders of numbered images to be taken 
 # What ends a name where several clips are cut from one source: `_3`, `-c02`, `_000010_000020`
 PIECE = re.compile(r"[_. -](?:c|clip|part|seg|scene|shot)?(\d+|\d{6}_\d{6})$", re.IGNORECASE)
 FEWEST_SOURCES = 0.1  # of them a clip, or the numbers count something else
+MOST_JUDGED, SEEN = 12, 16  # folders that are looked into, and the side at which, in pixels
+# Neighbouring frames differ by less than that (of 255), as before a camera that does not move, or
+# by less than that part of what images of two folders differ by.
+LEVELS, ALIKE = 10.0, 0.5
 NUMBERED = re.compile(r"(.*?)(\d+)")
 
 
@@ -26,7 +34,7 @@ class _Items(NamedTuple):
     """What is below a folder, by relative name."""
 
     videos: tuple[str, ...]  # files
-    folders: tuple[str, ...]  # of frames
+    folders: Mapping[str, Sequence[str]]  # of frames, and what they are called in it
     images: tuple[str, ...]  # that are no frames
 
     @property
@@ -100,7 +108,7 @@ def _items(source: Source) -> _Items:
     if any(folder.count("/") and folder not in frames for folder in inside):
         frames = set()
     images = tuple(name for name in contents.images if name.rpartition("/")[0] not in frames)
-    return _Items(videos, tuple(sorted(frames)), images)
+    return _Items(videos, {folder: inside[folder] for folder in sorted(frames)}, images)
 
 
 def numbered(files: Sequence[str]) -> bool:
@@ -116,6 +124,31 @@ def numbered(files: Sequence[str]) -> bool:
         and numbers[0] <= 1
         and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
     )
+
+
+def continuous(source: Source) -> bool:
+    """Whether neighbouring images of a folder are alike, as frames are and numbered photographs are
+    not; judged by a few folders, and believed where there are videos or images cannot be read."""
+    _, folders, _ = items = _items(source)
+    if items.videos:
+        return True
+    few = list(folders)[:: math.ceil(len(folders) / MOST_JUDGED)]
+    try:
+        pairs = [_neighbours(source.path / folder, folders[folder]) for folder in few]
+    except BadImage:
+        return True
+    before, after = np.array(pairs).swapaxes(0, 1)
+    within = np.median(np.abs(before - after).mean((1, 2, 3)))
+    between = np.median(np.abs(before - np.roll(after, 1, 0)).mean((1, 2, 3)))
+    return bool(within <= max(LEVELS, ALIKE * between))
+
+
+def _neighbours(folder: Path, files: Sequence[str]) -> list[np.ndarray]:
+    """Two images in the middle of a folder, so small that a little motion does not matter."""
+    ordered = sorted(files, key=lambda file: (len(file), file))  # by number: one beginning
+    middle = len(files) // 2
+    images = (open_image(folder / file, short_side=SEEN)[0] for file in ordered[middle - 1 :][:2])
+    return [np.asarray(image.resize((SEEN, SEEN)), np.float32) for image in images]
 
 
 def sources(labels: Mapping[str, str]) -> dict[str, str]:
@@ -148,5 +181,6 @@ CLIPS = Reader(
     expects="CLASS/*.mp4 (or webm, mov, mkv, avi, gif), folders of frames CLASS/CLIP/*.jpg, and"
     " train|val|test/CLASS/*",
     matches=matches,
+    likely=continuous,
     read=read,
 )

@@ -100,6 +100,7 @@ class Reader:
         matches: Whether a source is laid out so, from names alone, and the header of a table.
         read: A source to its samples, of the kind that is asked for; None: as the data say.
             ValueError where they cannot be read.
+        likely: Whether images that are looked at speak for it, where nobody has asked for it.
     """
 
     name: str
@@ -107,3 +108,4 @@ class Reader:
     expects: str
     matches: Callable[[Source], bool]
     read: Callable[[Source, str | None], Found]
+    likely: Callable[[Source], bool] = lambda _: True
