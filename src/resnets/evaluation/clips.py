@@ -5,15 +5,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from resnets.evaluation import classes as of_classes
+from resnets.evaluation import confusion
 from resnets.evaluation.classes import ClassEvidence
 from resnets.evaluation.evaluator import Quick
 from resnets.evaluation.metrics import Metrics
 from resnets.kinds.prediction import Cell, Prediction
+
+UNIT = "videos"
 
 
 class ClipEvidence(NamedTuple):
@@ -91,7 +95,8 @@ EVALUATOR = replace(
     measure=measure_evidence,
     worst=worst,
     row=row,
+    sections=partial(confusion.sections, unit=UNIT),
     model="Video classifier",
     caution="It always predicts one of its classes, also for a video of something else",
-    unit="videos",
+    unit=UNIT,
 )

@@ -58,8 +58,13 @@ def choose_cases(
     return order[np.concatenate([first, turn[~np.isin(turn, first)]])[:most]]
 
 
-def sections(metrics: Metrics, cases: Sequence[Case]) -> list[Section]:
+def sections(metrics: Metrics, cases: Sequence[Case], unit: str = "images") -> list[Section]:
     """The confusion matrix, the classes, and the worst mistakes.
+
+    Args:
+        metrics: With a confusion matrix.
+        cases: Of the measurement.
+        unit: What was measured.
 
     Raises:
         ValueError: A case of a class that was not measured.
@@ -76,7 +81,7 @@ def sections(metrics: Metrics, cases: Sequence[Case]) -> list[Section]:
     shown = {id(one) for one in wrong[:WORST]}
     others = tuple(one for one in figures if id(one) not in shown)
     matrix = matrix_section(metrics, hidden=others)
-    return [matrix, _bars(metrics), _worst(metrics, wrong[:WORST])]
+    return [matrix, _bars(metrics, unit), _worst(metrics, wrong[:WORST], unit)]
 
 
 def _of_truth(case: Case) -> float:
@@ -95,26 +100,25 @@ def _figure(case: Case) -> Figure:
     return Figure(case, tuple(captions), heat, f"{truth.index}-{prediction.index}")
 
 
-def _bars(metrics: Metrics) -> Section:
+def _bars(metrics: Metrics, unit: str) -> Section:
     hint = (
-        "Recall: the fraction of the images of a class that are predicted as that class. Precision:"
-        " the fraction of the images predicted as a class that belong to it. With 95 % confidence"
-        " intervals"
+        f"Recall: the fraction of the {unit} of a class that are predicted as that class."
+        f" Precision: the fraction of the {unit} predicted as a class that belong to it. With 95 %"
+        " confidence intervals"
     )
     hint += "; the lowest F1 comes first." if len(metrics.classes) > MANY_CLASSES else "."
     return class_section(metrics, "Classes", hint, ("recall", "precision"))
 
 
-def _worst(metrics: Metrics, figures: Sequence[Figure]) -> Section:
+def _worst(metrics: Metrics, figures: Sequence[Figure], unit: str) -> Section:
     counts = metrics.detail["confusion"]
     mistakes = int(counts.sum() - counts.diagonal().sum())
-    order = (
-        "the lowest probability of the true class first. Beside each image: the class activation"
-        " map of the predicted class."
-    )
+    order = "the lowest probability of the true class first."
+    if any(figure.case.heat for figure in figures):
+        order += " Beside each image: the class activation map of the predicted class."
     hint = order[0].upper() + order[1:]
     if not mistakes:
-        hint = f"None in {metrics.n} images."
+        hint = f"None in {metrics.n} {unit}."
     elif not figures:
         hint = f"{mistakes} mistakes; none is shown on this page."
     elif len(figures) < mistakes:

@@ -180,7 +180,7 @@ def _facts(job: Job, state: TrainingState) -> list[tuple[str, str]]:
     return [
         ("data", f"{settings.data} ({spec.layout})"),
         (
-            "images",
+            EVALUATORS[spec.make_task().kind.name].unit,
             ", ".join(f"{count:,} {split}" for split, count in counts.items() if count)
             + f"; {spec.split}",
         ),

@@ -109,7 +109,8 @@ def _diagram(model: Model) -> str:
         model.network["name"], model.network["classes"], model.network["channels"]
     )
     backbone = any(isinstance(one, Features) for one in model.net.modules())
-    return draw(network, model.preprocessing.size, backbone)
+    size = model.preprocessing.size
+    return draw(network, (model.sampling.frames, *size) if model.sampling else size, backbone)
 
 
 def write_card(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -24,14 +25,13 @@ SPECIAL = {
 }
 
 
-def draw(
-    network: Network, size: int | tuple[int, int] | None = None, backbone: bool = False
-) -> str:
+def draw(network: Network, size: int | Sequence[int] | None = None, backbone: bool = False) -> str:
     """The network as SVG.
 
     Args:
         network: What to draw.
-        size: Side of the input, or height and width; by default the row's.
+        size: Side of the input, or height and width, of a clip behind the number of its images;
+            by default the row's, and 16.
         backbone: Without its pooling and classifier, in whose place a task has a head of its own.
     """
     size = size or ROWS[network.name].size
@@ -40,7 +40,7 @@ def draw(
         net: Any = network.build()
         if backbone:
             net.reset_classifier(0)
-    shape = (16, *sides) if network.is_clip else sides
+    shape = (16, *sides) if network.is_clip and len(sides) == 2 else tuple(sides)
     stages = summarise(net, shape, network.in_channels)
     parts = [Part("input", (" x ".join(map(str, (network.in_channels, *shape))),), sides[-1])]
     for stage in stages:

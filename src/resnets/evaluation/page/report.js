@@ -17,7 +17,8 @@ function open(button) {
   const count = Number(button.dataset.count);
   if (count === 0) return;
   const figures = byCell.get(button.dataset.open) ?? [];
-  const all = count === 1 ? "1 image" : `${count} images`;
+  const unit = dialog.dataset.unit;
+  const all = count === 1 ? `1 ${unit.slice(0, -1)}` : `${count} ${unit}`;
   const part = figures.length < count ? `${figures.length} of ${all} shown on this page` : all;
   const order = figures.length < 2 ? "" : button.classList.contains("right") ? ", the lowest probability first" : ", the worst first";
   dialog.querySelector("#images-title").textContent = button.dataset.title;
