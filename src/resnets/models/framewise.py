@@ -87,12 +87,13 @@ class Head(nn.Module):
 
 
 class Motion(nn.Module):
-    """What moves between neighbouring images, from maps of them."""
+    """What moves between neighbouring images, from maps of them, and where: with its place (Liu et
+    al. 2018, arXiv:1807.03247) an outward motion is one that zooms in, wherever it points."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            *_layer((2 * REACH + 1) ** 2, WIDTH // 2, 1),
+            *_layer((2 * REACH + 1) ** 2 + 2, WIDTH // 2, 1),
             *_layer(WIDTH // 2, WIDTH, 2),
             *_layer(WIDTH, WIDTH, 1),
         )
@@ -100,13 +101,20 @@ class Motion(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """(N, T, C, h, w) to (N, WIDTH), the mean over pairs of images and over places."""
-        found = self.layers(correlations(maps).flatten(0, 1)).mean((2, 3))
+        moved = correlations(maps).flatten(0, 1)
+        found = self.layers(torch.cat([moved, places(moved)], 1)).mean((2, 3))
         return found.unflatten(0, (-1, max(1, maps.shape[1] - 1))).mean(1)
 
 
 def _layer(in_channels: int, out_channels: int, stride: int) -> tuple[nn.Module, ...]:
     conv = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False)
     return conv, nn.GroupNorm(8, out_channels), nn.ReLU(inplace=True)
+
+
+def places(maps: Tensor) -> Tensor:
+    """(N, 2, h, w): y and x of each place of maps, from -1 to 1."""
+    sides = [torch.linspace(-1, 1, side, device=maps.device) for side in maps.shape[-2:]]
+    return torch.stack(torch.meshgrid(*sides, indexing="ij")).expand(maps.shape[0], -1, -1, -1)
 
 
 def correlations(maps: Tensor) -> Tensor:
