@@ -18,13 +18,14 @@ from resnets.data.readers.clips import numbered, sources
 from resnets.data.sources import find_data
 from resnets.data.windows import to_windows
 from resnets.evaluation.clips import EVALUATOR
+from resnets.evaluation.sections import Case
 from resnets.export import ProofFailed, export_model
 from resnets.kinds import KINDS
 from resnets.kinds.clips import ClipPrediction
 from resnets.kinds.sample import Sample, annotate
 from resnets.modelfile import Model, describe_network
 from resnets.models import Network
-from resnets.models.framewise import REACH, correlations
+from resnets.models.framewise import REACH, SHARPNESS, correlations, places
 from resnets.models.weights import load_weights
 from resnets.preprocessing import Preprocessing
 from resnets.runtime import load
@@ -229,6 +230,16 @@ def test_accuracy_counts_videos_and_clips_each():
     assert EVALUATOR.measure(again, NAMES, None).numbers == numbers
 
 
+def test_a_report_speaks_of_videos():
+    pairs = [(clip(f"{n}.mp4", [1, 0]), clip(f"{n}.mp4", [0.2, 0.8])) for n in range(3)]
+    metrics = EVALUATOR.measure([EVALUATOR.compare(*pair) for pair in pairs], NAMES, None)
+    cases = [Case(*pair, thumbnail=b"") for pair in pairs]
+    hints = " ".join(section.hint for section in EVALUATOR.sections(metrics, cases))
+    assert "fraction of the videos" in hints
+    assert "image" not in hints
+    assert "activation map" not in hints
+
+
 # ---- networks
 
 
@@ -281,6 +292,28 @@ def test_correlations_find_where_everything_went():
     best = found[0, 0, :, 5, 6].argmax().item()
     assert divmod(best, 2 * REACH + 1) == (REACH + 1, REACH - 2)
     torch.testing.assert_close(found.mean(2), torch.ones(1, 1, 12, 12))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 9, 1), (1, 1, 4, 5, 6), (1, 4, 2, 2, 12)])
+def test_correlations_are_those_with_shifted_images(shape):
+    maps = torch.randn(shape)
+    height, width = shape[-2:]
+    unit = torch.nn.functional.normalize(maps, dim=2)
+    first, second = (unit[:, :-1], unit[:, 1:]) if shape[1] > 1 else (unit, unit)
+    around = torch.nn.functional.pad(second, (REACH,) * 4)
+    alike = [
+        (first * around[..., y : y + height, x : x + width]).sum(2)
+        for y in range(2 * REACH + 1)
+        for x in range(2 * REACH + 1)
+    ]
+    expected = torch.softmax(SHARPNESS * torch.stack(alike, 2), 2) * len(alike)
+    torch.testing.assert_close(correlations(maps), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_places_are_rows_and_columns():
+    y, x = places(torch.zeros(2, 5, 3, 2))[1]
+    assert y.tolist() == [[-1, -1], [0, 0], [1, 1]]
+    assert x.tolist() == [[-1, 1]] * 3
 
 
 # ---- the file
