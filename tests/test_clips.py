@@ -25,7 +25,7 @@ from resnets.kinds.clips import ClipPrediction
 from resnets.kinds.sample import Sample, annotate
 from resnets.modelfile import Model, describe_network
 from resnets.models import Network
-from resnets.models.framewise import REACH, SHARPNESS, correlations, places
+from resnets.models.framewise import REACH, SHARPNESS, correlations, quarters
 from resnets.models.weights import load_weights
 from resnets.preprocessing import Preprocessing
 from resnets.runtime import load
@@ -310,10 +310,10 @@ def test_correlations_are_those_with_shifted_images(shape):
     torch.testing.assert_close(correlations(maps), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_places_are_rows_and_columns():
-    y, x = places(torch.zeros(2, 5, 3, 2))[1]
-    assert y.tolist() == [[-1, -1], [0, 0], [1, 1]]
-    assert x.tolist() == [[-1, 1]] * 3
+def test_quarters_are_means_of_their_places():
+    maps = torch.arange(6.0).reshape(1, 1, 3, 2)
+    assert quarters(maps).tolist() == [[1, 3, 2, 4]]
+    assert quarters(torch.ones(2, 5, 1, 1)).shape == (2, 20)
 
 
 # ---- the file

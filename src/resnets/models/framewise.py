@@ -24,6 +24,7 @@ REACH = 3  # positions of a map, in each direction, that are compared
 SHARPNESS = 20.0  # of the choice among displacements: correlations of -1 to 1 are this far apart
 LEVELS = (1, 2)  # stages whose maps are compared: strides of 4 and 8, reaches of 12 and 24 pixels
 WIDTH = 128  # channels of what is known of a motion
+QUARTERS = 4  # of an image, in which it is known
 
 
 class Framewise(nn.Module):
@@ -78,7 +79,7 @@ class Head(nn.Module):
     def __init__(self, channels: int, num_classes: int, levels: int) -> None:
         super().__init__()
         self.motions = nn.ModuleList(Motion() for _ in range(levels))
-        self.fc = make_head(channels + WIDTH * levels, num_classes)
+        self.fc = make_head(channels + QUARTERS * WIDTH * levels, num_classes)
 
     def forward(self, pooled: Tensor, maps: Sequence[Tensor]) -> Tensor:
         """(N, T, channels) and maps (N, T, C, h, w) to logits (N, num_classes)."""
@@ -87,22 +88,21 @@ class Head(nn.Module):
 
 
 class Motion(nn.Module):
-    """What moves between neighbouring images, from maps of them, and where: with its place (Liu et
-    al. 2018, arXiv:1807.03247) an outward motion is one that zooms in, wherever it points."""
+    """What moves between neighbouring images, from maps of them, in each quarter of the image (He
+    et al. 2014, arXiv:1406.4729): what moves apart on the left and right is zoomed in."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            *_layer((2 * REACH + 1) ** 2 + 2, WIDTH // 2, 1),
+            *_layer((2 * REACH + 1) ** 2, WIDTH // 2, 1),
             *_layer(WIDTH // 2, WIDTH, 2),
             *_layer(WIDTH, WIDTH, 1),
         )
         initialise(self)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(N, T, C, h, w) to (N, WIDTH), the mean over pairs of images and over places."""
-        moved = correlations(maps).flatten(0, 1)
-        found = self.layers(torch.cat([moved, places(moved)], 1)).mean((2, 3))
+        """(N, T, C, h, w) to (N, QUARTERS * WIDTH), means over pairs of images and over places."""
+        found = quarters(self.layers(correlations(maps).flatten(0, 1)))
         return found.unflatten(0, (-1, max(1, maps.shape[1] - 1))).mean(1)
 
 
@@ -111,10 +111,18 @@ def _layer(in_channels: int, out_channels: int, stride: int) -> tuple[nn.Module,
     return conv, nn.GroupNorm(8, out_channels), nn.ReLU(inplace=True)
 
 
-def places(maps: Tensor) -> Tensor:
-    """(N, 2, h, w): y and x of each place of maps, from -1 to 1."""
-    sides = [torch.linspace(-1, 1, side, device=maps.device) for side in maps.shape[-2:]]
-    return torch.stack(torch.meshgrid(*sides, indexing="ij")).expand(maps.shape[0], -1, -1, -1)
+def quarters(maps: Tensor) -> Tensor:
+    """(N, C, h, w) to (N, QUARTERS * C): means of the upper and lower left, then of the upper and
+    lower right; halves of odd sides share what is in the middle."""
+    height, width = maps.shape[-2:]
+    return torch.cat(
+        [
+            rows[..., columns].mean((2, 3))
+            for columns in (slice(0, (width + 1) // 2), slice(width // 2, width))
+            for rows in (maps[:, :, : (height + 1) // 2], maps[:, :, height // 2 :])
+        ],
+        1,
+    )
 
 
 def correlations(maps: Tensor) -> Tensor:
