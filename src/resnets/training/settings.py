@@ -179,7 +179,7 @@ class TrainSettings:
         TRAINING,
         None,
         choices=("float32", "bfloat16"),
-        open="bfloat16 on a GPU, and for boxes and masks on a CPU that computes with it",
+        open="bfloat16 on a GPU, and for boxes, masks and clips on a CPU that computes with it",
     )
     crop: str | None = setting(
         "Random crop of training images: resized (any area and aspect ratio), jitter (any scale and"
