@@ -330,7 +330,7 @@ def test_a_terminal_shows_the_columns_of_any_kind(capsys, monkeypatch):
     columns = Columns.of(MADE_UP)
     show_predictions(found, ["a.png", "b.png"], columns, ("a",))
     assert capsys.readouterr().out.splitlines() == [
-        "file   left     number",
+        "file      left   number",
         "a.png      1.2        0",
         "a.png     12.0        1",
         "b.png  broken",

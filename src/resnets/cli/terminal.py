@@ -79,7 +79,8 @@ def show_best(prediction: Prediction, columns: Columns) -> None:
 
 def _shown(columns: Columns) -> dict[str, type]:
     """The columns that people are shown: without those that count rows."""
-    return {name: kind for name, kind in columns.own.items() if name not in (NUMBER, OF)}
+    counting = (NUMBER, OF) if OF in columns.own else ()
+    return {name: kind for name, kind in columns.own.items() if name not in counting}
 
 
 def _widths(own: Mapping[str, type], classes: Sequence[str], width: int) -> dict[str, int]:
