@@ -104,12 +104,12 @@ def case_section(title: str, hint: str, figures: Sequence[Figure], large: bool =
     return Section("cases", title, hint, values)
 
 
-def matrix_section(metrics: Metrics, unit: str = "", hidden: tuple[Figure, ...] = ()) -> Section:
+def matrix_section(metrics: Metrics, parts: str = "", hidden: tuple[Figure, ...] = ()) -> Section:
     """The confusion matrix; of many classes the pairs that are confused most.
 
     Args:
         metrics: With `confusion`, (k, k) counts, in their detail.
-        unit: What is counted, if not images; then only shares are shown.
+        parts: What is counted, if it is parts of what was measured; then only shares are shown.
         hidden: Images that are shown when a cell is opened.
     """
     counts, k = metrics.detail["confusion"], len(metrics.classes)
@@ -122,7 +122,7 @@ def matrix_section(metrics: Metrics, unit: str = "", hidden: tuple[Figure, ...] 
         "shares": (counts / np.maximum(counts.sum(1, keepdims=True), 1)).tolist(),
         "pairs": [(i, j) for i, j in pairs if wrong[i, j]],
         "confused": int(np.count_nonzero(wrong)),
-        **({"unit": unit} if unit else {"counts": counts.tolist()}),
+        **({"unit": parts} if parts else {"counts": counts.tolist()}),
     }
     title = "Confusion matrix" if k <= MANY_CLASSES else "Most confused classes"
     return Section("matrix", title, values=shown, hidden=hidden)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from resnets.data.check import Check
+from resnets.data.findings import Fact
 from resnets.kinds.sample import Sample
 from resnets.pretrained import Weights
 from resnets.training.device import choose_device, has_bfloat16
@@ -44,11 +45,7 @@ def look(
 
 def sizes_of(check: Check, samples: Sequence[Sample]) -> np.ndarray:
     """(n, 2) heights and widths of samples, in their files."""
-    sizes = {
-        sample.name: (fact.height, fact.width)
-        for sample, fact in zip(check.found.samples, check.facts, strict=True)
-    }
-    return np.array([sizes[sample.name] for sample in samples])
+    return np.array([(fact.height, fact.width) for fact in _facts(check, samples)])
 
 
 def median(sizes: np.ndarray) -> tuple[int, int]:
@@ -58,11 +55,15 @@ def median(sizes: np.ndarray) -> tuple[int, int]:
 
 def _seconds(check: Check, samples: Sequence[Sample]) -> float | None:
     """Median length of videos; None of images."""
-    seconds = {
-        sample.name: fact.seconds
-        for sample, fact in zip(check.found.samples, check.facts, strict=True)
+    return float(np.median([fact.seconds for fact in _facts(check, samples)])) or None
+
+
+def _facts(check: Check, samples: Sequence[Sample]) -> list[Fact]:
+    """What the check found in the files of some samples."""
+    facts = {
+        sample.name: fact for sample, fact in zip(check.found.samples, check.facts, strict=True)
     }
-    return float(np.median([seconds[sample.name] for sample in samples])) or None
+    return [facts[sample.name] for sample in samples]
 
 
 def _extent(samples: Sequence[Sample], sizes: np.ndarray) -> float | None:
