@@ -5,14 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from typer import Argument, Option
+from typer import Argument, Exit, Option
 
 from resnets.cli.inputs import Crop, Fit, Interpolation, Mean, Size, Std, input_changes
 from resnets.cli.options import DATA, MODEL, OUTPUT, Classes, Engine, Json, Network
 from resnets.cli.output import print_json
 
 if TYPE_CHECKING:
+    from resnets.evaluation.comparison import Comparison
     from resnets.evaluation.metrics import Metrics
+    from resnets.kinds.sample import Sample
+    from resnets.measuring import Judged
     from resnets.screen import Screen
 
 
@@ -22,6 +25,7 @@ EXAMPLES = """
 resnets val runs/train/1
 resnets val photos.onnx
 resnets val photos.onnx photos/ --json
+resnets val runs/train/2 --against runs/train/1 --margin 0.5
 resnets val weights.pth photos/ --model resnet18 --classes names.txt
 """
 
@@ -63,6 +67,26 @@ def val(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
+    against: Annotated[
+        str | None,
+        Option(
+            metavar="MODEL",
+            help="A baseline to compare with on the same images: a run, a model file or NAME.onnx.",
+            show_default="none",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    margin: Annotated[
+        float,
+        Option(
+            metavar="POINTS",
+            min=0,
+            max=100,
+            help="By how many percentage points MODEL may be worse than the baseline: beyond that"
+            " the exit code is 1, if the 95 % interval of the difference says so.",
+            rich_help_panel=MODEL,
+        ),
+    ] = 0.0,
     engine: Engine = None,
     network: Network = None,
     classes: Classes = None,
@@ -77,7 +101,9 @@ def val(
     """Evaluate a model: accuracy, balanced accuracy and macro F1 with 95 % confidence intervals,
     and precision and recall of each class.
 
-    For NAME.onnx, verify first that it gives the stored predictions on the images inside it.
+    For NAME.onnx, verify first that it gives the stored predictions on the images inside it. With
+    --against, tell too how much better or worse than a baseline it is: worse, not worse or not
+    decided.
     """
     from resnets.loading import check_arguments, is_onnx
     from resnets.screen import Screen
@@ -95,31 +121,74 @@ def val(
         option, needs = ("--report", "a run or a model file") if report else ("--split", "DATA")
         raise ValueError(f"{option} does not apply to {model} alone: it needs {needs}")
     values: dict[str, Any] = {"model": model}
-    metrics = None
+    judged = None
     if is_onnx(path):
         engine = engine or "onnxruntime"
         values |= _prove(path, engine, screen)
         if data:
             from resnets.measuring import measure_file
 
-            metrics = measure_file(path, engine, data, split, screen)
+            judged = measure_file(path, engine, data, split, screen)
     else:
         from resnets.run.measure import measure_and_report
         from resnets.run.opening import open_model
 
-        metrics = measure_and_report(
+        judged = measure_and_report(
             open_model(model, network, classes, screen, changes), path, data, split, report, screen
         )
-    if metrics is not None:
-        _show(metrics, screen)
-        values["metrics"] = metrics.to_dict()
+    if judged is not None:
+        _show(judged.metrics, screen)
+        values["metrics"] = judged.metrics.to_dict()
+    verdict = ""
+    if against is not None:
+        if judged is None:
+            raise ValueError(f"--against {against}: name the images: resnets val {model} DATA")
+        comparison = _compare(judged, against, engine, screen)
+        verdict = comparison.verdict(margin / 100)
+        screen.say("")
+        screen.say(f"{model} less {against}: {comparison}")
+        screen.say(f"{verdict}, with a margin of {margin:g} points")
+        values["against"] = {"model": against, **comparison.to_dict(), "verdict": verdict}
     if json:
         print_json(values)
+    if verdict == "worse":
+        raise Exit(1)
+
+
+def _compare(judged: Judged, against: str, engine: str | None, screen: Screen) -> Comparison:
+    """The model and a baseline, on the images that both could read."""
+    from resnets.evaluation import EVALUATORS
+    from resnets.evaluation.comparison import compare_paired
+    from resnets.evaluation.metrics import clusters
+    from resnets.loading import is_onnx
+
+    if is_onnx(Path(against)):
+        from resnets.measuring import judge_file
+        from resnets.runtime import load
+
+        other = judge_file(load(against, engine or "onnxruntime"), judged.whole, screen)
+    else:
+        from resnets.run.measure import judge_model
+        from resnets.run.opening import open_model
+
+        other = judge_model(open_model(against, None, None, screen), judged.whole, screen)
+    if other.kind != judged.kind:
+        raise ValueError(f"{against} predicts {other.kind}, the other model {judged.kind}")
+    theirs = dict(zip(map(_key, other.samples), other.evidence, strict=True))
+    pairs = [
+        (sample, (evidence, theirs[_key(sample)]))
+        for sample, evidence in zip(judged.samples, judged.evidence, strict=True)
+        if _key(sample) in theirs
+    ]
+    groups = clusters([sample.group for sample, _ in pairs])
+    return compare_paired(EVALUATORS[judged.kind], [evidence for _, evidence in pairs], groups)
+
+
+def _key(sample: Sample) -> tuple[str, tuple[float, float] | None]:
+    return sample.name, sample.span
 
 
 def _prove(path: Path, engine: str, screen: Screen) -> dict[str, Any]:
-    from typer import Exit
-
     from resnets.runtime import load
     from resnets.runtime.onnxfile import read_onnx
     from resnets.runtime.proof import prove

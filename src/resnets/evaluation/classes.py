@@ -245,6 +245,11 @@ def row(truth: Prediction, prediction: Prediction) -> dict[str, Cell]:
     }
 
 
+def is_right(one: ClassEvidence) -> bool:
+    """Whether the most probable class is the true one."""
+    return bool(one.probabilities.argmax() == one.label)
+
+
 def doubts(rows: Rows, evidence: Sequence[ClassEvidence], classes: Sequence[str]) -> list[str]:
     """Sentences on accuracies that the largest class alone would give; none where the network has
     learnt something and kept it.
@@ -295,4 +300,5 @@ EVALUATOR = Evaluator(
     doubts=doubts,
     model="Image classifier",
     caution="It always predicts one of its classes, also for an image of something else",
+    right=is_right,
 )

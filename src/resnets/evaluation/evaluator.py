@@ -40,6 +40,7 @@ class Evaluator:
         model: What the model is, for its card.
         caution: What who uses it must know.
         unit: What is counted.
+        right: Whether an image is right, where the main number is the share of those that are.
     """
 
     main: str
@@ -53,3 +54,4 @@ class Evaluator:
     model: str
     caution: str
     unit: str = "images"
+    right: Callable[[Evidence], bool] | None = None

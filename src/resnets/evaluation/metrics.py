@@ -8,7 +8,7 @@ groups are given, whole groups are resampled.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any
@@ -201,6 +201,13 @@ def mean_of_known(values: np.ndarray) -> np.ndarray:
 def part_of(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """Counts as a part of others; NaN where these are 0."""
     return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)
+
+
+def clusters(names: Sequence[str]) -> np.ndarray | None:
+    """Groups (n,) to resample, where every image has one and some share theirs; else None."""
+    groups = np.array(names)
+    grouped = bool((groups != "").all()) and len(np.unique(groups)) < len(groups)
+    return groups if grouped else None
 
 
 def draw_images(n: int, groups: np.ndarray | None, seed: int) -> np.ndarray:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from resnets.data.check import look_at
 from resnets.data.findings import UNUSABLE, about_files
 from resnets.data.loader import PreparedImages
-from resnets.data.splits import read_split, samples_to_measure
+from resnets.data.splits import read_split, refuse_unknown_classes, samples_to_measure
 from resnets.data.windows import to_windows
-from resnets.evaluation.metrics import Metrics
-from resnets.measuring import tell_left_out
+from resnets.kinds.sample import Sample
+from resnets.measuring import Judged, tell_left_out
 from resnets.modelfile import Model
 from resnets.run.folder import RunFolder
-from resnets.run.outcome import measure_model
+from resnets.run.outcome import Measured, measure_model
 from resnets.run.reporting import Account, write_outcome_report
 from resnets.screen import Screen
 from resnets.training.device import memory_for_images
@@ -26,7 +27,7 @@ def measure_and_report(
     split: str | None,
     report: Path | None,
     screen: Screen,
-) -> Metrics:
+) -> Judged:
     """A model on some data, or on what its run held out.
 
     Args:
@@ -60,10 +61,7 @@ def measure_and_report(
     usable = [sample for sample, fact in zip(samples, facts, strict=True) if not fact.error]
     if not usable:
         raise ValueError(f"{data}: no usable image in {part}")
-    shown, sampling = to_windows(usable, model.sampling), model.sampling
-    images = PreparedImages(shown, model.preprocessing, memory_for_images(None), sampling=sampling)
-    with screen.progress("measuring", len(shown)) as bar:
-        measured = measure_model(model, images, bar.update)
+    measured, images = _measure(model, usable, screen)
     screen.say(f"{model.network_name} ({path}) on {part} of {data}, {len(usable):,} images")
     if report:
         about = [("model", str(path)), ("data", f"{part} of {data}")]
@@ -71,4 +69,27 @@ def measure_and_report(
         account = Account(title, command, tuple(about))
         write_outcome_report(report, model, measured, images, account)
         screen.say(f"report: {report}")
-    return measured.metrics
+    return _judged(model, measured)
+
+
+def judge_model(model: Model, samples: Sequence[Sample], screen: Screen) -> Judged:
+    """A model on images that another one was measured on.
+
+    Raises:
+        ValueError: One is of a class that it does not know.
+    """
+    return _judged(model, _measure(model, samples, screen)[0])
+
+
+def _measure(
+    model: Model, samples: Sequence[Sample], screen: Screen
+) -> tuple[Measured, PreparedImages]:
+    refuse_unknown_classes(samples, model.classes)
+    shown, sampling = to_windows(samples, model.sampling), model.sampling
+    images = PreparedImages(shown, model.preprocessing, memory_for_images(None), sampling=sampling)
+    with screen.progress("measuring", len(shown)) as bar:
+        return measure_model(model, images, bar.update), images
+
+
+def _judged(model: Model, measured: Measured) -> Judged:
+    return Judged(model.task.kind.name, measured.samples, measured.evidence, measured.metrics)

@@ -17,7 +17,7 @@ from resnets.data.loader import PreparedImages
 from resnets.data.sources import find_data, sample_folder
 from resnets.evaluation import EVALUATORS
 from resnets.evaluation.evaluator import Evidence
-from resnets.evaluation.metrics import Metrics
+from resnets.evaluation.metrics import Metrics, clusters
 from resnets.export import Proven, export_model
 from resnets.kinds.inverse import InverseTransform
 from resnets.kinds.prediction import Cell, Outputs, Prediction
@@ -119,8 +119,8 @@ def measure_model(
         heat = prediction.heat_map()
         maps.append(None if heat is None else heat.astype(np.float16))
         predictions.append(prediction.light().seen(view))
-    groups = np.array([sample.group for sample in images.samples])
-    metrics = evaluator.measure(evidence, model.classes, groups if _clustered(groups) else None)
+    groups = clusters([sample.group for sample in images.samples])
+    metrics = evaluator.measure(evidence, model.classes, groups)
     return Measured(
         tuple(images.samples),
         tuple(evidence),
@@ -129,11 +129,6 @@ def measure_model(
         tuple(rows),
         metrics,
     )
-
-
-def _clustered(groups: np.ndarray) -> bool:
-    named = groups[groups != ""]
-    return len(named) == len(groups) and len(np.unique(named)) < len(named)
 
 
 def proof_images(
