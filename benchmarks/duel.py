@@ -3,13 +3,21 @@
     python benchmarks/duel.py bccd/BCCD --task boxes --weights resnet18.pth --minutes 10 --seeds 3
     python benchmarks/duel.py camvid --task mask --weights resnet18.pth --minutes 30 --seeds 1
     python benchmarks/duel.py bccd/BCCD --task boxes --only ours-scratch ultralytics-scratch
+    python benchmarks/duel.py photos/ --task classes --weights resnet18.safetensors --minutes 2
+    python benchmarks/duel.py eurosat/ --task classes --train 2000 --test 2000 --minutes 5
 
 Every contender is a program of its own in benchmarks/duelists/: it gets a folder, the data as JSON
 and its minutes, reading, validation and export included, and writes what it predicts for the images
-of val and test. One judge measures all of them: faster-coco-eval for boxes, and a confusion matrix
-for masks. A contender that needs packages of its own runs in their Python: --python
-ultralytics=/path/to/python. Results go to OUT/duel.csv as they come; what is there already is not
-run again.
+of val and test. One judge measures all of them: faster-coco-eval for boxes, a confusion matrix for
+masks, hits for classes. A contender that needs packages of its own runs in their Python: --python
+ultralytics=/path/to/python; for classes all peers share one, made at OUT/peers where none is named.
+Results go to OUT/duel.csv as they come; what is there already is not run again.
+
+For classes, images are dealt out once, the same for all: a test part of the data as it is, or --test
+images of each kind in proportion; of all else, or of --train images of it, a fifth to validate on.
+First weights are given to all as they are: statistics that are folded into them are measured anew
+before, so that nobody is hurt by it. The last lines are, for each start, our error over the best
+peer's, with an interval over test images, paired.
 """
 
 from __future__ import annotations
@@ -23,15 +31,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save_file
 
+from resnets import ResNet18
+from resnets.checkpoints import read_state
 from resnets.data.sources import find_data
 from resnets.images import reading, upright_size
 from resnets.kinds.sample import Sample
+from resnets.models.statistics import unfold_statistics
+from resnets.preprocessing import Preprocessing
 
 HERE = Path(__file__).parent / "duelists"
 
@@ -52,6 +68,11 @@ class Contender:
     pretrained: bool
     python: str = ""
 
+    @property
+    def ours(self) -> bool:
+        """Whether it is this package."""
+        return self.program == "ours.py"
+
 
 CONTENDERS = {
     "ours": Contender("boxes", "ours.py", True),
@@ -60,7 +81,16 @@ CONTENDERS = {
     "ultralytics-scratch": Contender("boxes", "yolo.py", False, "ultralytics"),
     "ours-mask": Contender("mask", "ours.py", True),
     "deeplab": Contender("mask", "deeplab.py", True),
+    "ours-classes": Contender("classes", "ours.py", True),
+    "linear-probe": Contender("classes", "linear_probe.py", True, "peers"),
+    "fastai": Contender("classes", "fastai_tune.py", True, "peers"),
+    "tutorial": Contender("classes", "tutorial.py", True, "peers"),
+    "timm": Contender("classes", "timm_defaults.py", True, "peers"),
+    "ours-classes-scratch": Contender("classes", "ours.py", False),
+    "fastai-scratch": Contender("classes", "fastai_tune.py", False, "peers"),
+    "ultralytics-classes-scratch": Contender("classes", "yolo_classify.py", False, "peers"),
 }
+PEERS = ("fastai", "timm", "ultralytics", "scikit-learn", "safetensors")
 COLUMNS = ("contender", "seed", "part", "images", "number", "value", "minutes", "cpu_minutes")
 
 
@@ -70,10 +100,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("data", type=Path)
-    parser.add_argument("--task", choices=("boxes", "mask"), required=True)
+    parser.add_argument("--task", choices=tuple(JUDGES), required=True)
     parser.add_argument("--weights", type=Path, help="ImageNet weights of a ResNet-18")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--train", type=int, help="images to train and validate on (classes)")
+    parser.add_argument("--test", type=int, help="images to test on (classes)")
     parser.add_argument("--only", nargs="*", choices=CONTENDERS)
     parser.add_argument("--out", type=Path, default=Path("runs/duel"))
     parser.add_argument("--python", nargs="*", default=[], metavar="NAME=PATH")
@@ -83,6 +115,12 @@ def main() -> None:
     pythons = dict(one.split("=", 1) for one in options.python)
     options.out.mkdir(parents=True, exist_ok=True)
     table = options.out / "duel.csv"
+    if options.task == "classes":
+        options.data = deal(options.data, options.out / "data" / options.data.name, options)
+        if options.weights:
+            options.weights = unfolded(options.weights, options.data, options.out)
+        if "peers" not in pythons and any(CONTENDERS[name].python == "peers" for name in names):
+            pythons["peers"] = make_environment(options.out / "peers")
     data = describe(options.data, options.task)
     for seed in range(options.seeds):
         for name in names:
@@ -92,6 +130,101 @@ def main() -> None:
             python = pythons.get(CONTENDERS[name].python, sys.executable)
             add(table, duel(name, seed, data, folder, python, options))
     print_medians(read(table))
+    if options.task == "classes":
+        print_ratios(options.out, data, names, options.seeds)
+
+
+def deal(source: Path, folder: Path, options: argparse.Namespace) -> Path:
+    """The data as FOLDER/{train,val,test}/CLASS/*, links: the same split for every contender."""
+    if folder.exists():
+        return folder
+    found, rng = find_data(source.resolve(), kind="classes"), np.random.default_rng(0)
+    parts = {sample.split for sample in found.samples}
+    own = "test" if "test" in parts else "val" if "val" in parts else None
+    by_class: dict[str, list[Sample]] = {}
+    for sample in found.samples:
+        by_class.setdefault(sample.labels[0], []).append(sample)
+    for label, samples in by_class.items():
+        samples = [samples[place] for place in rng.permutation(len(samples))]
+        test = [sample for sample in samples if sample.split == own] if own else samples
+        test = test[: options.test // len(by_class)] if options.test else test
+        if not own and not options.test:
+            test = samples[: len(samples) // 5]
+        chosen = {id(sample) for sample in test}
+        rest = [one for one in samples if id(one) not in chosen and one.split in ("train", "")]
+        rest = rest[: options.train // len(by_class)] if options.train else rest
+        cut = len(rest) // 5
+        for part, some in (("val", rest[:cut]), ("train", rest[cut:]), ("test", test)):
+            place = folder / part / label
+            place.mkdir(parents=True)
+            for sample in some:
+                with suppress(OSError), Image.open(sample.path) as image:  # what nobody can read
+                    image.load()
+                    (place / sample.path.name).symlink_to(sample.path.resolve())
+    return folder
+
+
+def unfolded(weights: Path, data: Path, folder: Path) -> Path:
+    """The weights of a ResNet-18 with BatchNorm statistics measured on training images where they
+    came folded (`models.statistics`), the function unchanged."""
+    target = folder / f"{data.name}-{weights.stem}.safetensors"
+    if target.exists():
+        return target
+    net = ResNet18()
+    net.load_state_dict(read_state(weights))
+    prepare = Preprocessing.square(224)
+    files = sorted((data / "train").rglob("*.*"))[::4][:256]
+    pixels = (prepare.pixels(prepare.open(file))[None] for file in files)
+    unfold_statistics(net, (torch.from_numpy(prepare.normalise(one)) for one in pixels))
+    save_file({name: one.contiguous() for name, one in net.state_dict().items()}, target)
+    return target
+
+
+def make_environment(folder: Path) -> str:
+    """A Python with what the contenders for classes need."""
+    python = folder / "bin" / "python"
+    if not (folder / "ready").exists():
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        pip = [str(python), "-m", "pip", "install", "--quiet"]
+        subprocess.run([*pip, "torch", "torchvision"], check=True)
+        subprocess.run([*pip, *PEERS], check=True)
+        (folder / "ready").touch()
+    return str(python)
+
+
+def print_ratios(
+    folder: Path, data: dict[str, Any], names: Sequence[str], seeds: int, resamples: int = 2000
+) -> None:
+    """Our error over that of the best peer, mean over the seeds, for each start."""
+    labels = {
+        one["name"]: one["annotations"][0]["label"]
+        for one in data["images"]
+        if one["split"] == "test"
+    }
+    wrong = {}
+    for name in names:
+        said = [
+            json.loads((folder / f"{name}-{s}/predictions.json").read_text()) for s in range(seeds)
+        ]
+        wrong[name] = np.mean(
+            [[one[file] != label for file, label in labels.items()] for one in said], 0
+        )
+    rng = np.random.default_rng(0)
+    draws = rng.integers(len(labels), size=(resamples, len(labels)))
+    for pretrained in (True, False):
+        group = [name for name in names if CONTENDERS[name].pretrained == pretrained]
+        peers = [name for name in group if not CONTENDERS[name].ours]
+        ours = [name for name in group if CONTENDERS[name].ours]
+        if not peers or not ours:
+            continue
+        best = min(peers, key=lambda name: wrong[name].mean())
+        mine, theirs = wrong[ours[0]], wrong[best]
+        drawn = mine[draws].mean(1) / np.maximum(theirs[draws].mean(1), 1e-9)
+        low, high = np.percentile(drawn, (2.5, 97.5))
+        print(
+            f"{ours[0]}: {mine.mean():.4f} wrong, {best}: {theirs.mean():.4f},"
+            f" ratio {mine.mean() / max(theirs.mean(), 1e-9):.3f} [{low:.3f}, {high:.3f}]"
+        )
 
 
 def describe(source: Path, task: str) -> dict[str, Any]:
@@ -144,6 +277,8 @@ def duel(
         command = [python, str(HERE / contender.program), str(folder)]
         subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)
     minutes, after = (time.monotonic() - start) / 60, os.times()
+    if (ready := folder / "ready").exists():  # what comes after it are predictions
+        minutes = float(ready.read_text()) / 60
     spent = after.children_user + after.children_system
     cpu = (spent - before.children_user - before.children_system) / 60
     rows = []
@@ -230,7 +365,16 @@ def judge_masks(
     }
 
 
-JUDGES = {"boxes": judge_boxes, "mask": judge_masks}
+def judge_classes(
+    classes: Sequence[str], images: Sequence[dict[str, Any]], folder: Path
+) -> dict[str, float]:
+    """Accuracy of FOLDER/predictions.json: for each file a class."""
+    said = json.loads((folder / "predictions.json").read_text())
+    hits = [said[one["name"]] == one["annotations"][0]["label"] for one in images]
+    return {"accuracy": float(np.mean(hits))}
+
+
+JUDGES = {"boxes": judge_boxes, "mask": judge_masks, "classes": judge_classes}
 
 
 def read(table: Path) -> list[dict[str, str]]:

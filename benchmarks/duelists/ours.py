@@ -1,12 +1,14 @@
-"""`resnets train DATA --model resnet18 --minutes M`, and its NAME.onnx on val and test."""
+"""`resnets train DATA --minutes M`, with `--model resnet18` where first weights are given or boxes or
+masks are found, and its NAME.onnx on val and test."""
 
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import numpy as np
-from common import part, read_task
+from common import STARTED, part, read_task
 
 import resnets
 
@@ -15,15 +17,18 @@ if __name__ == "__main__":
     data: dict[str, Any] = task["data"]
     run = resnets.train(
         data["source"],
-        "resnet18",
+        "resnet18" if task["weights"] or data["task"] != "classes" else None,
         task=data["task"],
         weights=task["weights"] or "none",
         minutes=task["minutes"],
         seed=task["seed"],
         output=folder / "run",
         exist_ok=True,
+        started=STARTED,
     )
     print(run)
+    if data["task"] == "classes":
+        (folder / "ready").write_text(f"{time.monotonic() - STARTED:.2f}")
     images = [*part(task, "val"), *part(task, "test")]
     predictor = resnets.load(run.proven.path)
     predictions = list(predictor.predict([one["file"] for one in images]))
@@ -36,6 +41,9 @@ if __name__ == "__main__":
             }
             for one, found in zip(images, predictions, strict=True)
         }
+        (folder / "predictions.json").write_text(json.dumps(said))
+    elif data["task"] == "classes":
+        said = {one["name"]: found.label for one, found in zip(images, predictions, strict=True)}
         (folder / "predictions.json").write_text(json.dumps(said))
     else:
         order = [data["classes"].index(name) for name in predictor.classes]
