@@ -27,12 +27,12 @@ from resnets.run.spec import Spec
 from resnets.run.steps import _last, _row_text
 from resnets.run.timing import MARGIN, Costs, decide_steps
 from resnets.run.validation import _rank, settled
-from resnets.run.work import read_images
+from resnets.run.work import Job, read_images
 from resnets.screen import Screen
 from resnets.settings import read_yaml
 from resnets.tasks import TASKS, describe_task, make_task
 from resnets.tasks.classes import Classification
-from resnets.training.checkpoint import pack, steps_done, unpack
+from resnets.training.checkpoint import pack, position, unpack
 from resnets.training.loop import (
     Diverged,
     Hooks,
@@ -145,7 +145,7 @@ def test_a_state_packed_at_any_step_of_any_phase_goes_on_in_the_same_bits():
         train_steps(part, batches(0), Classification(), PLAN, halted)
         tensors, rest = pack(part)
         rest = json.loads(json.dumps(rest, sort_keys=True))
-        again = make_state(steps_done(rest, "accuracy"))
+        again = make_state(position(rest, "accuracy")[0])
         unpack(again, {name: one.clone() for name, one in tensors.items()}, rest, "accuracy")
         train_steps(again, batches(stop), Classification(), PLAN, HOOKS)
         assert equal(pack(again)[0], pack(whole)[0])
@@ -213,7 +213,10 @@ def test_the_steps_of_each_phase_are_timed(colours, capsys):
     prepared = prepare(wanted, None, screen)
     images = read_images(prepared.spec, prepared.samples, screen)
     before = {name: one.clone() for name, one in prepared.net.state_dict().items()}
-    spec = decide_steps(prepared.spec, prepared.net, images, screen, time.monotonic())
+    folder = RunFolder(colours / "run")
+    job = Job(prepared.spec, folder, prepared.net, images, screen, (), time.monotonic())
+    spec, costs = decide_steps(job)
+    assert len(costs.steps) == 2
     assert re.search(
         r"a step takes 0\.\d\d s, then 0\.\d\d s, a valid", flat(capsys.readouterr().err)
     )
@@ -252,10 +255,12 @@ def test_a_network_that_cannot_take_a_phase_is_refused_before_the_work(colours, 
 
 def test_as_many_steps_are_taken_as_fit():
     costs = Costs(HEAD_THEN_ALL, (0.1, 0.4), validation=2.0, end=5.0)
-    steps = costs.steps_within(100.0, lambda steps: 10)
+    steps, interval = costs.steps_within(100.0, 10)
+    assert interval % 10 == 0
     assert costs.total(30, 10) == pytest.approx(10 * 0.1 + 20 * 0.4 + 3 * 2.0 + 5.0)
-    assert costs.total(steps, 10) <= 100 * (1 - MARGIN) < costs.total(steps + 1, 10)
-    assert costs.steps_within(5.0, lambda steps: 10) == 0
+    assert costs.total(steps, interval) <= 100 * (1 - MARGIN)
+    assert costs.total(steps + 1, costs.interval(steps + 1, 10)) > 100 * (1 - MARGIN)
+    assert costs.steps_within(5.0, 10)[0] == 0
 
 
 # --- other tasks than the loop knows

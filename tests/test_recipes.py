@@ -1,4 +1,4 @@
-"""Settings that were left open: the table of recipes gives what the rules before it gave."""
+"""Settings that were left open: the table of recipes gives what these rules say in words."""
 
 from dataclasses import replace
 
@@ -14,8 +14,8 @@ from resnets.training.recipes import RECIPES, WHY, Circumstances, decide
 from resnets.training.settings import TrainSettings
 
 
-def decided_before(given_, seen):
-    """The rules before there was a table, frozen."""
+def decided_in_words(given_, seen):
+    """The rules of classes, as code."""
     short = min(seen.median)
     tiny = not seen.pretrained and short <= 64
     batch = min(64 if tiny else 32, max(8, 2 ** max(0, seen.count // 8).bit_length() // 2))
@@ -34,11 +34,11 @@ def decided_before(given_, seen):
         "fit": (fit, f"{seen.elongated:.0%} of the images are longer than 1.6 : 1"),
         "epochs": (5.0 if seen.pretrained else 30.0, how),
         "batch_size": (batch, f"{seen.count:,} training images, {how}"),
-        "weight_decay": (1e-4 if seen.pretrained else 5e-4, how),
+        "weight_decay": (0.05 if seen.pretrained else 5e-4, how),
         "smoothing": (0.1 if not tiny else 0.0, how),
         "norms": (
-            ("frozen", "fine-tuning: small batches give poor statistics")
-            if seen.pretrained
+            ("frozen", "small batches give poor statistics")
+            if seen.pretrained and (given_.batch_size or batch) < 16
             else ("train", how)
         ),
         "crop": (
@@ -61,7 +61,7 @@ def decided_before(given_, seen):
         **{key: value for key, (value, _) in choices.items() if getattr(given_, key) is None},
     )
     if filled.lr is None:
-        base = 0.01 * filled.batch_size / 32 if seen.pretrained else 0.1 * filled.batch_size / 64
+        base = 0.001 * filled.batch_size / 32 if seen.pretrained else 0.1 * filled.batch_size / 64
         filled = replace(filled, lr=round(base, 6))
         reasons["lr"] = f"{how}, in proportion to the batch size"
     return filled, reasons
@@ -106,7 +106,7 @@ def test_the_table_gives_what_the_rules_before_it_gave(values, time, seen):
         "photos", task="classes", precision="float32", flip="horizontal", **values, **time
     )
     decided, reasons = outcome(decide, asked, seen)
-    expected, why = outcome(decided_before, asked, seen)
+    expected, why = outcome(decided_in_words, asked, seen)
     assert decided == expected
     assert list(reasons.items()) == list(why.items())  # the order in which they are shown
 
@@ -116,7 +116,8 @@ def test_the_table_gives_what_the_rules_before_it_gave(values, time, seen):
     [
         ("boxes", "cpu", True, "bfloat16"),
         ("boxes", "cpu", False, "float32"),
-        ("classes", "cpu", True, "float32"),
+        ("classes", "cpu", True, "bfloat16"),
+        ("classes", "cpu", False, "float32"),
         ("classes", "cuda", True, "bfloat16"),
         ("mask", "mps", False, "float32"),
     ],

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -180,8 +181,11 @@ def test_open_settings_are_decided_with_reasons_and_given_ones_stay():
     decided, reasons = decide(TrainSettings("photos", lr=0.5, task="classes"), seen)
     assert decided.lr == 0.5
     assert "lr" not in reasons
-    assert (decided.norms, decided.size, decided.fit) == ("frozen", 224, "crop")
+    assert (decided.norms, decided.size, decided.fit) == ("train", 224, "crop")
     assert "fine-tuning" in reasons["norms"]
+    few, why = decide(TrainSettings("photos", task="classes"), replace(seen, count=60))
+    assert (few.norms, few.batch_size) == ("frozen", 8)
+    assert "small batches" in why["norms"]
     assert None not in (
         decided.epochs,
         decided.batch_size,

@@ -9,7 +9,7 @@ from PIL import Image
 from resnets.kinds.inverse import InverseTransform
 from resnets.kinds.prediction import Outputs
 from resnets.modelfile import Model
-from resnets.training.device import place_input
+from resnets.training.device import autocasting, place_input
 
 
 class TorchEngine:
@@ -17,13 +17,14 @@ class TorchEngine:
 
     Args:
         model: Its network stays where it is, on its device.
+        autocast: In what it computes, if not in float32; outputs are float32 in any case.
     """
 
     name = "torch"
     version = str(torch.__version__)
 
-    def __init__(self, model: Model) -> None:
-        self.model = model
+    def __init__(self, model: Model, autocast: torch.dtype | None = None) -> None:
+        self.model, self.autocast = model, autocast
         self.inference = model.task.inference(model.net.eval()).eval()
 
     def __call__(self, image: np.ndarray) -> Outputs:
@@ -44,10 +45,9 @@ class TorchEngine:
         self.inference.eval()  # the network may have been trained since
         device = next(self.model.net.parameters()).device
         inputs = place_input(torch.from_numpy(self.model.preprocessing.normalise(pixels)), device)
-        found = (
-            tensor.float() if tensor.is_floating_point() else tensor
-            for tensor in self.inference(inputs)
-        )
+        with autocasting(device, self.autocast):
+            outputs = self.inference(inputs)
+        found = (tensor.float() if tensor.is_floating_point() else tensor for tensor in outputs)
         arrays = (tensor.cpu().numpy() for tensor in found)
         # those that not every network has are the last ones
         return dict(zip(self.model.task.kind.outputs, arrays, strict=False))

@@ -2,9 +2,9 @@
 training meet.
 
 Reading order is running order: `preparation` looks and decides, `rehearsal` tries the network,
-`work` reads the images, `timing` fixes the number of steps, `steps` trains and `validation` chooses
-the best weights, `completion` measures, reports and exports. `resume` enters at `work` with what an
-earlier run wrote down.
+`work` reads the images, `probe` makes a first model, `timing` fixes the number of steps, `steps`
+trains and `validation` chooses the best weights, `completion` measures, reports and exports.
+`resume` enters at `work` with what an earlier run wrote down.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +20,22 @@ from torch import nn
 
 from resnets.data.splits import check_split, read_split, split_csv
 from resnets.files import write_file
-from resnets.modelfile import build_network, read_model
+from resnets.modelfile import build_network, read_model, write_model
 from resnets.run.completion import Run, finish
 from resnets.run.folder import RunFolder, claim, held
 from resnets.run.keywords import TrainCall, takes
+from resnets.run.pacing import Pacing
 from resnets.run.preparation import prepare
+from resnets.run.probe import make_probe
 from resnets.run.rehearsal import check_module
 from resnets.run.spec import Spec
-from resnets.run.steps import Trained, carry_out
+from resnets.run.steps import Trained, carry_out, go_on
 from resnets.run.timing import decide_steps
 from resnets.run.unfold import restore_statistics
 from resnets.run.work import Callback, Job, place_network, read_images
 from resnets.screen import Screen
 from resnets.settings import change
-from resnets.training.loop import Diverged
+from resnets.training.loop import Diverged, Reached
 from resnets.training.settings import TrainSettings
 
 __all__ = ["Run", "resume", "train"]
@@ -80,15 +83,12 @@ def train(
     given = None if model is None or isinstance(model, str) else model
     wanted = change(TrainSettings(str(data)), {**({"model": named} if named else {}), **settings})
     with claim(Path(output) if output else None, name, exist_ok) as folder:
-        prepared = prepare(wanted, given, screen)
+        prepared = prepare(wanted, given, screen, started)
         images = read_images(prepared.spec, prepared.samples, screen)
         net = place_network(prepared.net, prepared.spec)
         spec = restore_statistics(prepared.spec, net, prepared.samples, screen)
-        spec = decide_steps(spec, net, images, screen, started)
-        job = Job(spec, folder, net, images, screen, callbacks, started)
-        write_file(folder.split, split_csv(prepared.samples, prepared.digests))
-        write_file(folder.args, spec.to_yaml())
-        return _end(job, carry_out(job))
+        split = split_csv(prepared.samples, prepared.digests)
+        return _begin(Job(spec, folder, net, images, screen, callbacks, started), split)
 
 
 def resume(
@@ -123,7 +123,10 @@ def resume(
         with screen.progress("comparing files", len(samples)) as bar:
             check_split(files.split, bar.update)
         tensors, metadata = read_model(files.last)
+        checkpoint = metadata.get("checkpoint")
         net = build_network(spec.network, spec.make_task(), model)
+        if checkpoint is None:  # these are the first weights
+            net.load_state_dict(tensors)
         try:
             images = read_images(spec, samples, screen)
         except ValueError as error:
@@ -133,7 +136,37 @@ def resume(
             ) from error
         net = place_network(net, spec)
         job = Job(spec, files, net, images, screen, callbacks, started)
-        return _end(job, carry_out(job, tensors, metadata.get("checkpoint")))
+        if checkpoint is None:
+            return _begin(job)
+        return _end(job, go_on(job, tensors, checkpoint))
+
+
+def _begin(job: Job, split: str = "") -> Run:
+    """A run from its first weights on: a linear probe where there can be one, then as many steps as
+    there is time for."""
+    reached, exporting = Reached(), None
+    if job.spec.probe:
+        # from here on the run can be resumed
+        _write(job, split)
+        write_model(job.folder.last, job.net.state_dict(), job.spec.metadata())
+        reached, exporting = make_probe(job)
+    pacing = None
+    if not job.spec.steps:
+        spec, costs = decide_steps(job, exporting)
+        if costs and spec.settings.minutes:
+            pacing = Pacing(job.started + 60 * spec.settings.minutes, costs, job.screen)
+        if not spec.steps:
+            return _end(job, Trained(reached))
+        job = replace(job, spec=spec)
+    _write(job, split)
+    return _end(job, carry_out(job, reached, pacing))
+
+
+def _write(job: Job, split: str) -> None:
+    """What says what a run is; a resumed one has its split."""
+    if split:
+        write_file(job.folder.split, split)
+    write_file(job.folder.args, job.spec.to_yaml())
 
 
 def _end(job: Job, trained: Trained) -> Run:

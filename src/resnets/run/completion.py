@@ -22,9 +22,9 @@ from resnets.run.folder import RunFolder
 from resnets.run.reporting import Account, write_card, write_outcome_report
 from resnets.run.steps import Trained
 from resnets.run.validation import settled
-from resnets.run.work import Job
+from resnets.run.work import Job, data_name
 from resnets.training.device import place_net
-from resnets.training.loop import TrainingState
+from resnets.training.loop import Reached
 
 HEADLINES = 2  # numbers on the screen; the report has all
 
@@ -97,9 +97,8 @@ def finish(job: Job, trained: Trained) -> Run:
         plot_curves(state.rows, folder.path / "results.png")
         doubted = replace(account, notes=(*account.notes, *doubts))
         write_outcome_report(folder.report, model, measured, images, doubted)
-    name = _data_name(job.spec.settings.data)
     with screen.progress("exporting and verifying", 1):
-        proven = outcome.export_outcome(model, folder.path / f"{name}.onnx", images.samples)
+        proven = outcome.export_outcome(model, job.exported, images.samples)
     cautions = tuple(("caution", doubt) for doubt in doubts)
     cautioned = replace(account, facts=(*account.facts, *cautions))
     write_card(folder.card, model, cautioned, measured.metrics, proven)
@@ -119,7 +118,7 @@ def _best(job: Job) -> Model:
     return model
 
 
-def _doubts(job: Job, state: TrainingState, model: Model) -> list[str]:
+def _doubts(job: Job, state: Reached, model: Model) -> list[str]:
     """What speaks against the training, in sentences."""
     kind = model.task.kind
     evaluator = EVALUATORS[kind.name]
@@ -135,7 +134,7 @@ def _account(job: Job, trained: Trained, model: Model, metrics: Metrics) -> Acco
     if missing := metrics.unmeasured:
         facts.append(("not measured", f"no held-out image of: {', '.join(missing)}"))
     return Account(
-        f"{model.network_name} on {_data_name(spec.settings.data)}",
+        f"{model.network_name} on {data_name(spec.settings.data)}",
         spec.command,
         tuple(facts),
         tuple(trained.state.rows),
@@ -170,7 +169,12 @@ def _notes(job: Job, trained: Trained, model: Model) -> list[str]:
     return notes
 
 
-def _facts(job: Job, state: TrainingState) -> list[tuple[str, str]]:
+def _shortened(job: Job, state: Reached) -> bool:
+    """Whether the plan ended with fewer steps than were planned at first."""
+    return bool(state.bends) and state.bends[-1][1] < job.spec.steps
+
+
+def _facts(job: Job, state: Reached) -> list[tuple[str, str]]:
     spec, settings = job.spec, job.spec.settings
     counts = {
         split: sum(sample.split == split for sample in job.images.samples)
@@ -198,10 +202,10 @@ def _facts(job: Job, state: TrainingState) -> list[tuple[str, str]]:
         ),
         (
             "training",
-            (
-                f"{state.step:,} steps of {job.images.batches.batch_size} ({epochs:.1f} epochs),"
-                f" learning rate {settings.lr:g}"
-            ),
+            ("a linear probe on frozen features, " if spec.probe else "")
+            + f"{state.step:,} steps of {job.images.batches.batch_size} ({epochs:.1f} epochs)"
+            + (f" instead of {spec.steps:,}, for want of time" if _shortened(job, state) else "")
+            + f", learning rate {settings.lr:g}",
         ),
         ("time", f"{state.seconds:.0f} s of training on {job.device}"),
         (
@@ -210,15 +214,3 @@ def _facts(job: Job, state: TrainingState) -> list[tuple[str, str]]:
             else ("best weights", "last")
         ),
     ]
-
-
-def _data_name(data: str) -> str:
-    path = Path(data).absolute()  # of a link, its own name
-    name = (
-        path.name
-        if path.is_dir()
-        else path.parent.name
-        if path.stem in ("labels", "metadata")
-        else path.stem
-    )
-    return name or "model"

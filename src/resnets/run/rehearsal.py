@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,19 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from resnets.data.batches import Batch
 from resnets.export import rehearse
 from resnets.kinds.kind import Output
 from resnets.kinds.sample import Sample
-from resnets.kinds.view import View
 from resnets.run.spec import Spec
-from resnets.run.work import autocast_of, make_state
+from resnets.run.trials import blank_batch, blank_images, take_steps
 from resnets.screen import Screen
-from resnets.tasks import Task
 from resnets.training.device import choose_device, place_net
-from resnets.training.loop import Diverged, Hooks, set_training, train_steps, unsound
-from resnets.training.optimizers import Schedule
-from resnets.training.plan import Plan, PlannedPhase
+from resnets.training.loop import Diverged, set_training, unsound
 from resnets.training.settings import TrainSettings
 
 # What the code of a network may raise; its own faults are told as such
@@ -190,23 +184,18 @@ def _try_step(
     assert settings.batch_size is not None
     size = min(settings.batch_size, len(samples))
     size = size if device.type == "cuda" else min(2, size)
-    images = _blank(size, spec, device)
+    images = blank_images(size, spec, device)
     trial = _copy(net, device)
-    hooks, train_norms = Hooks(lambda _: {}, lambda _: None), settings.norms == "train"
     try:
-        set_training(trial, trial, task, train_norms)
+        set_training(trial, trial, task, settings.norms == "train")
         with torch.no_grad():
             trained = trial(images)
         if _shapes(trained) != _shapes(raw):
             raise _wrong_output(trained, spec, " in training mode")
         for phase in spec.phases:
-            planned = PlannedPhase(Schedule(1e-6, 1, 0), phase=phase)
-            autocast = autocast_of(settings, device)
-            plan = Plan((planned,), 1, 2, 2, train_norms=train_norms, autocast=autocast)
-            images = _blank(size, spec, device, phase.size)
-            targets = _targets(task, spec, samples[:size], images)
-            state = make_state(trial, task, plan, settings.average)
-            train_steps(state, [Batch(images, targets)], task, plan, hooks)
+            batch = blank_batch(spec, samples[:size], device, phase.size)
+            images = batch.images
+            take_steps(trial, spec, phase, batch)
     except Diverged as error:
         raise ValueError(
             f"a trial step from the first weights ({spec.weights}) gives no number: {error}"
@@ -225,16 +214,6 @@ def _try_step(
         ) from error
 
 
-def _targets(
-    task: Task, spec: Spec, samples: Sequence[Sample], images: Tensor
-) -> dict[str, Tensor]:
-    """What is true of the first pixels of the images themselves, as if the blank ones were they."""
-    height, width = images.shape[-2:]
-    view = View((0, 0, width, height), (height, width))
-    truths = [one.seen(view) for one in task.kind.ground_truth(samples, spec.classes)]
-    return {name: one.to(images.device) for name, one in task.collate(truths).items()}
-
-
 def _copy(net: nn.Module, device: torch.device) -> nn.Module:
     try:
         return place_net(copy.deepcopy(net), device)
@@ -245,12 +224,6 @@ def _copy(net: nn.Module, device: torch.device) -> nn.Module:
             "the network cannot be copied, which the averaging of weights needs; keep its tensors"
             f" as parameters or buffers ({_line(error)})"
         ) from error
-
-
-def _blank(count: int, spec: Spec, device: torch.device, size: int | None = None) -> Tensor:
-    """Images that show nothing, but are not all alike, in the size of the run or of a phase."""
-    shape = spec.input_shape(count, size)
-    return torch.linspace(-1, 1, math.prod(shape), device=device).reshape(shape)
 
 
 def _is_memory(error: BaseException) -> bool:

@@ -20,7 +20,13 @@ from resnets.training.settings import TrainSettings
 
 MOST_STEPS = 10**9
 # What runs were before their files said it; the options of the task stood in the settings alone
-OLD: dict[str, Any] = {"task": {"name": "classes"}, "phases": [{}], "image_size": []}
+OLD: dict[str, Any] = {
+    "task": {"name": "classes"},
+    "phases": [{}],
+    "image_size": [],
+    "probe": False,
+    "interval": 0,
+}
 
 
 @dataclass(frozen=True)
@@ -37,12 +43,14 @@ class Spec:
         preprocessing: Of the network.
         image_size: Median height and width of the training images; empty in runs of before it was
             known.
-        steps: Of the whole run.
+        steps: Of the whole run; 0 as long as that is not decided.
+        interval: Steps between validations; 0: of `validation_interval`.
         weights: Where the first weights came from, as text.
         layout: How the data lie, as text.
         split: How they were split, as text.
         findings: What the check found.
         command: What was typed.
+        probe: Whether a linear probe comes before the first step.
         sampling: Which images of a video are one input; None where that is one image.
     """
 
@@ -59,6 +67,8 @@ class Spec:
     split: str
     findings: tuple[tuple[str, str], ...]
     command: str
+    probe: bool = False
+    interval: int = 0
     sampling: Sampling | None = None
 
     def input_shape(self, count: int, size: int | None = None) -> tuple[int, ...]:
@@ -193,6 +203,8 @@ TYPES: dict[str, type] = {  # of what args.yaml holds
     "split": str,
     "findings": list,
     "command": str,
+    "probe": bool,
+    "interval": int,
 }
 NETWORK: dict[str, type] = {"kind": str, "name": str, "classes": int, "channels": int}
 
@@ -217,15 +229,15 @@ def _check_shape(values: dict[str, Any]) -> None:
     sides = values["image_size"]
     if len(sides) not in (0, 2) or not all(type(side) is int and side > 0 for side in sides):
         raise ValueError("image_size: height and width in pixels expected")
-    if not 1 <= values["steps"] <= MOST_STEPS:
-        raise ValueError(f"steps is {values['steps']}; allowed: 1 to {MOST_STEPS:,}")
+    if not 0 <= values["steps"] <= MOST_STEPS:
+        raise ValueError(f"steps is {values['steps']}; allowed: 0 to {MOST_STEPS:,}")
 
 
 def _check_types(values: dict[str, Any], kinds: dict[str, type], where: str) -> None:
     for key, kind in kinds.items():
         if key not in values:
             raise ValueError(f"{where}{key} is missing")
-        if not isinstance(values[key], kind) or isinstance(values[key], bool):
+        if not isinstance(values[key], kind) or isinstance(values[key], bool) != (kind is bool):
             raise ValueError(
                 f"{where}{key} is of type {type(values[key]).__name__}; {kind.__name__} expected"
             )

@@ -7,8 +7,8 @@ import statistics
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import islice, pairwise
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from types import FrameType
 from typing import Any
 
@@ -17,11 +17,22 @@ from torch import Tensor
 from resnets.data.batches import Batch
 from resnets.evaluation.metrics import title
 from resnets.modelfile import write_model
+from resnets.run.pacing import Pacing
+from resnets.run.probe import soften
 from resnets.run.rehearsal import memory_explained
 from resnets.run.validation import Validation, columns_of_validation, main_number
 from resnets.run.work import Job, make_plan, make_state
-from resnets.training.checkpoint import pack, steps_done, unpack
-from resnets.training.loop import Diverged, Hooks, Row, TrainingState, check_weights, train_steps
+from resnets.training.checkpoint import pack, position, unpack
+from resnets.training.loop import (
+    Diverged,
+    Hooks,
+    Reached,
+    Row,
+    TrainingState,
+    check_weights,
+    keep,
+    train_steps,
+)
 from resnets.training.plan import Plan
 
 # results.csv is written whole: beyond so many every second time, then every third, so cost stays in
@@ -39,58 +50,75 @@ class Trained:
         diverged: What became NaN or infinite, after a good validation.
     """
 
-    state: TrainingState
+    state: Reached
     stopped: bool = False
     diverged: str = ""
 
 
-def carry_out(
-    job: Job, tensors: dict[str, Tensor] | None = None, checkpoint: Any = None
-) -> Trained:
-    """Trains, from a checkpoint if one is given; keeps the best weights and the last state.
+def carry_out(job: Job, reached: Reached, pacing: Pacing | None = None) -> Trained:
+    """Trains; keeps the best weights and the last state. A run that diverges after a good
+    validation ends there.
 
-    A run that diverges after a good validation ends there.
+    Args:
+        job: The run.
+        reached: What came before the first step.
+        pacing: What keeps it in its time, if it has a limit.
 
     Raises:
-        Diverged: No weights are good; what a new run wrote until then is gone again.
+        Diverged: No weights are good; what the run wrote until then is gone again.
         ValueError: The memory does not suffice.
     """
-    spec, settings = job.spec, job.spec.settings
-    plan = make_plan(spec, job.images.batches.steps_per_epoch, job.device)
-    if tensors is None:
-        state = make_state(job.net, job.task, plan, settings.average)
-    else:
-        state = _restore(job, plan, tensors, checkpoint)
-        job.screen.say(f"resuming {job.folder.path} at step {state.step:,} of {spec.steps:,}")
+    plan = make_plan(job.spec, job.images.batches.steps_per_epoch, job.device)
+    if job.spec.probe:
+        soften(job.task.head(job.net))
+    state = make_state(job.net, job.task, plan, job.spec.settings.average)
+    state.rows, state.best = list(reached.rows), dict(reached.best)
     try:
-        with memory_explained(settings):
-            _train(job, state, plan)
-            if state.step < spec.steps:
-                _stop_early(job, state, plan)
-    except Diverged as error:
-        if not state.best:
-            if tensors is None:
-                job.folder.discard()
-            raise
-        job.screen.warn(f"diverged: {error}")
-        return Trained(state, diverged=str(error))
-    return Trained(state, stopped=state.step < spec.steps)
+        return _carry_out(job, state, plan, pacing)
+    except Diverged:
+        job.folder.discard()
+        raise
 
 
-def _restore(job: Job, plan: Plan, tensors: dict[str, Tensor], checkpoint: Any) -> TrainingState:
+def go_on(job: Job, tensors: dict[str, Tensor], checkpoint: Any) -> Trained:
+    """The same, from a checkpoint; its plan stays as it is, whatever the time.
+
+    Args:
+        job: The run.
+        tensors: Of the checkpoint.
+        checkpoint: What else it holds.
+    """
+    plan = make_plan(job.spec, job.images.batches.steps_per_epoch, job.device)
     cure, main = "restore the file as the run wrote it, or train anew", main_number(job.task)
     try:
-        step = steps_done(checkpoint, main)
+        step, bends = position(checkpoint, main)
+        plan = replace(plan, bends=bends)
         state = make_state(job.net, job.task, plan, job.spec.settings.average, step)
         unpack(state, tensors, checkpoint, main)
     except ValueError as error:
         raise ValueError(f"{job.folder.last}: {error}; {cure}") from None
     if state.best and not job.folder.best.is_file():
         raise ValueError(f"{job.folder.best}: the best weights so far are missing; {cure}")
-    return state
+    job.screen.say(f"resuming {job.folder.path} at step {state.step:,} of {plan.steps:,}")
+    return _carry_out(job, state, plan, None)
 
 
-def _train(job: Job, state: TrainingState, plan: Plan) -> None:
+def _carry_out(job: Job, state: TrainingState, plan: Plan, pacing: Pacing | None) -> Trained:
+    try:
+        with memory_explained(job.spec.settings):
+            _train(job, state, plan, pacing)
+            plan = replace(plan, bends=state.bends)
+            if state.step < plan.steps:
+                _stop_early(job, state, plan)
+    except Diverged as error:
+        if not state.best:
+            raise
+        job.screen.warn(f"diverged: {error}")
+        return Trained(state, diverged=str(error))
+    return Trained(state, stopped=state.step < plan.steps)
+
+
+def _train(job: Job, state: TrainingState, plan: Plan, pacing: Pacing | None) -> None:
     main, validation = main_number(job.task), Validation(job, state)
     with _interruptible() as stopping, job.screen.progress("training", plan.steps) as bar:
 
@@ -113,18 +141,22 @@ def _train(job: Job, state: TrainingState, plan: Plan) -> None:
             on_step,
             on_row,
             stopping,
+            pacing or keep,
             columns_of_validation(job.task),
         )
-        train_steps(state, _batches(job, plan, state.step), job.task, plan, hooks)
+        batches = _batches(job, state, plan)
+        train_steps(state, batches, job.task, plan, hooks)
 
 
-def _batches(job: Job, plan: Plan, first: int) -> Iterator[Batch]:
-    """Batches from a step on, each in the size of its phase."""
-    for phase in plan.phases:
-        start = max(first, phase.start)
-        if start < phase.end:
-            batches = job.images.batches.from_step(start, job.device, phase.phase.size)
-            yield from islice(batches, phase.end - start)
+def _batches(job: Job, state: TrainingState, plan: Plan) -> Iterator[Batch]:
+    """Batches from the step of a state on, each in the size of its phase; the state is looked at
+    anew before each, since its plan may be bent."""
+    while True:
+        size = replace(plan, bends=state.bends).phase(state.step).phase.size
+        for batch in job.images.batches.from_step(state.step, job.device, size):
+            yield batch
+            if replace(plan, bends=state.bends).phase(state.step).phase.size != size:
+                break
 
 
 def _stop_early(job: Job, state: TrainingState, plan: Plan) -> None:

@@ -18,24 +18,31 @@ import numpy as np
 from torch import nn
 
 from resnets.data.loader import PreparedImages
+from resnets.evaluation import EVALUATORS
 from resnets.evaluation.curves import plot_curves
 from resnets.modelfile import Model, write_model
 from resnets.run import outcome
 from resnets.run.reporting import Account, write_outcome_report
 from resnets.run.spec import Spec
 from resnets.run.validation import measure_quickly
-from resnets.run.work import Images, make_plan, make_state, validation_interval
-from resnets.screen import Screen
+from resnets.run.work import (
+    Images,
+    Job,
+    autocast_of,
+    make_plan,
+    make_state,
+    validation_interval,
+)
 from resnets.torch_engine import TorchEngine
 from resnets.training.checkpoint import pack
 from resnets.training.loop import Hooks, Row, TrainingState, train_steps
 from resnets.training.plan import Phase, split_steps
 
+VALIDATING = 0.15  # of the time of training may go into validations
 MARGIN = 0.05  # of the time that is left: machines are not perfectly even
 TRIAL = 0.04  # of the time that is left may go into timing steps
 WARM_UP = 2  # steps that are not counted
-FEW = 64  # images that measuring and the report are timed on
-CASES = 1200  # images that a report shows at most (`choose_cases`)
+FEW = 32  # images that measuring and the report are timed on
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -62,46 +69,66 @@ class Costs:
             f"a step takes {steps}, a validation {self.validation:.1f} s, the end {self.end:.0f} s"
         )
 
+    def training(self, steps: int) -> float:
+        """Seconds of so many steps."""
+        counts = split_steps(self.phases, steps)
+        return sum(count * step for count, step in zip(counts, self.steps, strict=True))
+
     def total(self, steps: int, interval: int) -> float:
         """Seconds of a run of so many steps with a validation every `interval`."""
-        counts = split_steps(self.phases, steps)
-        training = sum(count * step for count, step in zip(counts, self.steps, strict=True))
-        return training + -(-steps // interval) * self.validation + self.end
+        return self.training(steps) + -(-steps // interval) * self.validation + self.end
 
-    def steps_within(self, seconds: float, interval: Callable[[int], int]) -> int:
-        """The most steps that end in time; 0 if none do."""
+    def interval(self, steps: int, per_epoch: int) -> int:
+        """Steps between validations, which are to take at most `VALIDATING` of the time: whole
+        epochs, and one at the end in any case."""
+        most = max(1, int(VALIDATING * self.training(steps) / self.validation))
+        return max(
+            validation_interval(steps, per_epoch), -(-steps // (most * per_epoch)) * per_epoch
+        )
+
+    def steps_within(self, seconds: float, per_epoch: int) -> tuple[int, int]:
+        """The most steps that end in time, 0 if none do, and the steps between validations."""
         low, high = 0, int(seconds / min(self.steps)) + 1
         while high - low > 1:
             steps = (low + high) // 2
-            low, high = (
-                (steps, high)
-                if self.total(steps, interval(steps)) <= seconds * (1 - MARGIN)
-                else (low, steps)
-            )
-        return low
+            total = self.total(steps, self.interval(steps, per_epoch))
+            fits = total <= seconds * (1 - MARGIN)
+            low, high = (steps, high) if fits else (low, steps)
+        return low, self.interval(low, per_epoch)
 
 
-def decide_steps(
-    spec: Spec, net: nn.Module, images: Images, screen: Screen, started: float
-) -> Spec:
-    """Fixes the number of steps, once: from the epochs, or from the time that is left.
+def decide_steps(job: Job, exporting: float | None = None) -> tuple[Spec, Costs | None]:
+    """Fixes the number of steps, once: from the epochs, or from the time that is left. There may be
+    none where a probe has made a model already.
+
+    Args:
+        job: Before its first step.
+        exporting: Seconds that export and proof took, if that is known.
+
+    Returns:
+        The spec with its steps, and what was measured for them where there is a limit.
 
     Raises:
-        ValueError: The time does not suffice for one step.
+        ValueError: The time does not suffice for one step, and there is no model yet.
     """
-    settings, per_epoch = spec.settings, images.batches.steps_per_epoch
+    spec, screen, per_epoch = job.spec, job.screen, job.images.batches.steps_per_epoch
+    settings = spec.settings
     if settings.minutes is None:
         assert settings.epochs is not None
-        return replace(spec, steps=max(1, round(settings.epochs * per_epoch)))
+        steps = max(1, round(settings.epochs * per_epoch))
+        return replace(spec, steps=steps, interval=validation_interval(steps, per_epoch)), None
 
     def left() -> float:
         assert settings.minutes is not None
-        return max(0.0, settings.minutes * 60 - (time.monotonic() - started))
+        return max(0.0, settings.minutes * 60 - (time.monotonic() - job.started))
 
     with screen.progress("timing a few steps, a validation and the end", 1):
-        costs = measure_costs(spec, net, images, left())
+        costs = measure_costs(spec, job.net, job.images, left(), exporting)
     seconds = left()
-    steps = costs.steps_within(seconds, lambda steps: validation_interval(steps, per_epoch))
+    steps, interval = costs.steps_within(seconds, per_epoch)
+    if steps < 1 and spec.probe:
+        screen.say(f"no time for more: {costs}, and {seconds:.0f} s are left")
+        return spec, costs
     if steps < 1:
         raise ValueError(
             f"{settings.minutes:g} minutes are too short: {costs}, and {seconds:.0f} s are left;"
@@ -111,10 +138,12 @@ def decide_steps(
         f"{steps:,} steps ({steps / per_epoch:.1f} epochs) fit into {settings.minutes:g} minutes:"
         f" {costs}"
     )
-    return replace(spec, steps=steps)
+    return replace(spec, steps=steps, interval=interval), costs
 
 
-def measure_costs(spec: Spec, net: nn.Module, images: Images, seconds: float) -> Costs:
+def measure_costs(
+    spec: Spec, net: nn.Module, images: Images, seconds: float, exporting: float | None = None
+) -> Costs:
     """Tries a few steps of each phase on a copy of the network, one batch of a validation, what is
     saved, and the end on a few images.
 
@@ -123,13 +152,14 @@ def measure_costs(spec: Spec, net: nn.Module, images: Images, seconds: float) ->
         net: Before its first step.
         images: Of the run.
         seconds: What is left of the time.
+        exporting: Seconds of export and proof; measured if they are not known.
     """
     budget = TRIAL * seconds / len(spec.phases)
     trials = [_try_steps(spec, phase, net, images, budget) for phase in spec.phases]
     state = trials[-1][0]
     model = spec.make_model(net)
     few = _some(images.measured, FEW)
-    engine = TorchEngine(model)
+    engine = TorchEngine(model, autocast_of(spec.settings, next(net.parameters()).device))
     measure_quickly(engine, few)
     quick, _ = _timed(measure_quickly, engine, few)
     with tempfile.TemporaryDirectory() as name:
@@ -137,25 +167,36 @@ def measure_costs(spec: Spec, net: nn.Module, images: Images, seconds: float) ->
         # the best weights, and the checkpoint
         written, file = (state.net.state_dict(), pack(state)[0]), folder / "trial.safetensors"
         saving = sum(_timed(write_model, file, tensors, {})[0] for tensors in written)
-        end = _time_end(model, images.measured, few, folder)
+        end = _time_end(model, images.measured, few, folder, exporting)
     validation = 2 * quick / len(few) * len(images.held_out) + saving
     return Costs(spec.phases, tuple(step for _, step in trials), validation, end)
 
 
-def _time_end(model: Model, images: PreparedImages, few: PreparedImages, folder: Path) -> float:
+def _time_end(
+    model: Model,
+    images: PreparedImages,
+    few: PreparedImages,
+    folder: Path,
+    exporting: float | None,
+) -> float:
     """Seconds of measuring, report and export, from a few images."""
-    export, _ = _timed(outcome.export_outcome, model, folder / "trial.onnx", images.samples)
-    measuring, _ = _timed(outcome.measure_model, model, few)
+    if exporting is None:
+        file = folder / "trial.onnx"
+        exporting, _ = _timed(outcome.export_outcome, model, file, images.samples)
+    measuring, measured = _timed(outcome.measure_model, model, few)
     one = _some(images, 1)
-    _report(model, one, folder)  # once for what is imported and found only the first time
-    least, _ = _timed(_report, model, one, folder)
-    more, _ = _timed(_report, model, few, folder)
-    case = max(0.0, more - least) / max(1, len(few) - 1)
-    return measuring / len(few) * len(images) + least + case * min(len(images), CASES) + export
+    single = outcome.measure_model(model, one)
+    _report(model, single, one, folder)  # once for what is imported and found only the first time
+    least, _ = _timed(_report, model, single, one, folder)
+    more, _ = _timed(_report, model, measured, few, folder)
+    evidence, worst = measured.evidence, EVALUATORS[model.task.kind.name].worst
+    case = max(0.0, more - least) / max(1, len(worst(evidence)) - 1)
+    # as many images as there are, of which as many are wrong as of these
+    cases = len(worst((evidence * -(-len(images) // len(few)))[: len(images)]))
+    return measuring / len(few) * len(images) + least + case * cases + exporting
 
 
-def _report(model: Model, images: PreparedImages, folder: Path) -> None:
-    measured = outcome.measure_model(model, images)
+def _report(model: Model, measured: outcome.Measured, images: PreparedImages, folder: Path) -> None:
     row: Row = {"epoch": 1.0, "train_loss": 1.0, "val_loss": 1.0}
     plot_curves([row] * 100, folder / "trial.png")
     report = folder / "trial.html"

@@ -10,7 +10,7 @@ from resnets.evaluation import EVALUATORS
 from resnets.evaluation.evaluator import Quick
 from resnets.modelfile import Model, read_model, write_model
 from resnets.run import outcome
-from resnets.run.work import Job
+from resnets.run.work import Job, autocast_of
 from resnets.tasks import Task, describe_task
 from resnets.torch_engine import TorchEngine
 from resnets.training.loop import Row, TrainingState, diverged
@@ -40,7 +40,9 @@ class Validation:
     def __init__(self, job: Job, state: TrainingState) -> None:
         self.job, self.state = job, state
         self.engines = {  # once: to make one, the network is asked for its outputs
-            weights: TorchEngine(job.spec.make_model(net))
+            weights: TorchEngine(
+                job.spec.make_model(net), autocast_of(job.spec.settings, job.device)
+            )
             for weights, net in (("raw", state.net), ("averaged", state.average.net))
         }
 

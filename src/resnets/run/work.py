@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -69,6 +70,24 @@ class Job:
     def device(self) -> torch.device:
         """Where the network is."""
         return next(self.net.parameters()).device
+
+    @property
+    def exported(self) -> Path:
+        """NAME.onnx, called as the data are."""
+        return self.folder.path / f"{data_name(self.spec.settings.data)}.onnx"
+
+
+def data_name(data: str) -> str:
+    """What data are called: their folder, or their table where that says nothing."""
+    path = Path(data).absolute()  # of a link, its own name
+    name = (
+        path.name
+        if path.is_dir()
+        else path.parent.name
+        if path.stem in ("labels", "metadata")
+        else path.stem
+    )
+    return name or "model"
 
 
 def read_images(spec: Spec, samples: list[Sample], screen: Screen) -> Images:
@@ -140,10 +159,11 @@ def make_plan(spec: Spec, per_epoch: int, device: torch.device) -> Plan:
         plan_phases(spec.phases, spec.steps, settings),
         per_epoch,
         max(1, per_epoch // ROWS_AN_EPOCH),
-        validation_interval(spec.steps, per_epoch),
+        spec.interval or validation_interval(spec.steps, per_epoch),
         seed=settings.seed,
         train_norms=settings.norms == "train",
         autocast=autocast_of(settings, device),
+        probed=spec.probe,
     )
 
 

@@ -52,6 +52,10 @@ class Classification:
             raise ValueError("has no classifier that is known (get_classifier, fc) to train alone")
         return head
 
+    def features(self, net: nn.Module) -> nn.Module | None:
+        """The pooled feature maps; None of a network that does not end in them."""
+        return PooledFeatures(net) if ends_in_pooling(net) else None
+
     def collate(self, truths: Sequence[Prediction]) -> Targets:
         """`labels` (N,) int64."""
         return {"labels": torch.tensor([truth.index for truth in truths])}
@@ -91,7 +95,7 @@ class ImageInference(nn.Module):
     def __init__(self, net: nn.Module, activation: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.net, self.activation = net, activation
-        self.has_maps = _ends_in_pooling(net)
+        self.has_maps = ends_in_pooling(net)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Probabilities (N, classes); where the network has maps also the embedding (N, channels),
@@ -108,7 +112,24 @@ class ImageInference(nn.Module):
         return self.activation(logits), embedding, heat
 
 
-def _ends_in_pooling(net: Any) -> bool:
+class PooledFeatures(nn.Module):
+    """A network without its classifier.
+
+    Args:
+        net: That ends in pooling (`ends_in_pooling`).
+    """
+
+    def __init__(self, net: Any) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images (N, C, H, W) to the means of the last feature maps (N, channels)."""
+        maps: Tensor = self.net.forward_features(images)
+        return maps.float().mean((2, 3))
+
+
+def ends_in_pooling(net: Any) -> bool:
     """Whether the logits are the classifier on the mean of the feature maps: asked of the network,
     then tried."""
     if not (

@@ -32,6 +32,9 @@ class ClipClassification(Classification):
         """The network for images, where there is one."""
         return net.net if isinstance(net, Framewise) else net
 
+    def features(self, net: nn.Module) -> None:
+        """None: what a head for clips is linear on is not the features of one image."""
+
     def head(self, net: nn.Module) -> nn.Module:
         """Motion and classifier, or the classifier alone."""
         return net.head if isinstance(net, Framewise) else super().head(net)

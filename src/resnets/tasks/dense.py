@@ -61,6 +61,9 @@ class DenseTask:
         """All but the backbone."""
         return nn.ModuleList([net.laterals, net.head, net.predict])
 
+    def features(self, net: nn.Module) -> None:
+        """None: the head looks at maps."""
+
 
 def add_up(finer: Sequence[Tensor], coarse: Tensor) -> Tensor:
     """Maps of equal channels, each enlarged to the next finer one and added to it."""

@@ -31,6 +31,11 @@ class Task(Protocol):
     def head(self, net: nn.Module) -> nn.Module:
         """The part that is fresh for other classes; a phase may train it alone."""
 
+    def features(self, net: nn.Module) -> nn.Module | None:
+        """Normalised images to the features (N, channels) on which the head is linear, in eval
+        mode, parameters shared: what a linear probe is fitted on. None where there are none. Else
+        `inference` has an `activation`, from raw outputs to the first output of `kind`."""
+
     def collate(self, truths: Sequence[Prediction]) -> Targets:
         """The ground truth of a batch, as seen in the input, as tensors."""
 

@@ -3,7 +3,9 @@ bits."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -35,17 +37,24 @@ def pack(state: TrainingState) -> tuple[dict[str, Tensor], dict[str, Any]]:
         "seconds": state.seconds,
         "rows": state.rows,
         "best": state.best,
+        "bends": [list(bend) for bend in state.bends],
     }
     return tensors, rest
 
 
-def steps_done(rest: object, main: str) -> int:
-    """The step at which a state was packed, for the optimizer of its phase.
+def position(rest: object, main: str) -> tuple[int, tuple[tuple[int, int], ...]]:
+    """The step at which a state was packed, and the bends of its plan until then.
 
     Raises:
         ValueError: Not a checkpoint.
     """
-    return int(_checked(rest, main)["step"])
+    rest = _checked(rest, main)
+    return int(rest["step"]), bends_of(rest)
+
+
+def bends_of(rest: Mapping[str, Any]) -> tuple[tuple[int, int], ...]:
+    """Bends as the plan has them; none in a checkpoint from before there were any."""
+    return tuple((start, steps) for start, steps in rest.get("bends", ()))
 
 
 def unpack(state: TrainingState, tensors: Mapping[str, Tensor], rest: object, main: str) -> None:
@@ -83,6 +92,7 @@ def unpack(state: TrainingState, tensors: Mapping[str, Tensor], rest: object, ma
     state.optimizer.load_state_dict({**own, "state": slots})
     state.step, state.seconds = rest["step"], rest["seconds"]
     state.sums, state.rows, state.best = dict(rest["sums"]), list(rest["rows"]), dict(rest["best"])
+    state.bends = bends_of(rest)
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -124,9 +134,22 @@ def _checked(rest: object, main: str) -> dict[str, Any]:
         _are_numbers(best.get(key) for key in (main, "step"))
         and isinstance(best.get("loss"), NUMBER | None)
     )
-    if not (summed and rows and compared and rest["step"] >= 0):
+    if not (summed and rows and compared and _bends(rest) and rest["step"] >= 0):
         raise ValueError("not a checkpoint: its numbers are not of the expected kind")
     return rest
+
+
+def _bends(rest: Mapping[str, Any]) -> bool:
+    """Whether bends lie in order, each before its end."""
+    bends = rest.get("bends", [])
+    pairs = isinstance(bends, list) and all(
+        isinstance(bend, list) and len(bend) == 2 and all(type(one) is int for one in bend)
+        for bend in bends
+    )
+    return pairs and all(
+        before[0] <= start < min(steps, before[1])
+        for before, (start, steps) in pairwise([[0, sys.maxsize], *bends])
+    )
 
 
 def _upgraded(rest: object, main: str) -> object:

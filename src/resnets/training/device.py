@@ -64,6 +64,11 @@ def has_bfloat16(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
+def autocasting(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:
+    """A context in which a device computes in a shorter type; None: one that does nothing."""
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
+
+
 def memory_for_images(cache_gb: float | None) -> float:
     """Bytes of decoded images that may be kept."""
     if cache_gb is not None:

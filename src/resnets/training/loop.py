@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from resnets.training.device import autocasting
 from resnets.training.optimizers import Average
 from resnets.training.plan import Plan, PlannedPhase
 
@@ -68,31 +69,47 @@ def unsound(net: nn.Module) -> str | None:
     return None
 
 
+@dataclass(kw_only=True)
+class Reached:
+    """How far a run has come.
+
+    Args:
+        step: Steps done.
+        seconds: Time spent in training steps so far.
+        rows: The results so far.
+        best: What is known of the best weights so far: the main number by its name, `loss` or None,
+            `weights` (probe, raw or averaged), `step`.
+        bends: Of the plan, so far.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    rows: list[Row] = field(default_factory=list)
+    best: dict[str, Any] = field(default_factory=dict)
+    bends: tuple[tuple[int, int], ...] = ()
+
+
 @dataclass
-class TrainingState:
+class TrainingState(Reached):
     """All that a run is, at a step.
 
     Args:
         net: The network in training.
         optimizer: That of the phase of `step`.
         average: The running average of its weights.
-        step: Steps done.
         sums: Over the images since the last row of results: `loss`, what else the task tells, and
             their `count`.
-        seconds: Time spent in training steps so far.
-        rows: The results so far.
-        best: What is known of the best weights so far: the main number by its name, `loss` or None,
-            `weights` (raw or averaged), `step`.
     """
 
     net: nn.Module
     optimizer: torch.optim.Optimizer
     average: Average
-    step: int = 0
     sums: dict[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
-    rows: list[Row] = field(default_factory=list)
-    best: dict[str, Any] = field(default_factory=dict)
+
+
+def keep(state: TrainingState, plan: Plan) -> Plan:
+    """The plan as it was."""
+    return plan
 
 
 @dataclass(frozen=True)
@@ -105,6 +122,7 @@ class Hooks:
         on_step: Told of every step (progress bar).
         on_row: Told of every row of results (user callbacks); a true result stops the run.
         stopping: Asked before every step; true ends the loop early (Ctrl-C).
+        replan: Asked after every step that is not the last: the plan from there on.
         validated: Names of the validation columns, empty in a row without a validation.
     """
 
@@ -113,6 +131,7 @@ class Hooks:
     on_step: Callable[[TrainingState, float], None] = lambda state, loss: None
     on_row: Callable[[Row], Any] = lambda row: None
     stopping: Callable[[], bool] = lambda: False
+    replan: Callable[[TrainingState, Plan], Plan] = keep
     validated: Sequence[str] = ()
 
 
@@ -154,6 +173,9 @@ def train_steps(
             saved = time.monotonic()
         if stop:
             break
+        if state.step < plan.steps:
+            plan = hooks.replan(state, plan)
+            state.bends = plan.bends
         mark = time.perf_counter()
     _save(state, plan, hooks)
     return state
@@ -198,10 +220,8 @@ def _step(state: TrainingState, batch: StepBatch, task: Task, plan: Plan) -> flo
     set_training(state.net, part, task, plan.train_norms)
     rate = plan.rate(state.step)
     for group in state.optimizer.param_groups:
-        group["lr"] = rate
-    with torch.autocast(
-        batch.images.device.type, dtype=plan.autocast, enabled=plan.autocast is not None
-    ):
+        group["lr"] = rate * group["scale"]
+    with autocasting(batch.images.device, plan.autocast):
         out = task.loss(state.net(batch.images), batch.targets)
     loss = out["loss"].item()
     if not math.isfinite(loss):
@@ -227,11 +247,11 @@ def _row(state: TrainingState, plan: Plan) -> Row:
     count = sums.pop("count")
     before = state.rows[-1]["seconds"] if state.rows else 0.0
     state.sums = {}
-    number = 1 + plan.phases.index(plan.phase(step))
+    number = 1 + plan.probed + plan.phases.index(plan.phase(step))
     return {
         "step": state.step,
         "epoch": round(state.step / plan.steps_per_epoch, 4),
-        **({"phase": number} if len(plan.phases) > 1 else {}),
+        **({"phase": number} if plan.probed or len(plan.phases) > 1 else {}),
         "seconds": round(state.seconds, 3),
         "learning_rate": plan.rate(step),
         **{f"train_{name}": total / count for name, total in sums.items()},

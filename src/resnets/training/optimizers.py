@@ -13,31 +13,50 @@ from torch.optim.swa_utils import AveragedModel
 
 
 def make_sgd(
-    part: nn.Module, lr: float, momentum: float, weight_decay: float
+    part: nn.Module, lr: float, momentum: float, weight_decay: float, depth: float = 1.0
 ) -> torch.optim.Optimizer:
     """SGD with Nesterov momentum."""
-    groups = _groups(part, weight_decay)
+    groups = parameter_groups(part, weight_decay, depth)
     return torch.optim.SGD(groups, lr, momentum, nesterov=momentum > 0)
 
 
 def make_adamw(
-    part: nn.Module, lr: float, momentum: float, weight_decay: float
+    part: nn.Module, lr: float, momentum: float, weight_decay: float, depth: float = 1.0
 ) -> torch.optim.Optimizer:
     """AdamW (Loshchilov and Hutter 2019); the momentum is its first beta."""
-    return torch.optim.AdamW(_groups(part, weight_decay), lr, (momentum, 0.999))
+    groups = parameter_groups(part, weight_decay, depth)
+    return torch.optim.AdamW(groups, lr, (momentum, 0.999))
 
 
 OPTIMIZERS = {"sgd": make_sgd, "adamw": make_adamw}
 
 
-def _groups(part: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Biases and scales of norms, all of one dimension, do not decay (He et al. 2019, section
-    2)."""
-    trained = [parameter for parameter in part.parameters() if parameter.requires_grad]
-    matrices = [parameter for parameter in trained if parameter.ndim > 1]
-    vectors = [parameter for parameter in trained if parameter.ndim <= 1]
-    groups = ((matrices, weight_decay), (vectors, 0.0))
-    return [{"params": params, "weight_decay": decay} for params, decay in groups if params]
+def parameter_groups(part: nn.Module, weight_decay: float, depth: float) -> list[dict[str, Any]]:
+    """The trained parameters of a network, or of a part of it, in groups of one rate.
+
+    Biases and scales of norms, all of one dimension, do not decay (He et al. 2019, section 2).
+
+    Args:
+        part: What is trained.
+        weight_decay: Of the matrices.
+        depth: Factor of the learning rate from each child module to the one before it: what comes
+            first is more general and is moved less (Howard and Ruder 2018, arXiv:1801.06146,
+            section 3.2). A group has the product as `scale`.
+    """
+    trained = [(name, one) for name, one in part.named_parameters() if one.requires_grad]
+    names = list(dict.fromkeys(name.partition(".")[0] for name, _ in trained))
+    order = {name: 0 if depth == 1 else number for number, name in enumerate(reversed(names))}
+    groups = []
+    for number in sorted(set(order.values())):
+        here = [one for name, one in trained if order[name.partition(".")[0]] == number]
+        matrices = [parameter for parameter in here if parameter.ndim > 1]
+        vectors = [parameter for parameter in here if parameter.ndim <= 1]
+        groups += [
+            {"params": params, "weight_decay": decay, "scale": depth**number}
+            for params, decay in ((matrices, weight_decay), (vectors, 0.0))
+            if params
+        ]
+    return groups
 
 
 @dataclass(frozen=True)
@@ -55,8 +74,8 @@ class Schedule:
     steps: int
     warmup: int
 
-    def __call__(self, step: int) -> float:
-        """The rate of a step, counted from 0."""
+    def __call__(self, step: float) -> float:
+        """The rate of a step, counted from 0; of places between steps too."""
         if step < self.warmup:
             return self.peak * (step + 1) / (self.warmup + 1)
         part = (step - self.warmup) / max(1, self.steps - self.warmup)

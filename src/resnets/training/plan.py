@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
 import torch
@@ -27,6 +27,8 @@ class Phase:
         optimizer: A row of `OPTIMIZERS`. It starts afresh: what it knows is of other parameters,
             other rates or other images.
         lr: Factor of the learning rate.
+        depth: Factor of the learning rate from each part of the network to the one before it
+            (`parameter_groups`); 1: all alike.
         clip: Largest norm of the gradient of a step; a longer one is shortened to it (Pascanu et
             al. 2013, arXiv:1211.5063). None: any.
     """
@@ -36,6 +38,7 @@ class Phase:
     share: float = 1.0
     optimizer: str = "sgd"
     lr: float = 1.0
+    depth: float = 1.0
     clip: float | None = None
 
     def __post_init__(self) -> None:
@@ -44,10 +47,11 @@ class Phase:
                 f"phase: trains={self.trains} optimizer={self.optimizer}; allowed: trains"
                 f" {'|'.join(TRAINS)}, optimizer {'|'.join(OPTIMIZERS)}"
             )
-        numbers = (self.share, self.lr, self.size, self.clip)
+        numbers = (self.share, self.lr, self.depth, self.size, self.clip)
         if not all(number is None or number > 0 for number in numbers):
             raise ValueError(
-                f"phase: share={self.share} lr={self.lr} size={self.size} clip={self.clip};"
+                f"phase: share={self.share} lr={self.lr} depth={self.depth} size={self.size}"
+                f" clip={self.clip};"
                 " allowed: above 0"
             )
 
@@ -78,7 +82,8 @@ class PlannedPhase:
     def make_optimizer(self, part: nn.Module) -> torch.optim.Optimizer:
         """A fresh optimizer of the part that the phase trains."""
         make = OPTIMIZERS[self.phase.optimizer]
-        return make(part, self.schedule.peak, self.momentum, self.weight_decay)
+        phase = self.phase
+        return make(part, self.schedule.peak, self.momentum, self.weight_decay, phase.depth)
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,9 @@ class Plan:
         train_norms: Whether BatchNorm uses and updates the statistics of the batch, or stays as
             loaded.
         autocast: Mixed precision: a dtype, or None for full precision.
+        probed: Whether a linear probe came before the first step: phases are counted from it.
+        bends: Where the run was made shorter or longer, as (step, steps of the whole run): from
+            that step on, the rest of the schedule is gone through in the steps that are left then.
     """
 
     phases: tuple[PlannedPhase, ...]
@@ -105,24 +113,47 @@ class Plan:
     seed: int = 0
     train_norms: bool = True
     autocast: torch.dtype | None = None
+    probed: bool = False
+    bends: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def planned(self) -> int:
+        """Steps of the schedule."""
+        return self.phases[-1].end
 
     @property
     def steps(self) -> int:
         """All steps of the run."""
-        return self.phases[-1].end
+        return self.bends[-1][1] if self.bends else self.planned
+
+    def place(self, step: int) -> float:
+        """Where in the schedule a step lies, 0 to `planned`."""
+        start, place, end = 0, 0.0, self.planned
+        for bend, steps in self.bends:
+            if step <= bend:
+                break
+            place += (bend - start) * (self.planned - place) / (end - start)
+            start, end = bend, steps
+        return place + (step - start) * (self.planned - place) / (end - start)
 
     def phase(self, step: int) -> PlannedPhase:
         """The phase of a step, counted from 0; after the last step, the last phase."""
-        return next((one for one in self.phases if step < one.end), self.phases[-1])
+        place = self.place(step)
+        return next((one for one in self.phases if place < one.end), self.phases[-1])
 
     def begins(self, step: int) -> bool:
         """Whether another phase begins with a step."""
-        return any(step == one.start for one in self.phases[1:])
+        return 0 < step < self.steps and self.phase(step) is not self.phase(step - 1)
 
     def rate(self, step: int) -> float:
         """The learning rate of a step."""
         phase = self.phase(step)
-        return phase.schedule(step - phase.start)
+        return phase.schedule(self.place(step) - phase.start)
+
+    def bent(self, step: int, steps: int) -> Plan:
+        """The plan with another number of steps for the whole run, from a step on."""
+        assert step < steps
+        return replace(self, bends=(*self.bends, (step, steps)))
 
 
 def split_steps(phases: Sequence[Phase], steps: int) -> list[int]:

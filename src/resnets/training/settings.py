@@ -29,7 +29,8 @@ class TrainSettings:
         " for any other network of timm, or FILE.py:FUNCTION.",
         NETWORK,
         None,
-        open="resnet18; resnet20 if the images are 64 pixels or smaller",
+        open="resnet18; resnet20 if the images are 64 pixels or smaller, or the minutes few for"
+        " training from scratch",
         flags=("--model", "-m"),
     )
     _: KW_ONLY
@@ -62,9 +63,9 @@ class TrainSettings:
         None,
         unit="pixels",
         between=(8, 4096),
-        open="the size the weights were trained with; from scratch 128, or less for small images;"
-        " for clips 112; for boxes and masks the longer side is meant, 320 and 240, or up to 640"
-        " where boxes are small",
+        open="the size the weights were trained with, or less if few epochs fit into the minutes;"
+        " from scratch 128, or less for small images or few minutes; for clips 112; for boxes and"
+        " masks the longer side is meant, 320 and 240, or up to 640 where boxes are small",
         flags=("--size", "--img-size"),
     )
     frames: int | None = setting(
@@ -136,7 +137,7 @@ class TrainSettings:
         TRAINING,
         None,
         between=(1e-8, 100),
-        open="per 64 images of a batch, 0.02 when fine-tuning and 0.1 from scratch",
+        open="per 64 images of a batch, 0.002 (AdamW) when fine-tuning and 0.1 (SGD) from scratch",
     )
     warmup: float = setting(
         "Fraction of the training steps spent warming up the learning rate.",
@@ -144,13 +145,15 @@ class TrainSettings:
         0.1,
         between=(0, 0.9),
     )
-    momentum: float = setting("Nesterov momentum of SGD.", TRAINING, 0.9, between=(0, 0.9999))
+    momentum: float = setting(
+        "Nesterov momentum of SGD, and first beta of AdamW.", TRAINING, 0.9, between=(0, 0.9999)
+    )
     weight_decay: float | None = setting(
         "Weight decay of convolutional and linear layers.",
         TRAINING,
         None,
         between=(0, 1),
-        open="0.0001 when fine-tuning, 0.0005 from scratch",
+        open="0.05 (AdamW) when fine-tuning, 0.0005 from scratch",
     )
     smoothing: float | None = setting(
         "Label smoothing.",
@@ -171,15 +174,16 @@ class TrainSettings:
         NETWORK,
         None,
         choices=("train", "frozen"),
-        open="frozen when fine-tuning, train from scratch",
+        open="train; frozen when fine-tuning in batches below 16",
     )
     precision: str | None = setting(
         "Numbers of training steps: bfloat16 (half as long, losses and weights stay in float32) or"
-        " float32. Validation and export are always in float32.",
+        " float32. The final evaluation and the export are always in float32.",
         TRAINING,
         None,
         choices=("float32", "bfloat16"),
-        open="bfloat16 on a GPU, and for boxes, masks and clips on a CPU that computes with it",
+        open="bfloat16 on a GPU, and on a CPU where a trial step is clearly faster in it; float32"
+        " for small images from scratch",
     )
     crop: str | None = setting(
         "Random crop of training images: resized (any area and aspect ratio), jitter (any scale and"

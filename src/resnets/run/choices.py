@@ -1,0 +1,119 @@
+"""What is decided by trying it: the numbers that steps compute in, and how large an input the time
+allows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import nn
+
+from resnets.kinds.sample import Sample
+from resnets.run.design import Data, Made, design, make_network
+from resnets.run.spec import Spec
+from resnets.run.trials import time_step
+from resnets.screen import Screen
+from resnets.training.recipes import LADDERS, Circumstances
+from resnets.training.settings import TrainSettings
+
+IMAGES = 8  # of a trial step in either precision
+FASTER = 0.8  # of the time of float32, from which on bfloat16 is worth its digits
+ALIKE = 0.05  # by which the losses of both may differ, relative to that of float32
+STRIDE = 32  # pixels: sides are multiples of the coarsest maps
+SMALLEST = 128  # pixels of the side of a smaller input
+EPOCHS = 4.0  # of fine-tuning that are to fit before a larger input is taken
+FROM_SCRATCH = 20.0  # epochs that are to fit before a larger network or input is taken
+RESERVE = 25.0  # seconds of the limit that go into export, report and what is timed
+PART = 0.85  # of what is left is training
+FORWARD = 0.3  # of the time of a step is spent on the features of an image
+
+
+def choose_precision(spec: Spec, net: nn.Module, samples: Sequence[Sample], screen: Screen) -> Spec:
+    """bfloat16 where a processor is said to be faster with it, only if it is, and if it computes
+    the same: some convolutions in some releases of PyTorch are slower in it, or wrong.
+
+    Args:
+        spec: With the precision of the recipe.
+        net: With its first weights.
+        samples: To train on.
+        screen: Told where it is not taken.
+    """
+    plain = replace(spec, settings=replace(spec.settings, precision="float32"))
+    short, loss = time_step(net, spec, samples[:IMAGES])
+    full, expected = time_step(net, plain, samples[:IMAGES])
+    if short <= FASTER * full and abs(loss - expected) <= ALIKE * abs(expected):
+        return spec
+    screen.say(
+        f"precision float32: a step takes {full:.2f} s in it and {short:.2f} s in bfloat16, with a"
+        f" loss of {expected:.3f} and {loss:.3f}"
+    )
+    return plain
+
+
+def choose_side(
+    spec: Spec, net: nn.Module, samples: Sequence[Sample], seconds: float, screen: Screen
+) -> Spec:
+    """A smaller input than that of the weights, where too few epochs would fit with theirs.
+
+    Args:
+        spec: With the input of the weights.
+        net: With its first weights.
+        samples: To train on.
+        seconds: Until the run has to end.
+        screen: Told what was chosen, and why.
+    """
+    value, batch = spec.preprocessing, samples[: spec.settings.batch_size]
+    own, least = max(value.size), min(SMALLEST, *value.size)
+    step, _ = time_step(net, spec, batch, least)
+    epoch = step * len(samples) / len(batch) * (own / least) ** 2
+    left = PART * (seconds - RESERVE - FORWARD * epoch)
+
+    def epochs(side: int) -> float:
+        return left / (epoch * (side / own) ** 2)
+
+    sides = range(own, SMALLEST - 1, -STRIDE)
+    side = next((side for side in sides if epochs(side) >= EPOCHS), min(sides, default=own))
+    if side == own:
+        return spec
+    screen.say(
+        f"size {side}: with {own} about {max(0.0, epochs(own)):.1f} epochs would fit, with it"
+        f" {max(0.0, epochs(side)):.1f}"
+    )
+    scaled = [
+        (round(height * side / own), round(width * side / own))
+        for height, width in (value.size, value.resize)
+    ]
+    preprocessing = replace(value, size=scaled[0], resize=scaled[1])
+    return replace(spec, settings=replace(spec.settings, size=side), preprocessing=preprocessing)
+
+
+def choose_rung(
+    settings: TrainSettings, data: Data, seen: Circumstances, seconds: float
+) -> tuple[TrainSettings, Made]:
+    """From scratch, the largest network and input with which enough epochs fit: many passes over
+    small images teach more than a few over large ones.
+
+    Args:
+        settings: Network and input are open.
+        data: To learn from.
+        seen: What other open settings are decided by.
+        seconds: Until the run has to end.
+
+    Returns:
+        The settings with both, and the network.
+    """
+    assert settings.task is not None
+    left, short, tried = PART * (seconds - RESERVE), min(seen.median), ""
+    *others, last = LADDERS[settings.task]
+    for name, side in [*(one for one in others if one[1] <= short), last]:
+        rung = replace(settings, model=name, size=min(side, max(16, short // 4 * 4)))
+        made = make_network(rung, None, data)
+        spec = design(rung, data, made, seen, None, Screen(quiet=True))
+        batch = data.training[: spec.settings.batch_size]
+        step, _ = time_step(made.net, spec, batch)
+        epochs = max(0.0, left) / (step * len(data.training) / len(batch))
+        reason = f"about {epochs:.0f} epochs fit, with an input of {rung.size}{tried}"
+        if epochs >= FROM_SCRATCH:
+            break
+        tried = f"; with {name} at {rung.size} only {epochs:.1f}"
+    return rung, make_network(rung, None, data, reason)

@@ -1,0 +1,66 @@
+"""Keeps a run with a time limit within it: where steps take longer or shorter than was measured
+before the first one, the rest of the plan is gone through in fewer or more."""
+
+from __future__ import annotations
+
+import time
+
+from resnets.run.timing import Costs
+from resnets.screen import Screen
+from resnets.training.loop import TrainingState
+from resnets.training.plan import Plan
+
+CHECKS = 25  # in the course of a run
+TOLERATED = 0.04  # deviation of the time that is left from the time that is needed
+TOLD = 0.1  # part of the steps that a run loses without a word
+MOST = 2.0  # times as many steps as are left, at most
+
+
+class Pacing:
+    """Bends the plan of a run; asked after every step.
+
+    Args:
+        deadline: `time.monotonic()` at which all of it is to be over.
+        costs: As they were measured before the first step.
+        screen: Told when a run gets much shorter.
+    """
+
+    def __init__(self, deadline: float, costs: Costs, screen: Screen) -> None:
+        self.deadline, self.costs, self.screen = deadline, costs, screen
+        self.mark: tuple[int, float] | None = None  # step and seconds at the last look
+        self.told = False
+
+    def __call__(self, state: TrainingState, plan: Plan) -> Plan:
+        """The plan from here on."""
+        if self.mark is None:  # the first step warms up
+            self.mark = (state.step, state.seconds)
+        (step, seconds), here = self.mark, plan.place(state.step)
+        if here - plan.place(step) < plan.planned / CHECKS:
+            return plan
+        self.mark = (state.step, state.seconds)
+        expected = (state.step - step) * self._step(plan, plan.place(step), here)
+        pace = (state.seconds - seconds) / expected
+        rest = plan.steps - state.step
+        other = self.costs.end + -(-rest // plan.validate_every) * self.costs.validation
+        available = self.deadline - time.monotonic() - other * max(1.0, pace)
+        needed = rest * self._step(plan, here, plan.planned) * pace
+        factor = min(MOST, available / needed)
+        if abs(factor - 1) <= TOLERATED:
+            return plan
+        steps = state.step + max(1, int(rest * factor))
+        if steps < plan.planned * (1 - TOLD) and not self.told:
+            self.told = True
+            self.screen.say(
+                f"slower than planned: about {steps:,} steps instead of {plan.planned:,}, so as to"
+                " end in time"
+            )
+        return plan if steps == plan.steps else plan.bent(state.step, steps)
+
+    def _step(self, plan: Plan, start: float, end: float) -> float:
+        """Seconds that a step between two places of the plan was measured to take, on average."""
+        seconds = dict(zip(self.costs.phases, self.costs.steps, strict=True))
+        shares = [
+            (max(0.0, min(end, one.end) - max(start, one.start)), seconds[one.phase])
+            for one in plan.phases
+        ]
+        return sum(share * step for share, step in shares) / (end - start)
