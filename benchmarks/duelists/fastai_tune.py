@@ -60,7 +60,7 @@ if __name__ == "__main__":
     count, held_out = len(parts["train"]), len(parts["val"])
     block = DataBlock(
         blocks=(ImageBlock, CategoryBlock(vocab=task["data"]["classes"])),
-        get_x=Path,
+        get_x=lambda file: Path(file),  # a class alone would be taken for a type to dispatch on
         get_y=labels.__getitem__,
         splitter=lambda items: (L(range(count)), L(range(count, count + held_out))),
         item_tfms=Resize(224),

@@ -18,6 +18,8 @@ from PIL import Image
 THUMBNAIL = (18, 16)  # width, height: 2 x 2 of these make one of the 9 x 8 levels
 MAX_BITS = 8
 MAX_LEVELS = 6.0  # mean difference of the thumbnails, grey levels; JPEG at quality 50 stays below 4
+# Of thumbnails: on a plain background small differences are all that there is to see
+MIN_CORRELATION = 0.9
 # standard deviation below which an image is too flat to be told from another by its shape
 MIN_CONTRAST = 8.0
 WINDOW = 16  # neighbours looked at in each of the eight orders
@@ -76,6 +78,12 @@ def _hashes(thumbnails: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(bits).reshape(-1, 8).view(np.uint64)[:, 0]
 
 
+def _centred(thumbnails: np.ndarray) -> np.ndarray:
+    """As float32 around 0: brighter or darker as a whole is still the same image."""
+    levels = thumbnails.astype(np.float32)
+    return levels - levels.mean((1, 2), keepdims=True)
+
+
 def _similar(thumbnails: np.ndarray) -> Iterator[tuple[int, int]]:
     """Places (a, b), a before b, whose hashes and thumbnails are near."""
     hashes = _hashes(thumbnails)
@@ -85,10 +93,11 @@ def _similar(thumbnails: np.ndarray) -> Iterator[tuple[int, int]]:
         for step in range(1, min(WINDOW, len(order) - 1) + 1):
             a, b = order[:-step], order[step:]
             near = np.flatnonzero(np.bitwise_count(hashes[a] ^ hashes[b]) <= MAX_BITS)
-            levels = thumbnails[a[near]].astype(np.float32) - thumbnails[b[near]]
-            # brighter or darker as a whole is still the same image
-            levels -= levels.mean((1, 2), keepdims=True)
-            near = near[np.abs(levels).mean((1, 2)) <= MAX_LEVELS]
+            first, second = (_centred(thumbnails[places[near]]) for places in (a, b))
+            levels = np.abs(first - second).mean((1, 2))
+            lengths = np.linalg.norm(first, axis=(1, 2)) * np.linalg.norm(second, axis=(1, 2))
+            alike = (first * second).sum((1, 2)) >= MIN_CORRELATION * lengths
+            near = near[alike & (levels <= MAX_LEVELS)]
             yield from zip(
                 np.minimum(a, b)[near].tolist(), np.maximum(a, b)[near].tolist(), strict=True
             )

@@ -4,6 +4,7 @@ before the first one, the rest of the plan is gone through in fewer or more."""
 from __future__ import annotations
 
 import time
+from collections import deque
 
 from resnets.run.timing import Costs
 from resnets.screen import Screen
@@ -11,6 +12,7 @@ from resnets.training.loop import TrainingState
 from resnets.training.plan import Plan
 
 CHECKS = 25  # in the course of a run
+LOOKS = 6  # that a pace is measured over: a moment's disturbance is none
 TOLERATED = 0.04  # deviation of the time that is left from the time that is needed
 TOLD = 0.1  # part of the steps that a run loses without a word
 MOST = 2.0  # times as many steps as are left, at most
@@ -27,17 +29,18 @@ class Pacing:
 
     def __init__(self, deadline: float, costs: Costs, screen: Screen) -> None:
         self.deadline, self.costs, self.screen = deadline, costs, screen
-        self.mark: tuple[int, float] | None = None  # step and seconds at the last look
+        self.marks = deque[tuple[int, float]](maxlen=LOOKS)  # steps and seconds at the last looks
         self.told = False
 
     def __call__(self, state: TrainingState, plan: Plan) -> Plan:
         """The plan from here on."""
-        if self.mark is None:  # the first step warms up
-            self.mark = (state.step, state.seconds)
-        (step, seconds), here = self.mark, plan.place(state.step)
-        if here - plan.place(step) < plan.planned / CHECKS:
+        if not self.marks:  # the first step warms up
+            self.marks.append((state.step, state.seconds))
+        here = plan.place(state.step)
+        if here - plan.place(self.marks[-1][0]) < plan.planned / CHECKS:
             return plan
-        self.mark = (state.step, state.seconds)
+        step, seconds = self.marks[0]
+        self.marks.append((state.step, state.seconds))
         expected = (state.step - step) * self._step(plan, plan.place(step), here)
         pace = (state.seconds - seconds) / expected
         rest = plan.steps - state.step
