@@ -61,7 +61,7 @@ if __name__ == "__main__":
     block = DataBlock(
         blocks=(ImageBlock, CategoryBlock(vocab=task["data"]["classes"])),
         get_x=lambda file: Path(file),  # a class alone would be taken for a type to dispatch on
-        get_y=labels.__getitem__,
+        get_y=lambda file: labels[file],
         splitter=lambda items: (L(range(count)), L(range(count, count + held_out))),
         item_tfms=Resize(224),
         batch_tfms=aug_transforms(),

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from resnets.evaluation.confusion import choose_cases, sections
-from resnets.evaluation.evaluator import Evaluator, Quick, Rows
+from resnets.evaluation.confusion import choose_cases, sections, suspect_section
+from resnets.evaluation.evaluator import Evaluator, Quick, Rows, Suspicion
 from resnets.evaluation.metrics import RESAMPLES, Estimate, Metrics, PerClass, percentile, wilson
 from resnets.kinds.prediction import Cell, Prediction
 
@@ -250,6 +250,13 @@ def is_right(one: ClassEvidence) -> bool:
     return bool(one.probabilities.argmax() == one.label)
 
 
+def suspicion(truth: Prediction, prediction: Prediction) -> float | None:
+    """How improbable the label is, where another one is more probable."""
+    if prediction.index == truth.index:
+        return None
+    return 1 - float(prediction.probabilities[truth.index])
+
+
 def doubts(rows: Rows, evidence: Sequence[ClassEvidence], classes: Sequence[str]) -> list[str]:
     """Sentences on accuracies that the largest class alone would give; none where the network has
     learnt something and kept it.
@@ -301,4 +308,5 @@ EVALUATOR = Evaluator(
     model="Image classifier",
     caution="It always predicts one of its classes, also for an image of something else",
     right=is_right,
+    suspicion=Suspicion(suspicion, suspect_section),
 )

@@ -126,3 +126,35 @@ def _worst(metrics: Metrics, figures: Sequence[Figure], unit: str) -> Section:
     elif mistakes > 1:
         hint = f"All {mistakes} mistakes, {order}"
     return case_section("Worst mistakes", hint, figures)
+
+
+def _looks(case: Case) -> str:
+    return f"looks like {case.prediction.label}"
+
+
+def suspect_section(cases: Sequence[Case], count: int) -> Section:
+    """Images that look like another class than their label says.
+
+    Args:
+        cases: Those to show, the most suspicious first.
+        count: All of them.
+    """
+    figures = [
+        Figure(
+            case,
+            (
+                Caption(
+                    "said wrong", f"looks like {case.prediction.label}", case.prediction.probability
+                ),
+                Caption("true", f"labelled {case.truth.label}", _of_truth(case)),
+            ),
+        )
+        for case in cases
+    ]
+    shown = f"{len(figures)} of {count}" if len(figures) < count else f"All {count}"
+    hint = (
+        f"{shown} images whose features look like another class to a classifier that was fitted to"
+        " other images only, the least probable label first. Some are mistakes of the network, some"
+        " of the labels: look at them; suspects.csv has all."
+    )
+    return case_section("Suspect labels", hint, figures)

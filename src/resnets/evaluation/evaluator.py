@@ -24,6 +24,19 @@ class Quick(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Suspicion:
+    """How labels that may be wrong are found and shown.
+
+    Args:
+        score: The truth and the prediction of an image to how suspicious it is; None if it is not.
+        section: Of the report: the cases shown, and how many there are.
+    """
+
+    score: Callable[[Prediction, Prediction], float | None]
+    section: Callable[[Sequence[Case], int], Section]
+
+
+@dataclass(frozen=True)
 class Evaluator:
     """How one kind of task is measured.
 
@@ -41,6 +54,7 @@ class Evaluator:
         caution: What who uses it must know.
         unit: What is counted.
         right: Whether an image is right, where the main number is the share of those that are.
+        suspicion: Which labels may be wrong, where a label is right or wrong.
     """
 
     main: str
@@ -55,3 +69,4 @@ class Evaluator:
     caution: str
     unit: str = "images"
     right: Callable[[Evidence], bool] | None = None
+    suspicion: Suspicion | None = None

@@ -21,6 +21,7 @@ from resnets.run import outcome
 from resnets.run.folder import RunFolder
 from resnets.run.reporting import Account, write_card, write_outcome_report
 from resnets.run.steps import Trained
+from resnets.run.suspects import find_suspects, suspect_section, suspects_csv
 from resnets.run.validation import settled
 from resnets.run.work import Job, data_name
 from resnets.training.device import place_net
@@ -92,11 +93,15 @@ def finish(job: Job, trained: Trained) -> Run:
     write_file(folder.predictions, measured.to_csv())
     folder.write_results(state.rows)
     doubts = _doubts(job, state, model)
+    more = []
+    if suspects := find_suspects(job, model):
+        write_file(folder.suspects, suspects_csv(job, suspects))
+        more = [suspect_section(job, suspects)]
     account = _account(job, trained, model, measured.metrics)
     with screen.progress("writing the report", 1):
         plot_curves(state.rows, folder.path / "results.png")
         doubted = replace(account, notes=(*account.notes, *doubts))
-        write_outcome_report(folder.report, model, measured, images, doubted)
+        write_outcome_report(folder.report, model, measured, images, doubted, more)
     with screen.progress("exporting and verifying", 1):
         proven = outcome.export_outcome(model, job.exported, images.samples)
     cautions = tuple(("caution", doubt) for doubt in doubts)

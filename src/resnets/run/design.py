@@ -23,7 +23,7 @@ from resnets.models.weights import load_weights
 from resnets.pretrained import Weights
 from resnets.ranges import format_range
 from resnets.run.circumstances import median
-from resnets.run.probe import can_probe
+from resnets.run.featured import can_probe
 from resnets.run.rehearsal import check_module
 from resnets.run.spec import Spec, choose_task
 from resnets.run.start import input_shape, make_preprocessing

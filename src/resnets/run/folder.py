@@ -45,6 +45,7 @@ class RunFolder:
         self.results = path / "results.csv"
         self.split = path / "split.csv"
         self.predictions = path / "predictions.csv"
+        self.suspects = path / "suspects.csv"
         self.report = path / "report.html"
         self.card = path / "model_card.md"
         self.summary = path / "summary.json"

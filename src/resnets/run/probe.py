@@ -4,33 +4,24 @@ exported within seconds, so that there is a file to use while the rest is being 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
 
-from resnets.data.loader import PreparedImages
 from resnets.evaluation import EVALUATORS
 from resnets.evaluation.evaluator import Quick
 from resnets.evaluation.metrics import title
 from resnets.kinds.prediction import Outputs
 from resnets.modelfile import write_model
+from resnets.run.featured import find_features, training_images_of
 from resnets.run.outcome import export_outcome
 from resnets.run.validation import main_number
-from resnets.run.work import Job, autocast_of
-from resnets.tasks import Task
-from resnets.training.device import autocasting, place_input, place_net
+from resnets.run.work import Job
+from resnets.training.device import place_net
 from resnets.training.loop import Reached, Row
-from resnets.training.probe import Featured, Fitted, fit_probe
+from resnets.training.probe import Fitted, fit_probe
 
-BATCH = 32  # images at a time
 SOFTENED = 0.2  # of the weights of the head, when training begins
-
-
-def can_probe(net: nn.Module, task: Task) -> bool:
-    """Whether a network ends in a linear head on features."""
-    return task.features(net) is not None and isinstance(task.head(net), nn.Linear)
 
 
 def make_probe(job: Job) -> tuple[Reached, float]:
@@ -46,12 +37,13 @@ def make_probe(job: Job) -> tuple[Reached, float]:
         OSError: A file could not be written.
     """
     images, task, main = job.images, job.task, main_number(job.task)
-    samples, workers = images.batches.images.samples, job.spec.settings.workers or None
-    prepared = PreparedImages(samples, job.spec.preprocessing, 0, workers)
+    prepared = training_images_of(job)
     total, started = len(prepared) + len(images.held_out), time.monotonic()
     with job.screen.progress("features", total) as bar:
-        train = _featured(job, prepared, bar.update)
-        val = _featured(job, images.held_out, lambda done: bar.update(len(prepared) + done))
+        train = find_features(job, job.net, prepared, bar.update)
+        val = find_features(
+            job, job.net, images.held_out, lambda done: bar.update(len(prepared) + done)
+        )
     speed = total / (time.monotonic() - started)
     with job.screen.progress("linear probe", 1):
         fitted = fit_probe(train, val, len(job.spec.classes), task.loss)
@@ -83,22 +75,6 @@ def make_probe(job: Job) -> tuple[Reached, float]:
         f"val_{main}_ema": quick.main,
     }
     return Reached(rows=[row], best=best), exporting
-
-
-def _featured(job: Job, images: PreparedImages, progress: Callable[[int], None]) -> Featured:
-    """The features of prepared images, on the CPU, in the precision of the run."""
-    task, preprocessing, device = job.task, job.spec.preprocessing, job.device
-    features = task.features(job.net.eval())
-    assert features is not None
-    autocast, found = autocast_of(job.spec.settings, device), []
-    with torch.inference_mode():
-        for places, pixels, _ in images.batches(BATCH):
-            inputs = place_input(torch.from_numpy(preprocessing.normalise(pixels)), device)
-            with autocasting(device, autocast):
-                found.append(features(inputs).float().cpu())
-            progress(int(places[-1]) + 1)
-    truths = task.kind.ground_truth(images.samples, job.spec.classes)
-    return Featured(torch.cat(found).clone(), task.collate(truths))
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from resnets.evaluation import EVALUATORS
 from resnets.evaluation.maps import overlay, thumbnail
 from resnets.evaluation.metrics import Metrics, title
 from resnets.evaluation.report import Report, write_report
-from resnets.evaluation.sections import Case
+from resnets.evaluation.sections import Case, Section
 from resnets.export import Proven
 from resnets.files import write_file
 from resnets.kinds.prediction import Prediction
@@ -56,9 +56,14 @@ class Account:
 
 
 def write_outcome_report(
-    path: Path, model: Model, measured: Measured, images: PreparedImages, account: Account
+    path: Path,
+    model: Model,
+    measured: Measured,
+    images: PreparedImages,
+    account: Account,
+    more: Sequence[Section] = (),
 ) -> None:
-    """report.html of an evaluation."""
+    """report.html of an evaluation, with more sections after those of its evaluator."""
     evaluator = EVALUATORS[model.task.kind.name]
     places = evaluator.worst(measured.evidence)
     cases = [_case(int(place), model, measured, images) for place in places]
@@ -68,7 +73,7 @@ def write_outcome_report(
         account.facts,
         measured.metrics,
         [dict(row) for row in account.rows],
-        tuple(evaluator.sections(measured.metrics, cases)),
+        (*evaluator.sections(measured.metrics, cases), *more),
         len(cases),
         account.findings,
         account.notes,
@@ -80,7 +85,7 @@ def write_outcome_report(
 
 def _case(place: int, model: Model, measured: Measured, images: PreparedImages) -> Case:
     pixels, size = images.load(place)
-    pixels = (pixels // 257).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
+    pixels = as_bytes(pixels)
     heat, prediction = measured.maps[place], measured.predictions[place]
     (whole,) = model.task.kind.ground_truth([measured.samples[place]], model.classes)
     truth = whole.seen(images.view(size, pixels.shape[-3:-1]))
@@ -90,6 +95,11 @@ def _case(place: int, model: Model, measured: Measured, images: PreparedImages) 
     map_ = None if heat is None else overlay(pixels, heat.astype(np.float32))
     shown = None if map_ is None else thumbnail(np.asarray(map_))
     return Case(truth, prediction, thumbnail(pixels), shown)
+
+
+def as_bytes(pixels: np.ndarray) -> np.ndarray:
+    """Pixels of any depth as uint8, to be shown."""
+    return (pixels // 257).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
 
 
 def _drawn(prediction: Prediction, pixels: np.ndarray) -> bytes:

@@ -67,21 +67,13 @@ def fit_probe(train: Featured, val: Featured, outputs: int, loss: Loss) -> Fitte
         outputs: Of the head.
         loss: Of the task: raw output (n, outputs) and targets to `loss`, a mean.
     """
-    mean, scale = train.features.mean(0), train.features.std(0, correction=0) + 1e-6
-    inputs = (train.features - mean) / scale
-    head = nn.Linear(inputs.shape[1], outputs)
-    nn.init.zeros_(head.weight)
-    nn.init.zeros_(head.bias)
-    best: Fitted | None = None
+    fit, best = Fit(train, outputs, loss), None
     for strength in STRENGTHS:
-        _fit(head, inputs, train.targets, loss, strength)
-        with torch.no_grad():
-            weight = head.weight / scale
-            bias = head.bias - weight @ mean
-            said = loss(inputs @ head.weight.T + head.bias, train.targets)
-            val_loss = float(loss(val.features @ weight.T + bias, val.targets)["loss"])
+        weight, bias = fit(strength)
+        said = loss(train.features @ weight.T + bias, train.targets)
+        val_loss = float(loss(val.features @ weight.T + bias, val.targets)["loss"])
         if best is None or val_loss < best.val_loss:
-            count = len(inputs)  # all but the loss are sums
+            count = len(train.features)  # all but the loss are sums
             means = {
                 name: float(one) / (1 if name == "loss" else count) for name, one in said.items()
             }
@@ -90,15 +82,62 @@ def fit_probe(train: Featured, val: Featured, outputs: int, loss: Loss) -> Fitte
     return best
 
 
-def _fit(head: nn.Linear, inputs: Tensor, targets: Targets, loss: Loss, strength: float) -> None:
-    optimizer = torch.optim.LBFGS(
-        head.parameters(), max_iter=ITERATIONS, history_size=20, line_search_fn="strong_wolfe"
-    )
+def predict_held_out(
+    featured: Featured, folds: Tensor, outputs: int, loss: Loss, strength: float
+) -> Tensor:
+    """Raw outputs (n, outputs) for each image by a head that was not fitted to it.
 
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        value = loss(head(inputs), targets)["loss"] + strength * head.weight.square().sum()
-        value.backward()
-        return value
+    Args:
+        featured: All images.
+        folds: (n,) int64; those of one fold are held out together.
+        outputs: Of a head.
+        loss: Of the task.
+        strength: Of the weight decay of a head.
+    """
+    found = torch.zeros(len(featured.features), outputs)
+    for fold in folds.unique():
+        held_out = folds == fold
+        targets = {name: one[~held_out] for name, one in featured.targets.items()}
+        rest = Featured(featured.features[~held_out], targets)
+        weight, bias = Fit(rest, outputs, loss)(strength)
+        found[held_out] = featured.features[held_out] @ weight.T + bias
+    return found
 
-    optimizer.step(closure)
+
+class Fit:
+    """A head in the course of being fitted; each call goes on from the last one.
+
+    Args:
+        train: To fit on.
+        outputs: Of the head.
+        loss: Of the task.
+    """
+
+    def __init__(self, train: Featured, outputs: int, loss: Loss) -> None:
+        self.targets, self.loss = train.targets, loss
+        self.mean = train.features.mean(0)
+        self.scale = train.features.std(0, correction=0) + 1e-6
+        self.inputs = (train.features - self.mean) / self.scale
+        self.head = nn.Linear(self.inputs.shape[1], outputs)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def __call__(self, strength: float) -> tuple[Tensor, Tensor]:
+        """Weight (outputs, channels) and bias (outputs,) on features as they are, at the minimum
+        of the loss and the decay of the weights on standardised ones."""
+        head = self.head
+        optimizer = torch.optim.LBFGS(
+            head.parameters(), max_iter=ITERATIONS, history_size=20, line_search_fn="strong_wolfe"
+        )
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            decay = strength * head.weight.square().sum()
+            value = self.loss(head(self.inputs), self.targets)["loss"] + decay
+            value.backward()
+            return value
+
+        optimizer.step(closure)
+        with torch.no_grad():
+            weight = head.weight / self.scale
+            return weight, head.bias - weight @ self.mean

