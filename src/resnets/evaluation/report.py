@@ -33,6 +33,7 @@ class Report:
         notes: What else a reader must know.
         diagram: The network as SVG.
         unit: What was measured, in the plural.
+        steps: What to do next, in sentences.
     """
 
     title: str
@@ -46,6 +47,7 @@ class Report:
     notes: tuple[str, ...] = ()
     diagram: str = ""
     unit: str = "images"
+    steps: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if odd := {severity for severity, _ in self.findings} - {"error", "warning", "note"}:

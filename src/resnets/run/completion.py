@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 from resnets.data.splits import read_split
 from resnets.evaluation import EVALUATORS
+from resnets.evaluation.advice import Background, next_steps
 from resnets.evaluation.curves import plot_curves
 from resnets.evaluation.metrics import Metrics, title
 from resnets.export import Proven
@@ -22,7 +24,7 @@ from resnets.run.folder import RunFolder
 from resnets.run.reporting import Account, write_card, write_outcome_report
 from resnets.run.steps import Trained
 from resnets.run.suspects import find_suspects, suspect_section, suspects_csv
-from resnets.run.validation import settled
+from resnets.run.validation import main_number, settled
 from resnets.run.work import Job, data_name
 from resnets.training.device import place_net
 from resnets.training.loop import Reached
@@ -98,10 +100,11 @@ def finish(job: Job, trained: Trained) -> Run:
         write_file(folder.suspects, suspects_csv(job, suspects))
         more = [suspect_section(job, suspects)]
     account = _account(job, trained, model, measured.metrics)
+    steps = next_steps(measured.metrics, _background(job, state, len(suspects)), doubts)
     with screen.progress("writing the report", 1):
         plot_curves(state.rows, folder.path / "results.png")
-        doubted = replace(account, notes=(*account.notes, *doubts))
-        write_outcome_report(folder.report, model, measured, images, doubted, more)
+        advised = replace(account, steps=tuple(steps))
+        write_outcome_report(folder.report, model, measured, images, advised, more)
     with screen.progress("exporting and verifying", 1):
         proven = outcome.export_outcome(model, job.exported, images.samples)
     cautions = tuple(("caution", doubt) for doubt in doubts)
@@ -132,6 +135,13 @@ def _doubts(job: Job, state: Reached, model: Model) -> list[str]:
         (truth,) = kind.ground_truth([sample], job.spec.classes)
         evidence.append(evaluator.compare(truth, truth))
     return evaluator.doubts(state.rows, evidence, job.spec.classes)
+
+
+def _background(job: Job, state: Reached, suspects: int) -> Background:
+    """What the next steps are computed from beside the metrics."""
+    training = [sample for sample in job.images.samples if sample.split == "train"]
+    counts = Counter(label for sample in training for label in sample.labels)
+    return Background(main_number(job.task), tuple(state.rows), counts, suspects)
 
 
 def _account(job: Job, trained: Trained, model: Model, metrics: Metrics) -> Account:

@@ -95,7 +95,8 @@ def make_network(
         return Made(given, None, settings.model, "given as a module")
     name = settings.model
     if name is None:
-        name, reason = choose_model(median(data.sizes), settings.task)
+        pretrained = settings.weights != "none"
+        name, reason = choose_model(median(data.sizes), settings.task, pretrained)
     if is_foreign(name):
         net = build_foreign(name, len(data.classes), settings.channels)
         check_module(net)

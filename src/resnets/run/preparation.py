@@ -74,6 +74,9 @@ def prepare(
     data = Data(check, kind, training, classes, sizes, split, findings)
     made = make_network(settings, given, data)
     weights, origin = first_weights(settings, made.network, screen)
+    if weights is None and given is None and settings.model is None:
+        # there are none: the network that is best without them
+        made = make_network(replace(settings, weights="none"), given, data)
     seen = look(settings, weights, check, training)
 
     def left() -> float:

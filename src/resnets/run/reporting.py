@@ -45,6 +45,7 @@ class Account:
         rows: Of results.csv; empty where nothing was trained.
         findings: What the check of the data found: severity and text.
         notes: What else a reader must know.
+        steps: What to do next.
     """
 
     title: str
@@ -53,6 +54,7 @@ class Account:
     rows: tuple[Mapping[str, Any], ...] = ()
     findings: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()
 
 
 def write_outcome_report(
@@ -79,6 +81,7 @@ def write_outcome_report(
         account.notes,
         _diagram(model),
         evaluator.unit,
+        account.steps,
     )
     write_report(path, report)
 
