@@ -19,7 +19,9 @@ from torch import nn
 
 import resnets
 from resnets import create_model
-from resnets.run.probe import can_probe, soften
+from resnets.modelfile import read_model, write_model
+from resnets.run.featured import can_probe
+from resnets.run.probe import soften
 from resnets.settings import read_yaml
 from resnets.tasks import TASKS
 from resnets.tasks.classes import Classification
@@ -181,6 +183,37 @@ def test_no_time_for_more_leaves_the_probe(stripes, tmp_path):
         resnets.run.resume(tmp_path / "run")
 
 
+def test_an_earlier_run_leaves_nothing_behind(stripes, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "suspects.csv").write_text("of an earlier run")
+    (folder / "summary.json").write_text('{"stopped": false}')
+    options = {"weights": str(stripes / "first.safetensors"), "epochs": 1, **COMMON}
+
+    def stop(row):
+        return True
+
+    run = resnets.train(
+        stripes / "photos", output=folder, exist_ok=True, callbacks=[stop], **options
+    )
+    assert json.loads((folder / "summary.json").read_text())["stopped"] is True
+    suspects = folder / "suspects.csv"
+    assert not suspects.exists() or "earlier" not in suspects.read_text()
+    assert run.proven.path.is_file()
+
+
+def test_other_weights_than_the_first_ones_are_refused(stripes, tmp_path):
+    options = {"weights": str(stripes / "first.safetensors"), "epochs": 1, **COMMON}
+    run = resnets.train(stripes / "photos", output=tmp_path / "run", **options)
+    (run.folder / "summary.json").unlink()
+    other = create_model("resnet32", num_classes=2)
+    _, metadata = read_model(run.folder / "weights" / "last.safetensors")
+    kept = {key: value for key, value in metadata.items() if key != "checkpoint"}
+    write_model(run.folder / "weights" / "last.safetensors", other.state_dict(), kept)
+    with pytest.raises(ValueError, match="not the first weights"):
+        resnets.run.resume(run.folder, quiet=True)
+
+
 def test_a_head_that_came_trained_is_kept(stripes, tmp_path):
     options = {**COMMON, "epochs": 1}
     first = resnets.train(stripes / "photos", weights="none", output=tmp_path / "a", **options)
@@ -196,7 +229,7 @@ import os, signal
 def kill(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 if where == "features":
-    resnets.run.probe._featured = kill
+    resnets.run.probe.find_features = kill
 elif where == "fitted":
     resnets.run.probe.export_outcome = kill
 elif where == "probed":

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from resnets.data.splits import check_split, read_split, split_csv
 from resnets.files import write_file
@@ -126,7 +126,7 @@ def resume(
         checkpoint = metadata.get("checkpoint")
         net = build_network(spec.network, spec.make_task(), model)
         if checkpoint is None:  # these are the first weights
-            net.load_state_dict(tensors)
+            _load_first(net, tensors, files.last)
         try:
             images = read_images(spec, samples, screen)
         except ValueError as error:
@@ -141,10 +141,22 @@ def resume(
         return _end(job, go_on(job, tensors, checkpoint))
 
 
+def _load_first(net: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """The weights before the probe: all of a network, and of no other."""
+    try:
+        net.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{path}: no checkpoint, and not the first weights of the run:"
+            f" {' '.join(str(error).split())[:200]}"
+        ) from None
+
+
 def _begin(job: Job, split: str = "") -> Run:
     """A run from its first weights on: a linear probe where there can be one, then as many steps as
     there is time for."""
     reached, exporting = Reached(), None
+    job.folder.forget()
     if job.spec.probe:
         # from here on the run can be resumed
         _write(job, split)

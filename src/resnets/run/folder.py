@@ -69,6 +69,11 @@ class RunFolder:
             )
         return values
 
+    def forget(self) -> None:
+        """Removes what an earlier run in this folder said at its end, and a new one may not say."""
+        for file in (self.summary, self.suspects):
+            file.unlink(missing_ok=True)
+
     def discard(self) -> None:
         """Removes what a run writes before its first validation."""
         for file in (self.args, self.split, self.last, self.results):
