@@ -156,11 +156,11 @@ def _begin(job: Job, split: str = "") -> Run:
     """A run from its first weights on: a linear probe where there can be one, then as many steps as
     there is time for."""
     reached, exporting = Reached(), None
-    job.folder.forget()
     if job.spec.probe:
         # from here on the run can be resumed
         _write(job, split)
         write_model(job.folder.last, job.net.state_dict(), job.spec.metadata())
+        job.folder.forget()
         reached, exporting = make_probe(job)
     pacing = None
     if not job.spec.steps:

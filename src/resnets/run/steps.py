@@ -172,6 +172,8 @@ def _stop_early(job: Job, state: TrainingState, plan: Plan) -> None:
 def _save(job: Job, state: TrainingState) -> None:
     tensors, rest = pack(state)
     write_model(job.folder.last, tensors, {**job.spec.metadata(), "checkpoint": rest})
+    if state.step == 0:
+        job.folder.forget()
 
 
 @contextmanager

@@ -199,7 +199,7 @@ WHY: dict[str | tuple[str, str], str] = {
 def choose_model(median: tuple[int, int], task: str, pretrained: bool) -> tuple[str, str]:
     """The network where none is named, and why: one that there are ImageNet weights of, unless it
     starts from scratch. Even tiles of 64 pixels and images of 32 are learnt far better from them:
-    EuroSAT in two minutes to 93 % instead of 83 %."""
+    2,000 tiles of EuroSAT in two minutes to 93.4 % instead of 81.8 %."""
     if task in MODELS:
         return MODELS[task]
     short = min(median)
