@@ -75,8 +75,8 @@ def test_the_pair_and_the_class_that_need_a_look_are_named():
     counts[3, 2], counts[2, 3], counts[0, 1] = 22, 8, 5
     found = next_steps(metrics_of(counts), Background("accuracy", counts={"dog": 31}), [])
     assert found[0].startswith("30 of 35 mistakes are between cat and dog")
-    assert found[1].startswith("dog is found least: 53 %")
-    assert "31 to train on" in found[1]
+    assert found[1].startswith("dog has the lowest recall: 53 %")
+    assert "31 to train on so far" in found[1]
 
 
 def test_a_probe_is_not_a_curve():
@@ -88,7 +88,7 @@ def test_a_probe_is_not_a_curve():
 @pytest.mark.parametrize("suspects", [0, 1, 1234])
 def test_suspects_are_counted(suspects):
     found = " ".join(next_steps(GOOD, Background("accuracy", suspects=suspects), []))
-    assert (f"{suspects:,} label" in found) == bool(suspects)
+    assert (f"{suspects:,} image" in found) == bool(suspects)
 
 
 def test_no_more_than_a_handful():

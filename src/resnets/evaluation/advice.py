@@ -48,8 +48,8 @@ def next_steps(metrics: Metrics, known: Background, doubts: list[str]) -> list[s
     if known.suspects:
         several = known.suspects > 1
         steps.append(
-            f"{known.suspects:,} label{'s are' if several else ' is'} suspect: look at the"
-            " first of them, and correct what is wrong."
+            f"{known.suspects:,} image{'s look' if several else ' looks'} like another class than"
+            " the label says: look at the first suspect labels, and correct those that are wrong."
         )
     return steps[:MOST] or ["Nothing stands out. More images of every class would help most."]
 
@@ -83,7 +83,7 @@ def _of_training(known: Background) -> list[str]:
     if gain >= RISING:
         return [
             f"The {title(known.main)} was still rising at the end, by {100 * gain:.1f} points in"
-            " the last third: train for longer (--minutes, --epochs)."
+            " the last third: train for longer."
         ]
     return []
 
@@ -119,8 +119,8 @@ def _of_classes(metrics: Metrics, counts: Mapping[str, int]) -> list[str]:
     middle = float(np.median([estimate.value for estimate, _ in found]))
     if least.high >= middle:
         return []
-    images = f" (of {counts[name]:,} to train on)" if name in counts else ""
+    images = f" ({counts[name]:,} to train on so far)" if name in counts else ""
     return [
-        f"{name} is found least: {100 * least.value:.0f} % of it, the median class"
-        f" {100 * middle:.0f} %. Add images of it{images}."
+        f"{name} has the lowest recall: {100 * least.value:.0f} %, against {100 * middle:.0f} % of"
+        f" the median class. Add images of it{images}."
     ]

@@ -17,6 +17,7 @@ from resnets.training.recipes import LADDERS, Circumstances
 from resnets.training.settings import TrainSettings
 
 IMAGES = 8  # of a trial step in either precision
+SHORT = 0.05  # seconds of a step in float32, below which noise would decide: it stays
 FASTER = 0.8  # of the time of float32, from which on bfloat16 is worth its digits
 ALIKE = 0.05  # by which the losses of both may differ, relative to that of float32
 STRIDE = 32  # pixels: sides are multiples of the coarsest maps
@@ -41,7 +42,7 @@ def choose_precision(spec: Spec, net: nn.Module, samples: Sequence[Sample], scre
     plain = replace(spec, settings=replace(spec.settings, precision="float32"))
     short, loss = time_step(net, spec, samples[:IMAGES])
     full, expected = time_step(net, plain, samples[:IMAGES])
-    if short <= FASTER * full and abs(loss - expected) <= ALIKE * abs(expected):
+    if full >= SHORT and short <= FASTER * full and abs(loss - expected) <= ALIKE * abs(expected):
         return spec
     screen.say(
         f"precision float32: a step takes {full:.2f} s in it and {short:.2f} s in bfloat16, with a"
