@@ -10,9 +10,11 @@ from torch import nn
 
 from resnets.kinds.sample import Sample
 from resnets.run.design import Data, Made, design, make_network
+from resnets.run.rehearsal import FAULTS, first_line
 from resnets.run.spec import Spec
 from resnets.run.trials import time_step
 from resnets.screen import Screen
+from resnets.training.loop import Diverged
 from resnets.training.recipes import LADDERS, Circumstances
 from resnets.training.settings import TrainSettings
 
@@ -21,12 +23,18 @@ SHORT = 0.05  # seconds of a step in float32, below which noise would decide: it
 FASTER = 0.8  # of the time of float32, from which on bfloat16 is worth its digits
 ALIKE = 0.05  # by which the losses of both may differ, relative to that of float32
 STRIDE = 32  # pixels: sides are multiples of the coarsest maps
-SMALLEST = 128  # pixels of the side of a smaller input
+SMALLEST = 128, 160  # pixels of the side of a smaller input: of small images, of photos
+STEPS = 100  # of fine-tuning, below which it gains less than a probe loses with a smaller input
 EPOCHS = 4.0  # of fine-tuning that are to fit before a larger input is taken
 FROM_SCRATCH = 20.0  # epochs that are to fit before a larger network or input is taken
 RESERVE = 25.0  # seconds of the limit that go into export, report and what is timed
 PART = 0.85  # of what is left is training
 FORWARD = 0.3  # of the time of a step is spent on the features of an image
+
+
+def in_float32(spec: Spec) -> Spec:
+    """The same run, computed with all digits."""
+    return replace(spec, settings=replace(spec.settings, precision="float32"))
 
 
 def choose_precision(spec: Spec, net: nn.Module, samples: Sequence[Sample], screen: Screen) -> Spec:
@@ -39,9 +47,13 @@ def choose_precision(spec: Spec, net: nn.Module, samples: Sequence[Sample], scre
         samples: To train on.
         screen: Told where it is not taken.
     """
-    plain = replace(spec, settings=replace(spec.settings, precision="float32"))
-    short, loss = time_step(net, spec, samples[:IMAGES])
+    plain = in_float32(spec)
     full, expected = time_step(net, plain, samples[:IMAGES])
+    try:
+        short, loss = time_step(net, spec, samples[:IMAGES])
+    except (Diverged, *FAULTS) as error:  # a network from outside may not be able to
+        screen.say(f"precision float32: in bfloat16 the network fails ({first_line(error)})")
+        return plain
     if full >= SHORT and short <= FASTER * full and abs(loss - expected) <= ALIKE * abs(expected):
         return spec
     screen.say(
@@ -64,7 +76,8 @@ def choose_side(
         screen: Told what was chosen, and why.
     """
     value, batch = spec.preprocessing, samples[: spec.settings.batch_size]
-    own, least = max(value.size), min(SMALLEST, *value.size)
+    small, photo = SMALLEST
+    own, least = max(value.size), min(*value.size, max(small, min(photo, *spec.image_size)))
     step, _ = time_step(net, spec, batch, least)
     epoch = step * len(samples) / len(batch) * (own / least) ** 2
     left = PART * (seconds - RESERVE - FORWARD * epoch)
@@ -72,9 +85,9 @@ def choose_side(
     def epochs(side: int) -> float:
         return left / (epoch * (side / own) ** 2)
 
-    sides = range(own, SMALLEST - 1, -STRIDE)
+    sides = range(own, least - 1, -STRIDE)
     side = next((side for side in sides if epochs(side) >= EPOCHS), min(sides, default=own))
-    if side == own:
+    if side == own or epochs(side) * len(samples) / len(batch) < STEPS:
         return spec
     screen.say(
         f"size {side}: with {own} about {max(0.0, epochs(own)):.1f} epochs would fit, with it"

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from resnets.data.loader import PreparedImages
+from resnets.run.spec import Spec
 from resnets.run.work import Job, autocast_of
 from resnets.tasks import Task
 from resnets.training.device import autocasting, place_input
@@ -22,7 +23,7 @@ def can_probe(net: nn.Module, task: Task) -> bool:
 
 
 def find_features(
-    job: Job,
+    spec: Spec,
     net: nn.Module,
     images: PreparedImages,
     progress: Callable[[int], None] = lambda done: None,
@@ -30,23 +31,23 @@ def find_features(
     """The features of prepared images, on the CPU, in the precision of the run.
 
     Args:
-        job: The run.
+        spec: Of the run.
         net: Of it, with whatever weights.
         images: To look at.
         progress: Told of images that are done.
     """
-    task, preprocessing = job.task, job.spec.preprocessing
+    task, preprocessing = spec.make_task(), spec.preprocessing
     device = next(net.parameters()).device
     features = task.features(net.eval())
     assert features is not None
-    autocast, found = autocast_of(job.spec.settings, device), []
+    autocast, found = autocast_of(spec.settings, device), []
     with torch.inference_mode():
         for places, pixels, _ in images.batches(BATCH):
             inputs = place_input(torch.from_numpy(preprocessing.normalise(pixels)), device)
             with autocasting(device, autocast):
                 found.append(features(inputs).float().cpu())
             progress(int(places[-1]) + 1)
-    truths = task.kind.ground_truth(images.samples, job.spec.classes)
+    truths = task.kind.ground_truth(images.samples, spec.classes)
     return Featured(torch.cat(found).clone(), task.collate(truths))
 
 

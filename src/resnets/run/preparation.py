@@ -17,7 +17,7 @@ from resnets.foreign import check_foreign, is_foreign
 from resnets.kinds import KINDS, Kind
 from resnets.kinds.sample import Finding, Sample
 from resnets.models import Network
-from resnets.run.choices import choose_precision, choose_rung, choose_side
+from resnets.run.choices import choose_precision, choose_rung, choose_side, in_float32
 from resnets.run.circumstances import look, sizes_of
 from resnets.run.design import Data, design, make_network
 from resnets.run.rehearsal import check_module, try_network
@@ -88,8 +88,9 @@ def prepare(
             settings, made = choose_rung(settings, data, seen, left())
     spec = design(settings, data, made, seen, weights, screen, origin)
     with screen.progress("trying the network", 1):
-        try_network(made.net, spec, training, screen)
-        if settings.precision is None and spec.settings.precision == "bfloat16":
+        halved = settings.precision is None and spec.settings.precision == "bfloat16"
+        try_network(made.net, in_float32(spec) if halved else spec, training, screen)
+        if halved:
             spec = choose_precision(spec, made.net, training, screen)
         if settings.minutes and settings.size is None and spec.probe:
             spec = choose_side(spec, made.net, training, left(), screen)

@@ -40,9 +40,9 @@ def make_probe(job: Job) -> tuple[Reached, float]:
     prepared = training_images_of(job)
     total, started = len(prepared) + len(images.held_out), time.monotonic()
     with job.screen.progress("features", total) as bar:
-        train = find_features(job, job.net, prepared, bar.update)
+        train = find_features(job.spec, job.net, prepared, bar.update)
         val = find_features(
-            job, job.net, images.held_out, lambda done: bar.update(len(prepared) + done)
+            job.spec, job.net, images.held_out, lambda done: bar.update(len(prepared) + done)
         )
     speed = total / (time.monotonic() - started)
     with job.screen.progress("linear probe", 1):

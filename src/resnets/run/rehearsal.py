@@ -124,7 +124,7 @@ def _try_inference(net: nn.Module, spec: Spec) -> tuple[Any, int]:
         if _is_memory(error):
             raise
         raise ValueError(
-            f"the network cannot take input of shape {shape}: {_line(error)}"
+            f"the network cannot take input of shape {shape}: {first_line(error)}"
         ) from error
     try:
         with torch.no_grad():
@@ -210,7 +210,7 @@ def _try_step(
             ) from None
         raise ValueError(
             "the network cannot take a training step on input of shape"
-            f" {tuple(images.shape)}: {_line(error)}"
+            f" {tuple(images.shape)}: {first_line(error)}"
         ) from error
 
 
@@ -222,7 +222,7 @@ def _copy(net: nn.Module, device: torch.device) -> nn.Module:
             raise
         raise ValueError(
             "the network cannot be copied, which the averaging of weights needs; keep its tensors"
-            f" as parameters or buffers ({_line(error)})"
+            f" as parameters or buffers ({first_line(error)})"
         ) from error
 
 
@@ -233,6 +233,6 @@ def _is_memory(error: BaseException) -> bool:
     )
 
 
-def _line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """What a message for people keeps of an error."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

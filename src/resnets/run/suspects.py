@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,12 +27,14 @@ from resnets.kinds.sample import Sample
 from resnets.modelfile import Model
 from resnets.run.featured import can_probe, find_features, training_images_of
 from resnets.run.reporting import as_bytes
+from resnets.run.spec import Spec
 from resnets.run.work import Job
 from resnets.training.probe import Featured, predict_held_out
 
 FOLDS = 10
 STRENGTH = 0.1  # of the weight decay: a head that cannot fit single images
 SHOWN = 60  # in the report
+FITTED = 256  # images that the time of heads is measured on
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def find_suspects(job: Job, model: Model) -> list[Suspect]:
     folds = _folds(samples)
     if len(folds.unique()) < FOLDS:  # too few images to hold some of them out
         return []
-    parts = [find_features(job, model.net, one) for one in images]
+    parts = [find_features(job.spec, model.net, one) for one in images]
     targets = {name: torch.cat([part.targets[name] for part in parts]) for name in parts[0].targets}
     together = Featured(torch.cat([part.features for part in parts]), targets)
     raw = predict_held_out(together, folds, len(model.classes), job.task.loss, STRENGTH)
@@ -89,6 +92,31 @@ def find_suspects(job: Job, model: Model) -> list[Suspect]:
     ]
     suspects = [(score, one) for score, one in scored if score is not None]
     return [one for _, one in sorted(suspects, key=lambda pair: -pair[0])]
+
+
+def time_search(spec: Spec, model: Model, few: PreparedImages, count: int) -> float:
+    """Seconds that the search among so many images takes, from a few of them.
+
+    Args:
+        spec: Of the run.
+        model: Of any weights.
+        few: In memory.
+        count: Of all images.
+    """
+    if not seeks_suspects(model):
+        return 0.0
+    find_features(spec, model.net, few)
+    tick = time.perf_counter()
+    some = find_features(spec, model.net, few)
+    looking = (time.perf_counter() - tick) / len(few) * count
+    # heads take time in proportion to the images: those of repeated ones, as far as that tells
+    repeats = -(-min(count, FITTED) // len(few))
+    targets = {name: torch.cat([one] * repeats) for name, one in some.targets.items()}
+    many = Featured(some.features.repeat(repeats, 1), targets)
+    places = torch.arange(len(many.features)) % FOLDS
+    tick = time.perf_counter()
+    predict_held_out(many, places, len(model.classes), spec.make_task().loss, STRENGTH)
+    return looking + (time.perf_counter() - tick) / len(many.features) * count
 
 
 def _folds(samples: Sequence[Sample]) -> torch.Tensor:

@@ -24,7 +24,7 @@ from resnets.modelfile import Model, write_model
 from resnets.run import outcome
 from resnets.run.reporting import Account, write_outcome_report
 from resnets.run.spec import Spec
-from resnets.run.suspects import seeks_suspects
+from resnets.run.suspects import time_search
 from resnets.run.validation import measure_quickly
 from resnets.run.work import (
     Images,
@@ -43,7 +43,6 @@ VALIDATING = 0.15  # of the time of training may go into validations
 MARGIN = 0.05  # of the time that is left: machines are not perfectly even
 TRIAL = 0.04  # of the time that is left may go into timing steps
 WARM_UP = 2  # steps that are not counted
-SUSPECTS = 2.0  # times as long as a look at all images is the search for suspects among them
 FEW = 32  # images that measuring and the report are timed on
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -170,8 +169,7 @@ def measure_costs(
         written, file = (state.net.state_dict(), pack(state)[0]), folder / "trial.safetensors"
         saving = sum(_timed(write_model, file, tensors, {})[0] for tensors in written)
         end = _time_end(model, images.measured, few, folder, exporting)
-    if seeks_suspects(model):
-        end += SUSPECTS * quick / len(few) * len(images.samples)
+    end += time_search(spec, model, few, len(images.samples))
     validation = 2 * quick / len(few) * len(images.held_out) + saving
     return Costs(spec.phases, tuple(step for _, step in trials), validation, end)
 
