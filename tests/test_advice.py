@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from resnets.evaluation.accuracy import measure
 from resnets.evaluation.advice import MOST, Background, next_steps
-from resnets.evaluation.classes import measure
 
 NAMES = ("ant", "bee", "cat", "dog")
 

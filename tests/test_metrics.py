@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resnets.evaluation.classes import measure
+from resnets.evaluation.accuracy import measure
 from resnets.evaluation.metrics import (
     RESAMPLES,
     TITLES,
@@ -122,23 +122,23 @@ def test_measure_agrees_with_torchmetrics(n, k):
         assert (entry.precision.value if entry.precision else 0) == pytest.approx(
             precision[i], abs=1e-6
         )
-    assert ("top_5" in metrics.numbers) == (k > 5)
-    if k > 5:
+    assert ("top_5" in metrics.numbers) == (k >= 20)
+    if k >= 20:
         assert metrics.top_5.value == pytest.approx(
             float(theirs("accuracy", average="micro", top_k=5))
         )
 
 
 def test_equal_probabilities_are_no_way_into_the_top():
-    labels = np.repeat(np.arange(10), 10)
-    metrics = measure(np.full((100, 10), 0.1), labels, [str(i) for i in range(10)])
-    assert metrics.accuracy.value == 0.1
-    assert metrics.top_5.value == 0.5
+    labels = np.repeat(np.arange(20), 10)
+    metrics = measure(np.full((200, 20), 0.05), labels, [str(i) for i in range(20)])
+    assert metrics.accuracy.value == 0.05
+    assert metrics.top_5.value == 0.25
 
 
 def test_to_dict_is_json_with_intervals():
-    probabilities, labels = simulated(np.random.default_rng(0), 90, 8)
-    metrics = measure(probabilities, labels, list("abcdefgh"))
+    probabilities, labels = simulated(np.random.default_rng(0), 90, 20)
+    metrics = measure(probabilities, labels, list("abcdefghijklmnopqrst"))
     plain = json.loads(json.dumps(metrics.to_dict(), allow_nan=False))
     for name, estimate in {
         "accuracy": metrics.accuracy,
@@ -155,7 +155,8 @@ def test_to_dict_is_json_with_intervals():
         metrics.per_class[0].recall.low,
         metrics.per_class[0].recall.high,
     ]
-    assert "top_5" not in measure(np.eye(2), np.arange(2), "ab").to_dict()
+    few = measure(*simulated(np.random.default_rng(0), 90, 19), "abcdefghijklmnopqrs")
+    assert "top_5" not in few.to_dict(), "of so few classes, nearly every model is right in five"
 
 
 @settings(max_examples=30, deadline=None)
@@ -170,8 +171,42 @@ def test_the_numbers_of_classes_are_those_of_before(data):
     groups = data.draw(st.sampled_from((None, rng.integers(5, size=n), np.repeat("one", n))))
     given_values = (probabilities, labels, "abcdefgh"[:k], groups, data.draw(st.integers(0, 3)))
     old, new = old_metrics.measure(*given_values), measure(*given_values)
-    assert json.dumps(new.to_dict()) == json.dumps(old.to_dict())
+    now, before = new.to_dict(), old.to_dict()
+    assert {"error", "error_interval", "bins"} == now.pop("calibration").keys()
+    for name in ("top_5", "top_5_interval"):  # said of 20 classes or more since
+        before.pop(name, None)
+    assert json.dumps(now) == json.dumps(before)
     assert new.classes == old.classes
+
+
+@pytest.mark.parametrize("k", [2, 7])
+def test_the_calibration_error_is_that_of_torchmetrics(k):
+    functional = pytest.importorskip("torchmetrics.functional.classification")
+    probabilities, labels = simulated(np.random.default_rng(k), 400, k)
+    found = measure(probabilities, labels, "abcdefg"[:k]).detail["calibration"]
+    torch = pytest.importorskip("torch")
+    theirs = functional.multiclass_calibration_error(
+        torch.from_numpy(probabilities), torch.from_numpy(labels), num_classes=k, n_bins=15
+    )
+    assert found["error"] == pytest.approx(float(theirs), abs=1e-6)
+    low, high = found["error_interval"]
+    assert 0 <= low <= found["error"] <= high <= 1
+    bins = np.array(found["bins"])
+    assert bins[:, 0].sum() == 400
+    assert (bins[:, 0] @ bins[:, 2]) / 400 == pytest.approx(
+        (probabilities.argmax(1) == labels).mean()
+    )
+
+
+def test_groups_widen_the_interval_of_the_calibration_error():
+    probabilities, labels = simulated(np.random.default_rng(3), 300, 3)
+    probabilities, labels = np.repeat(probabilities, 5, 0), np.repeat(labels, 5)
+    alone, grouped = (
+        measure(probabilities, labels, "abc", groups).detail["calibration"]
+        for groups in (None, np.arange(1500) // 5)
+    )
+    assert alone["error"] == pytest.approx(grouped["error"])
+    assert np.ptp(grouped["error_interval"]) > 1.3 * np.ptp(alone["error_interval"])
 
 
 def test_a_number_is_an_attribute_and_the_first_is_the_main_one():
@@ -284,10 +319,13 @@ def test_groups_widen_the_interval_where_pictures_resemble_one_another():
 
 
 def test_groups_of_one_change_next_to_nothing():
-    probabilities, labels = simulated(np.random.default_rng(5), 400, 8)
-    alone = measure(probabilities, labels, "abcdefgh")
+    probabilities, labels = simulated(np.random.default_rng(5), 400, 20)
+    alone = measure(probabilities, labels, "abcdefghijklmnopqrst")
     grouped = measure(
-        probabilities, labels, "abcdefgh", groups=np.random.default_rng(0).permutation(400)
+        probabilities,
+        labels,
+        "abcdefghijklmnopqrst",
+        groups=np.random.default_rng(0).permutation(400),
     )
     for one, other in [
         *((getattr(alone, n), getattr(grouped, n)) for n in ("accuracy", "macro_f1")),

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnets.evaluation.classes import measure, sections
-from resnets.evaluation.confusion import BAND, choose_cases
+from resnets.evaluation.accuracy import measure
+from resnets.evaluation.confusion import BAND, baseline, choose_cases, sections
 from resnets.evaluation.curves import chart, charts, panels, plot_curves
 from resnets.evaluation.maps import overlay, thumbnail
 from resnets.evaluation.report import Report, write_report
-from resnets.evaluation.sections import Case, Section
+from resnets.evaluation.sections import Case, Section, Twin, Twins, pair_section
 from resnets.kinds.classes import ClassPrediction
 
 pytest.importorskip("jinja2")
@@ -76,7 +76,10 @@ def example(classes=("ants", "bees"), n=80, seed=0, **changes):
         "rows": rows,
         "findings": (("warning", "2 pictures <twice>"), ("note", "1 turned upright")),
         "notes": ("Not measured: other cameras.",),
+        "steps": ("Add images of bees.",),
+        "files": ("bees & wasps.onnx",),
     }
+    values["baseline"] = baseline(values["metrics"])
     shown = changes.pop("cases", cases)
     values |= {"sections": tuple(sections(values["metrics"], shown)), "shown": len(shown)}
     return Report(**values | changes)
@@ -140,8 +143,10 @@ def test_nothing_is_fetched_from_anywhere(tmp_path, k):
         re.sub(r"data:image/jpeg;base64,[^\"]+", "", source),
     )
     for tag, attributes in Page(source).tags:
+        # a link is followed by a reader alone, and leads to what lies beside the page
+        allowed = ("data:", "#", "bees%20%26") if tag == "a" else ("data:", "#")
         for name in ("src", "href", "srcset", "action", "data", "poster"):
-            assert attributes.get(name, "data:").startswith(("data:", "#")), (tag, attributes)
+            assert attributes.get(name, "data:").startswith(allowed), (tag, attributes)
     policy = next(
         a["content"]
         for tag, a in Page(source).tags
@@ -160,21 +165,54 @@ def test_the_page_says_what_counts(tmp_path):
         "ants and others",
         "accuracy on",
         "Balanced accuracy",
-        "Overview",
+        "Always predicting ants gives 50.0 %.",
+        report.notes[0],
+        "Next steps",
+        report.steps[0],
         "Confusion matrix",
         "Classes",
         "Worst mistakes",
+        "Calibration",
     ]
     order += [
         "Learning curves",
         "2 pictures <twice>",
-        "Command",
+        "Details of the run",
+        report.facts[0][1],
         report.command,
-        report.notes[0],
+        report.files[0],
+        "Confidence intervals",
     ]
     places = [text.find(part) for part in order]
     assert -1 not in places
     assert places == sorted(places)
+
+
+def test_a_model_near_chance_is_not_praised():
+    labels = np.repeat([0, 1], [70, 30])
+    probabilities = np.tile([0.9, 0.1], (100, 1))
+    assert baseline(measure(probabilities, labels, ["ants", "bees"])) == (
+        "not clearly better than always predicting ants, which gives 70.0 %"
+    )
+    probabilities = np.eye(2)[labels]
+    assert baseline(measure(probabilities, labels, ["ants", "bees"])) == (
+        "always predicting ants gives 70.0 %"
+    )
+
+
+def test_images_that_look_alike_stand_side_by_side(tmp_path):
+    left, right = (thumbnail(np.full((8, 8, 3), level, np.uint8)) for level in (40, 200))
+    pairs = [
+        Twins((Twin(HOSTILE[0], "ants (val)", left), Twin("b.jpg", "bees (val)", right)), how, odd)
+        for how, odd in (("exact", True), ("near", False))
+    ]
+    source = written(tmp_path, example(sections=(pair_section(pairs * 10),)))
+    page = Page(source)
+    assert [tag for tag, _ in page.tags].count("script") == 1
+    files = [dict(attributes).get("alt") for tag, attributes in page.tags if tag == "img"]
+    assert files == [HOSTILE[0], "b.jpg"] * 20
+    assert page.text.count("ants (val)") == 20
+    assert "8 more" in page.text, "the others on demand"
 
 
 def test_many_classes_become_a_list_of_pairs(tmp_path):
@@ -192,7 +230,7 @@ def test_an_empty_part_does_not_break_the_page(tmp_path, changes):
     text = Page(written(tmp_path, example(**changes))).text
     assert ("Learning curves" in text) == ("rows" not in changes)
     assert ("none is shown on this page" in text) == ("cases" in changes)
-    assert ("Overview" in text) == ("facts" not in changes)
+    assert ("Network" in text) == ("facts" not in changes)
 
 
 def test_a_failed_write_leaves_the_old_page_and_no_rubbish(tmp_path, monkeypatch):

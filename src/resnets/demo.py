@@ -137,7 +137,7 @@ def measure_linear(samples: Sequence[Sample]) -> Metrics:
     from torch import nn
 
     from resnets.data.splits import class_indices
-    from resnets.evaluation.classes import measure
+    from resnets.evaluation.accuracy import measure
     from resnets.preprocessing import Preprocessing
 
     preprocessing = Preprocessing.square(12)

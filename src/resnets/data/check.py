@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from resnets.data.findings import (
     about_range,
     about_sizes,
     about_split,
+    differ,
 )
 from resnets.data.readers import Found
 from resnets.deep import NoValues, judge, measure, remarks
@@ -37,6 +39,8 @@ from resnets.images import BadImage, is_deep, open_raw, to_mode
 from resnets.kinds import KINDS, Kind
 from resnets.kinds.sample import Finding, Sample
 from resnets.ranges import Range, parse_range
+
+MOST_PAIRS = 60  # of images that look alike, shown with their pictures
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,15 @@ class Check:
         groups = _join_groups(self.found.samples, self.pairs)
         pairs = zip(self.found.samples, self.facts, groups, strict=True)
         return [replace(sample, group=group) for sample, fact, group in pairs if not fact.error]
+
+    def shown_pairs(self) -> list[tuple[str, str, str]]:
+        """Names of images that look alike, and how; those that are labelled differently first, and
+        no more than anybody looks at."""
+        named = []
+        for pair in self.pairs:
+            a, b = self.found.samples[pair.first], self.found.samples[pair.second]
+            named.append((not differ(a, b), (a.name, b.name, pair.kind)))
+        return [names for _, names in sorted(named, key=itemgetter(0))[:MOST_PAIRS]]
 
     def to_dict(self) -> dict[str, Any]:
         """For `--json`."""

@@ -179,9 +179,8 @@ def about_pairs(samples: Sequence[Sample], pairs: Sequence[Pair]) -> list[Findin
     groups: dict[tuple[str, str], list[str]] = {}
     for pair in pairs:
         a, b = samples[pair.first], samples[pair.second]
-        # of things with a place, some may have come or gone between two like images
         placed = _shows_places(a) or _shows_places(b)
-        same_classes = placed or set(a.labels) == set(b.labels)
+        same_classes = not differ(a, b)
         about = list[tuple[str, str]]()
         if not same_classes:
             about.append(("warning", "alike, but of different classes"))
@@ -197,6 +196,12 @@ def about_pairs(samples: Sequence[Sample], pairs: Sequence[Pair]) -> list[Findin
         Finding(severity, f"{counted(len(names), 'pair')} {text}", tuple(names), PAIRS)
         for (severity, text), names in groups.items()
     ]
+
+
+def differ(a: Sample, b: Sample) -> bool:
+    """Whether two like images are labelled differently. Of things with a place, some may have come
+    or gone between them."""
+    return not (_shows_places(a) or _shows_places(b)) and set(a.labels) != set(b.labels)
 
 
 def _shows_places(sample: Sample) -> bool:

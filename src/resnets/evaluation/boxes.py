@@ -282,6 +282,7 @@ EVALUATOR = Evaluator(
     measure=measure,
     worst=worst,
     sections=sections,
+    pipeline="object-detection",
     row=row,
     doubts=doubts,
     model="Object detector",

@@ -99,4 +99,5 @@ EVALUATOR = replace(
     model="Video classifier",
     caution="It always predicts one of its classes, also for a video of something else",
     unit=UNIT,
+    pipeline="video-classification",
 )

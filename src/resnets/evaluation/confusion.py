@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from resnets.evaluation.calibration import reliability_section
 from resnets.evaluation.metrics import Metrics
 from resnets.evaluation.sections import (
     MANY_CLASSES,
@@ -59,7 +60,7 @@ def choose_cases(
 
 
 def sections(metrics: Metrics, cases: Sequence[Case], unit: str = "images") -> list[Section]:
-    """The confusion matrix, the classes, and the worst mistakes.
+    """The confusion matrix, the classes, the worst mistakes, and the calibration.
 
     Args:
         metrics: With a confusion matrix.
@@ -81,7 +82,18 @@ def sections(metrics: Metrics, cases: Sequence[Case], unit: str = "images") -> l
     shown = {id(one) for one in wrong[:WORST]}
     others = tuple(one for one in figures if id(one) not in shown)
     matrix = matrix_section(metrics, hidden=others)
-    return [matrix, _bars(metrics, unit), _worst(metrics, wrong[:WORST], unit)]
+    mistakes = _worst(metrics, wrong[:WORST], unit)
+    return [matrix, _bars(metrics, unit), mistakes, reliability_section(metrics, unit)]
+
+
+def baseline(metrics: Metrics) -> str:
+    """What a constant prediction reaches, to be held against the accuracy."""
+    support = metrics.detail["confusion"].sum(1)
+    share, name = support.max() / support.sum(), metrics.classes[int(support.argmax())]
+    constant = f"always predicting {name}"
+    if metrics.numbers["accuracy"].low <= share:
+        return f"not clearly better than {constant}, which gives {100 * share:.1f} %"
+    return f"{constant} gives {100 * share:.1f} %"
 
 
 def _of_truth(case: Case) -> float:
@@ -115,7 +127,10 @@ def _worst(metrics: Metrics, figures: Sequence[Figure], unit: str) -> Section:
     mistakes = int(counts.sum() - counts.diagonal().sum())
     order = "the lowest probability of the true class first."
     if any(figure.case.heat for figure in figures):
-        order += " Beside each image: the class activation map of the predicted class."
+        order += (
+            " Beside each image, the class activation map: bright where the network saw evidence"
+            " for the class that it predicted."
+        )
     hint = order[0].upper() + order[1:]
     if not mistakes:
         hint = f"None in {metrics.n} {unit}."

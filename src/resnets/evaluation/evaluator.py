@@ -53,6 +53,8 @@ class Evaluator:
         model: What the model is, for its card.
         caution: What who uses it must know.
         unit: What is counted.
+        baseline: What is reached without a network, in a few words; empty where that says nothing.
+        pipeline: The task by its name on the Hugging Face hub.
         right: Whether an image is right, where the main number is the share of those that are.
         suspicion: Which labels may be wrong, where a label is right or wrong.
     """
@@ -68,5 +70,7 @@ class Evaluator:
     model: str
     caution: str
     unit: str = "images"
+    baseline: Callable[[Metrics], str] = lambda metrics: ""
+    pipeline: str = "image-classification"
     right: Callable[[Evidence], bool] | None = None
     suspicion: Suspicion | None = None

@@ -204,6 +204,7 @@ EVALUATOR = Evaluator(
     measure=measure,
     worst=worst,
     sections=sections,
+    pipeline="image-segmentation",
     row=row,
     doubts=doubts,
     model="Semantic segmentation",

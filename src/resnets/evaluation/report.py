@@ -34,6 +34,8 @@ class Report:
         diagram: The network as SVG.
         unit: What was measured, in the plural.
         steps: What to do next, in sentences.
+        baseline: What is reached without a network, in a few words.
+        files: What else was written, relative to the page.
     """
 
     title: str
@@ -48,6 +50,8 @@ class Report:
     diagram: str = ""
     unit: str = "images"
     steps: tuple[str, ...] = ()
+    baseline: str = ""
+    files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if odd := {severity for severity, _ in self.findings} - {"error", "warning", "note"}:

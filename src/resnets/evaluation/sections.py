@@ -17,7 +17,7 @@ MANY_CLASSES = 20
 MOST_PAIRS = 60  # of classes that are confused
 WORST, WORST_OPEN = 60, 12  # images shown; of them at once, the others on demand
 WORST_LARGE, LARGE_OPEN = 40, 8  # the same, where each is shown larger
-TEMPLATES = ("matrix", "classes", "cases", "lines")
+TEMPLATES = ("matrix", "classes", "cases", "pairs", "lines")
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,22 @@ class Case:
     thumbnail: bytes | None = None
     heat: bytes | None = None
     drawn: tuple[bytes, bytes] | None = None
+
+
+class Twin(NamedTuple):
+    """One image of a pair: its file, what is said of it, and the image, JPEG."""
+
+    file: str
+    about: str
+    thumbnail: bytes
+
+
+class Twins(NamedTuple):
+    """Two images that look alike, how they do, and whether they are labelled differently."""
+
+    images: tuple[Twin, Twin]
+    how: str
+    differ: bool
 
 
 class Caption(NamedTuple):
@@ -100,8 +116,19 @@ def case_section(title: str, hint: str, figures: Sequence[Figure], large: bool =
         large: Whether something small is drawn on them.
     """
     first = LARGE_OPEN if large else WORST_OPEN
-    values = {"open": figures[:first], "more": figures[first:], "large": large}
+    grid = "large" if large else "pairwise" if any(one.case.heat for one in figures) else ""
+    values = {"open": figures[:first], "more": figures[first:], "grid": grid}
     return Section("cases", title, hint, values)
+
+
+def pair_section(pairs: Sequence[Twins]) -> Section:
+    """Images that look alike, side by side, in the order given."""
+    hint = (
+        "Found by the data check; those with different labels come first: at most one of the two"
+        " labels can be right. An automatic split keeps images that look alike on one side."
+    )
+    values = {"open": pairs[:WORST_OPEN], "more": pairs[WORST_OPEN:]}
+    return Section("pairs", "Images that look alike", hint, values)
 
 
 def matrix_section(metrics: Metrics, parts: str = "", hidden: tuple[Figure, ...] = ()) -> Section:

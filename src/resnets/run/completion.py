@@ -21,7 +21,7 @@ from resnets.files import write_file
 from resnets.modelfile import Model, load_model, read_model, write_model
 from resnets.run import outcome
 from resnets.run.folder import RunFolder
-from resnets.run.reporting import Account, write_card, write_outcome_report
+from resnets.run.reporting import Account, duplicate_sections, write_card, write_outcome_report
 from resnets.run.steps import Trained
 from resnets.run.suspects import find_suspects, suspect_section, suspects_csv
 from resnets.run.validation import main_number, settled
@@ -99,6 +99,7 @@ def finish(job: Job, trained: Trained) -> Run:
     if suspects := find_suspects(job, model):
         write_file(folder.suspects, suspects_csv(job, suspects))
         more = [suspect_section(job, suspects)]
+    more += duplicate_sections(job.spec, job.images.samples)
     account = _account(job, trained, model, measured.metrics)
     steps = next_steps(measured.metrics, _background(job, state, len(suspects)), doubts)
     with screen.progress("writing the report", 1):
@@ -155,7 +156,16 @@ def _account(job: Job, trained: Trained, model: Model, metrics: Metrics) -> Acco
         tuple(trained.state.rows),
         spec.findings,
         tuple(_notes(job, trained, model)),
+        files=_files(job),
     )
+
+
+def _files(job: Job) -> tuple[str, ...]:
+    """What the report links to, relative to it."""
+    folder = job.folder
+    there = [folder.suspects] if folder.suspects.is_file() else []
+    files = [job.exported, folder.best, folder.predictions, *there, folder.results, folder.card]
+    return tuple(file.relative_to(folder.path).as_posix() for file in [*files, folder.args])
 
 
 def _tell(job: Job, run: Run, doubts: Sequence[str]) -> None:
@@ -163,7 +173,9 @@ def _tell(job: Job, run: Run, doubts: Sequence[str]) -> None:
     files = [("report", str(job.folder.report)), ("file", str(run.proven))]
     rows = [*((title(name), str(estimate)) for name, estimate in numbers), *files]
     job.screen.say("")
-    job.screen.pairs([(name, value, "") for name, value in rows])
+    baseline = EVALUATORS[job.task.kind.name].baseline(run.metrics)
+    reasons = [baseline, *[""] * (len(rows) - 1)]
+    job.screen.pairs([(*row, reason) for row, reason in zip(rows, reasons, strict=True)])
     for doubt in doubts:
         job.screen.warn(f"  warning: {doubt}")
 

@@ -151,6 +151,7 @@ def design(
         layout=data.check.found.layout,
         split=data.split,
         findings=tuple((finding.severity, finding.text) for finding in data.findings),
+        pairs=tuple(data.check.shown_pairs()),
         command=_command(),
         # a head that came trained, or as given, is kept
         probe=recipe.probe and fresh and can_probe(made.net, task),

@@ -13,22 +13,26 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from resnets.data.findings import differ
 from resnets.data.loader import PreparedImages
 from resnets.evaluation import EVALUATORS
+from resnets.evaluation.evaluator import Evaluator
 from resnets.evaluation.maps import overlay, thumbnail
-from resnets.evaluation.metrics import Metrics, title
+from resnets.evaluation.metrics import Metrics, heading, title
 from resnets.evaluation.report import Report, write_report
-from resnets.evaluation.sections import Case, Section
+from resnets.evaluation.sections import Case, Section, Twin, Twins, pair_section
 from resnets.export import Proven
 from resnets.files import write_file
 from resnets.kinds.prediction import Prediction
+from resnets.kinds.sample import Sample
 from resnets.kinds.view import View
 from resnets.modelfile import Model
 from resnets.models import Network
 from resnets.models.features import Features
 from resnets.run.outcome import Measured
+from resnets.run.spec import Spec
 from resnets.screen import printable
-from resnets.settings import listed
+from resnets.settings import listed, to_yaml
 from resnets.summary.diagram import draw
 
 DRAWN = 480  # pixels of the longer side of an image on which something is drawn
@@ -46,6 +50,7 @@ class Account:
         findings: What the check of the data found: severity and text.
         notes: What else a reader must know.
         steps: What to do next.
+        files: What else was written, relative to report and card.
     """
 
     title: str
@@ -55,6 +60,7 @@ class Account:
     findings: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     steps: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
 
 def write_outcome_report(
@@ -82,6 +88,8 @@ def write_outcome_report(
         _diagram(model),
         evaluator.unit,
         account.steps,
+        evaluator.baseline(measured.metrics),
+        account.files,
     )
     write_report(path, report)
 
@@ -98,6 +106,35 @@ def _case(place: int, model: Model, measured: Measured, images: PreparedImages) 
     map_ = None if heat is None else overlay(pixels, heat.astype(np.float32))
     shown = None if map_ is None else thumbnail(np.asarray(map_))
     return Case(truth, prediction, thumbnail(pixels), shown)
+
+
+def duplicate_sections(spec: Spec, samples: Sequence[Sample]) -> list[Section]:
+    """The pairs that the check found, as pictures; none where there are none to show.
+
+    Args:
+        spec: Of the run.
+        samples: All of its images.
+    """
+    places = {sample.name: place for place, sample in enumerate(samples)}
+    pairs = [pair for pair in spec.pairs if {*pair[:2]} <= {*places}]
+    if not pairs or spec.sampling:
+        return []
+    images = PreparedImages(samples, spec.preprocessing, 0, spec.settings.workers or None)
+
+    def twin(name: str) -> Twin:
+        sample = samples[places[name]]
+        about = f"{', '.join(sample.unique_labels) or 'no label'} ({sample.split})"
+        return Twin(name, about, thumbnail(as_bytes(images.read(places[name]))))
+
+    shown = [
+        Twins(
+            (twin(first), twin(second)),
+            how,
+            differ(samples[places[first]], samples[places[second]]),
+        )
+        for first, second, how in pairs
+    ]
+    return [pair_section(shown)]
 
 
 def as_bytes(pixels: np.ndarray) -> np.ndarray:
@@ -133,6 +170,7 @@ def write_card(
     evaluator = EVALUATORS[model.task.kind.name]
     classes = [markdown(one) for one in metrics.classes]
     lines = [
+        *_front_matter(evaluator, account, metrics),
         f"# {markdown(account.title)}",
         "",
         f"{evaluator.model} with {len(classes):,} classes: {listed(classes, 20)}.",
@@ -147,6 +185,9 @@ def write_card(
         "|---|---|",
         *(f"| {title(name)} | {one} |" for name, one in metrics.numbers.items()),
         "",
+        *(f"- {markdown(note)}" for note in (evaluator.baseline(metrics), *account.notes) if note),
+        "",
+        *_class_table(metrics),
         "## Use",
         "",
         f"    resnets predict {printable(shlex.quote(proven.path.name))} IMAGES/ -o new.csv",
@@ -158,6 +199,41 @@ def write_card(
         markdown(f"Made with {platform.system()}, Python {platform.python_version()}; {proven}"),
     ]
     write_file(path, "\n".join(lines) + "\n")
+
+
+def _front_matter(evaluator: Evaluator, account: Account, metrics: Metrics) -> list[str]:
+    """What the Hugging Face hub reads of a card; a licence is the user's to choose."""
+    task = {"type": evaluator.pipeline}
+    dataset = {"name": account.title.rpartition(" on ")[2], "type": "custom"}
+    measured = [
+        {"name": title(name), "type": name, "value": round(one.value, 6)}
+        for name, one in metrics.numbers.items()
+    ]
+    results = [{"task": task, "dataset": dataset, "metrics": measured}]
+    index = [{"name": account.title, "results": results}]
+    values = {
+        "library_name": "onnx",
+        "pipeline_tag": evaluator.pipeline,
+        "tags": ["resnets", "residual-network"],
+        "model-index": index,
+    }
+    return ["---", *to_yaml(values).splitlines(), "---", ""]
+
+
+def _class_table(metrics: Metrics) -> list[str]:
+    """The estimates of each class."""
+    names = list(metrics.per_class[0].estimates)
+    return [
+        f"| Class | n | {' | '.join(heading(name) for name in names)} |",
+        "|---|---|" + "---|" * len(names),
+        *(
+            f"| {markdown(one.name)} | {one.n:,} | "
+            + " | ".join(str(one.estimates[name] or "-").partition(", n")[0] for name in names)
+            + " |"
+            for one in metrics.per_class
+        ),
+        "",
+    ]
 
 
 def markdown(text: str) -> str:

@@ -26,6 +26,7 @@ OLD: dict[str, Any] = {
     "image_size": [],
     "probe": False,
     "interval": 0,
+    "pairs": [],
 }
 
 
@@ -44,6 +45,7 @@ class Spec:
         image_size: Median height and width of the training images; empty in runs of before it was
             known.
         steps: Of the whole run; 0 as long as that is not decided.
+        pairs: Images that look alike, by name, and how (`Check.shown_pairs`).
         interval: Steps between validations; 0: of `validation_interval`.
         weights: Where the first weights came from, as text.
         layout: How the data lie, as text.
@@ -69,6 +71,7 @@ class Spec:
     command: str
     probe: bool = False
     interval: int = 0
+    pairs: tuple[tuple[str, str, str], ...] = ()
     sampling: Sampling | None = None
 
     def input_shape(self, count: int, size: int | None = None) -> tuple[int, ...]:
@@ -91,6 +94,7 @@ class Spec:
             "classes": list(self.classes),
             "image_size": list(self.image_size),
             "findings": [list(finding) for finding in self.findings],
+            "pairs": [list(pair) for pair in self.pairs],
         }
         return to_yaml(
             {
@@ -130,7 +134,7 @@ class Spec:
             raise ValueError(
                 f"{path}: {error}; restore the file as the run wrote it, or train anew"
             ) from None
-        classes, findings = values.pop("classes"), values.pop("findings")
+        classes, findings, pairs = (values.pop(key) for key in ("classes", "findings", "pairs"))
         image_size = tuple(values.pop("image_size"))
         return cls(
             settings=settings,
@@ -140,6 +144,7 @@ class Spec:
             image_size=image_size,
             classes=tuple(classes),
             findings=tuple(tuple(finding) for finding in findings),
+            pairs=tuple(tuple(pair) for pair in pairs),
             sampling=sampling,
             **values,
         )
@@ -205,6 +210,7 @@ TYPES: dict[str, type] = {  # of what args.yaml holds
     "command": str,
     "probe": bool,
     "interval": int,
+    "pairs": list,
 }
 NETWORK: dict[str, type] = {"kind": str, "name": str, "classes": int, "channels": int}
 
@@ -221,16 +227,22 @@ def _check_shape(values: dict[str, Any]) -> None:
         raise ValueError("classes: names expected")
     if len(set(classes)) < len(classes) or len(classes) != values["network"]["classes"]:
         raise ValueError("classes: a different name for each output of the network expected")
-    if not all(
-        isinstance(one, list) and len(one) == 2 and all(isinstance(text, str) for text in one)
-        for one in findings
-    ):
+    if not _are_texts(findings, 2):
         raise ValueError("findings: pairs of severity and text expected")
+    if not _are_texts(values["pairs"], 3):
+        raise ValueError("pairs: two names of images and how they are alike expected")
     sides = values["image_size"]
     if len(sides) not in (0, 2) or not all(type(side) is int and side > 0 for side in sides):
         raise ValueError("image_size: height and width in pixels expected")
     if not 0 <= values["steps"] <= MOST_STEPS:
         raise ValueError(f"steps is {values['steps']}; allowed: 0 to {MOST_STEPS:,}")
+
+
+def _are_texts(rows: list[Any], length: int) -> bool:
+    return all(
+        isinstance(row, list) and len(row) == length and all(isinstance(one, str) for one in row)
+        for row in rows
+    )
 
 
 def _check_types(values: dict[str, Any], kinds: dict[str, type], where: str) -> None:
