@@ -20,6 +20,7 @@ from resnets.export import Proven
 from resnets.files import write_file
 from resnets.modelfile import Model, load_model, read_model, write_model
 from resnets.run import outcome
+from resnets.run.calibration import calibrate
 from resnets.run.folder import RunFolder
 from resnets.run.reporting import Account, duplicate_sections, write_card, write_outcome_report
 from resnets.run.steps import Trained
@@ -85,6 +86,7 @@ def finish(job: Job, trained: Trained) -> Run:
     """Measures the best weights once more, writes everything that people look at, and exports."""
     folder, screen, state = job.folder, job.screen, trained.state
     model = _best(job)
+    temperature = calibrate(job, model)
     model = replace(model, task=settled(job, model))
     images = job.images.measured
     with screen.progress("measuring", len(images)) as bar:
@@ -101,6 +103,9 @@ def finish(job: Job, trained: Trained) -> Run:
         more = [suspect_section(job, suspects)]
     more += duplicate_sections(job.spec, job.images.samples)
     account = _account(job, trained, model, measured.metrics)
+    if temperature != 1:
+        fact = ("temperature", f"{temperature:.3g}, fitted on the validation images")
+        account = replace(account, facts=(*account.facts, fact))
     steps = next_steps(measured.metrics, _background(job, state, len(suspects)), doubts)
     with screen.progress("writing the report", 1):
         plot_curves(state.rows, folder.path / "results.png")

@@ -133,6 +133,11 @@ def design(
     assert decided.size is not None
     shape = input_shape(decided.size, data.kind.fits, data.sizes)
     task = choose_task(data.kind.name, decided)
+    if decided.calibrate != "none" and not can_probe(made.net, task):
+        raise ValueError(
+            f"calibrate={decided.calibrate} needs a network that ends in a linear layer on pooled"
+            f" features; {made.name} for the task {data.kind.name} does not: leave it out"
+        )
     recipe, fresh = choose_recipe(decided, seen), False
     if weights is not None:
         loaded = load_weights(task.backbone(made.net), weights.state)

@@ -48,7 +48,7 @@ def make_probe(job: Job) -> tuple[Reached, float]:
     with job.screen.progress("linear probe", 1):
         fitted = fit_probe(train, val, len(job.spec.classes), task.loss)
     _set_head(task.head(job.net), fitted)
-    quick = _measure(job, fitted(val.features))
+    quick = measure_raw(job, fitted(val.features))
     best = {main: quick.main, "loss": quick.loss, "weights": "probe", "step": 0}
     metadata = {**job.spec.metadata(), "weights": best}
     write_model(job.folder.best, job.net.state_dict(), metadata)
@@ -84,7 +84,6 @@ def _set_head(head: Any, fitted: Fitted) -> None:
         head.bias.copy_(fitted.bias)
 
 
-@torch.no_grad()
 def soften(head: Any) -> None:
     """Takes most of its certainty from a head before all layers are trained: at one fifth, errors
     are large enough again to say where features should go.
@@ -93,12 +92,18 @@ def soften(head: Any) -> None:
     CIFAR-10 (2,000 images each), from a random head 76.4 % on the latter. From the whole head, four
     epochs at a third of the rate came to 90.7 % on EuroSAT, and from a random one to 94.8 %.
     """
-    head.weight.mul_(SOFTENED)
+    scale_head(head, SOFTENED)
+
+
+@torch.no_grad()
+def scale_head(head: Any, factor: float) -> None:
+    """Multiplies the raw outputs of a linear head."""
+    head.weight.mul_(factor)
     if head.bias is not None:
-        head.bias.mul_(SOFTENED)
+        head.bias.mul_(factor)
 
 
-def _measure(job: Job, raw: torch.Tensor) -> Quick:
+def measure_raw(job: Job, raw: torch.Tensor) -> Quick:
     """What a validation would find, from the raw outputs for the held-out images."""
     kind, samples, classes = job.task.kind, job.images.held_out.samples, job.spec.classes
     evaluator, options = EVALUATORS[kind.name], job.spec.make_model(job.net).options

@@ -162,6 +162,13 @@ class TrainSettings:
         between=(0, 0.9),
         open="0.1; 0 for small images from scratch",
     )
+    calibrate: str = setting(
+        "Calibration: none, or temperature (one factor, fitted on the validation images and folded"
+        " into the last layer: the confidence of predictions changes, what is predicted does not).",
+        TRAINING,
+        "none",
+        choices=("none", "temperature"),
+    )
     average: float = setting(
         "Horizon of the exponential moving average of the weights, as a fraction of the run; 0"
         " turns it off.",
