@@ -67,7 +67,7 @@ class TrainingBatches:
     ) -> None:
         self.images, self.truth = images, truth
         self.augmentation, self.seed = augmentation, seed
-        self._masks: dict[int, Prediction] = {}
+        self._known: dict[int, Prediction] = {}
         self.batch_size = min(batch_size, len(images))
         self.steps_per_epoch = len(images) // self.batch_size
 
@@ -112,9 +112,9 @@ class TrainingBatches:
             yield Batch(images, {name: one.to(device) for name, one in targets.items()})
 
     def _truths(self, places: Sequence[int], loaded: Sequence[Loaded]) -> list[Prediction]:
-        """What is true of images, in pixels of what was made of them. A mask is decoded once, if
-        its image is in memory too."""
-        known = [self._masks.get(place) for place in places]
+        """What is true of images, in pixels of what was made of them: found once, if the image is
+        in memory too."""
+        known = [self._known.get(place) for place in places]
         fresh = [place for place, one in zip(places, known, strict=True) if one is None]
         samples = [self.images.samples[place] for place in fresh]
         read = dict(zip(fresh, self.truth.read(samples), strict=True)) if fresh else {}
@@ -123,7 +123,7 @@ class TrainingBatches:
             if truth is None:
                 height, width = one.pixels.shape[-3:-1]
                 truth = read[place].seen(self.images.view(one.size, (height, width)))
-                if self.images.samples[place].mask and self.images.keeps(place):
-                    self._masks[place] = truth
+                if self.images.keeps(place):
+                    self._known[place] = truth
             truths.append(truth)
         return truths

@@ -248,4 +248,4 @@ def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
         torch.tensor(preprocessing.std, device=images.device).view(shape)
         * preprocessing.value_range
     )
-    return (images - mean) / std
+    return (images - mean).div_(std)

@@ -26,7 +26,7 @@ from resnets.run.start import check_weights, first_weights
 from resnets.screen import Screen
 from resnets.settings import nearest
 from resnets.tasks import TASKS
-from resnets.training.device import choose_device
+from resnets.training.device import choose_device, refuse_precision
 from resnets.training.recipes import LADDERS
 from resnets.training.settings import TrainSettings
 
@@ -119,7 +119,7 @@ def refuse_early(settings: TrainSettings, given: object) -> None:
     """
     if settings.task is not None and settings.task not in KINDS:
         raise ValueError(f"no task {settings.task!r}; {nearest(settings.task, KINDS)}")
-    choose_device(settings.device)
+    refuse_precision(settings.precision, choose_device(settings.device))
     check_weights(settings.weights)
     if given is not None:
         check_module(given)

@@ -21,7 +21,14 @@ from resnets.run.folder import RunFolder
 from resnets.run.spec import Spec
 from resnets.screen import Screen
 from resnets.tasks import Task
-from resnets.training.device import choose_device, memory_for_images, place_net
+from resnets.training.device import (
+    PRECISIONS,
+    choose_device,
+    make_scaler,
+    memory_for_images,
+    place_net,
+    refuse_precision,
+)
 from resnets.training.loop import Row, TrainingState, trained_part
 from resnets.training.optimizers import Average
 from resnets.training.plan import Plan, plan_phases
@@ -148,8 +155,10 @@ def read_images(spec: Spec, samples: list[Sample], screen: Screen) -> Images:
 
 
 def place_network(net: nn.Module, spec: Spec) -> nn.Module:
-    """The network on its device."""
-    return place_net(net, choose_device(spec.settings.device))
+    """The network on its device, which a resumed run may find changed."""
+    device = choose_device(spec.settings.device)
+    refuse_precision(spec.settings.precision, device)
+    return place_net(net, device)
 
 
 def make_plan(spec: Spec, per_epoch: int, device: torch.device) -> Plan:
@@ -171,7 +180,7 @@ def autocast_of(settings: TrainSettings, device: torch.device) -> torch.dtype | 
     """In what steps compute, if not in float32; runs from before there was a setting used bfloat16
     on a GPU alone."""
     asked = settings.precision or ("bfloat16" if device.type == "cuda" else "float32")
-    return torch.bfloat16 if asked == "bfloat16" else None
+    return PRECISIONS[asked]
 
 
 def make_state(
@@ -188,7 +197,8 @@ def make_state(
     """
     phase = plan.phase(step)
     optimizer = phase.make_optimizer(trained_part(net, task, phase))
-    return TrainingState(net, optimizer, Average(net, average * plan.steps))
+    scaler = make_scaler(next(net.parameters()).device, plan.autocast)
+    return TrainingState(net, optimizer, Average(net, average * plan.steps), scaler=scaler)
 
 
 def validation_interval(steps: int, per_epoch: int) -> int:

@@ -17,6 +17,7 @@ AVERAGE, OPTIMIZER = "average/", "optimizer/"  # prefixes; names without one are
 
 NUMBER = int | float
 TYPES: dict[str, Any] = {"step": int, "seconds": NUMBER, "sums": dict, "rows": list, "best": dict}
+SCALER = {"scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker"}
 ROW = ("step", "epoch", "seconds", "train_loss", "images_per_second")  # of a row, never empty
 
 
@@ -39,6 +40,8 @@ def pack(state: TrainingState) -> tuple[dict[str, Tensor], dict[str, Any]]:
         "best": state.best,
         "bends": [list(bend) for bend in state.bends],
     }
+    if scaler := state.scaler.state_dict():
+        rest["scaler"] = scaler
     return tensors, rest
 
 
@@ -90,6 +93,9 @@ def unpack(state: TrainingState, tensors: Mapping[str, Tensor], rest: object, ma
         raise ValueError("the checkpoint does not say how many steps its averages are of")
     state.average.model.n_averaged.copy_(count)
     state.optimizer.load_state_dict({**own, "state": slots})
+    _restore_order(state.optimizer)
+    if state.scaler.is_enabled() and "scaler" in rest:
+        state.scaler.load_state_dict(rest["scaler"])
     state.step, state.seconds = rest["step"], rest["seconds"]
     state.sums, state.rows, state.best = dict(rest["sums"]), list(rest["rows"]), dict(rest["best"])
     state.bends = bends_of(rest)
@@ -115,6 +121,15 @@ def _check_slots(
             raise ValueError("the checkpoint is of another optimizer, or of other parameters")
 
 
+def _restore_order(optimizer: torch.optim.Optimizer) -> None:
+    """The slots in the order in memory of their parameters (channels last): files know none, and
+    a fused optimizer takes it for granted."""
+    for parameter, slots in optimizer.state.items():
+        for name, value in slots.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                slots[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
 def _checked(rest: object, main: str) -> dict[str, Any]:
     rest = _upgraded(rest, main)
     if not isinstance(rest, dict) or not all(
@@ -134,7 +149,11 @@ def _checked(rest: object, main: str) -> dict[str, Any]:
         _are_numbers(best.get(key) for key in (main, "step"))
         and isinstance(best.get("loss"), NUMBER | None)
     )
-    if not (summed and rows and compared and _bends(rest) and rest["step"] >= 0):
+    scaler = rest.get("scaler")
+    scaled = scaler is None or (
+        isinstance(scaler, dict) and scaler.keys() == SCALER and _are_numbers(scaler.values())
+    )
+    if not (summed and rows and compared and scaled and _bends(rest) and rest["step"] >= 0):
         raise ValueError("not a checkpoint: its numbers are not of the expected kind")
     return rest
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from resnets.training.device import autocasting
+from resnets.training.device import autocasting, make_scaler
 from resnets.training.optimizers import Average
 from resnets.training.plan import Plan, PlannedPhase
 
@@ -99,12 +99,16 @@ class TrainingState(Reached):
         average: The running average of its weights.
         sums: Over the images since the last row of results: `loss`, what else the task tells, and
             their `count`.
+        scaler: Of the loss, where steps compute in float16.
     """
 
     net: nn.Module
     optimizer: torch.optim.Optimizer
     average: Average
     sums: dict[str, float] = field(default_factory=dict)
+    scaler: torch.amp.GradScaler = field(
+        default_factory=lambda: make_scaler(torch.device("cpu"), None)
+    )
 
 
 def keep(state: TrainingState, plan: Plan) -> Plan:
@@ -229,10 +233,12 @@ def _step(state: TrainingState, batch: StepBatch, task: Task, plan: Plan) -> flo
     state.optimizer.zero_grad(set_to_none=True)
     moving = [one for group in state.optimizer.param_groups for one in group["params"]]
     # of a part, gradients go no deeper than they must
-    out["loss"].backward(inputs=None if part is state.net else moving)
+    state.scaler.scale(out["loss"]).backward(inputs=None if part is state.net else moving)
     if planned.phase.clip:
+        state.scaler.unscale_(state.optimizer)
         nn.utils.clip_grad_norm_(moving, planned.phase.clip)
-    state.optimizer.step()
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
     state.average.update(state.net)
     state.step += 1
     sums = {name: float(value) for name, value in out.items() if name != "loss"}

@@ -23,9 +23,10 @@ def make_sgd(
 def make_adamw(
     part: nn.Module, lr: float, momentum: float, weight_decay: float, depth: float = 1.0
 ) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov and Hutter 2019); the momentum is its first beta."""
+    """AdamW (Loshchilov and Hutter 2019); the momentum is its first beta. Fused: one pass over the
+    memory of each parameter instead of ten."""
     groups = parameter_groups(part, weight_decay, depth)
-    return torch.optim.AdamW(groups, lr, (momentum, 0.999))
+    return torch.optim.AdamW(groups, lr, (momentum, 0.999), fused=True)
 
 
 OPTIMIZERS = {"sgd": make_sgd, "adamw": make_adamw}

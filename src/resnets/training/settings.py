@@ -184,11 +184,12 @@ class TrainSettings:
         open="train; frozen when fine-tuning in batches below 16",
     )
     precision: str | None = setting(
-        "Numbers of training steps: bfloat16 (half as long, losses and weights stay in float32) or"
-        " float32. The final evaluation and the export are always in float32.",
+        "Numbers of training steps: bfloat16 (half as long, losses and weights stay in float32),"
+        " float16 (the same for GPUs without bfloat16) or float32. The final evaluation and the"
+        " export are always in float32.",
         TRAINING,
         None,
-        choices=("float32", "bfloat16"),
+        choices=("float32", "bfloat16", "float16"),
         open="bfloat16 on a GPU, and on a CPU where a trial step is clearly faster in it; float32"
         " for small images from scratch",
     )
