@@ -9,8 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from resnets.evaluation.confusion import choose_cases, sections, suspect_section
-from resnets.evaluation.evaluator import Evaluator, Quick, Rows, Suspicion
+from resnets.evaluation.confusion import (
+    choose_cases,
+    sections,
+    strange_section,
+    suspect_section,
+)
+from resnets.evaluation.evaluator import Evaluator, Quick, Rows, Search
 from resnets.evaluation.metrics import RESAMPLES, Estimate, Metrics, PerClass, percentile, wilson
 from resnets.kinds.prediction import Cell, Prediction
 
@@ -242,6 +247,7 @@ def row(truth: Prediction, prediction: Prediction) -> dict[str, Cell]:
         "predicted": prediction.label,
         "probability": f"{prediction.probability:.6f}",
         "label_probability": f"{prediction.probabilities[truth.index]:.6f}",
+        **({} if prediction.familiar is None else {"familiar": f"{prediction.familiar:.6f}"}),
     }
 
 
@@ -255,6 +261,11 @@ def suspicion(truth: Prediction, prediction: Prediction) -> float | None:
     if prediction.index == truth.index:
         return None
     return 1 - float(prediction.probabilities[truth.index])
+
+
+def strangeness(truth: Prediction, prediction: Prediction) -> float | None:
+    """How unlike the training images an image is."""
+    return None if prediction.familiar is None else 1 - float(prediction.familiar)
 
 
 def doubts(rows: Rows, evidence: Sequence[ClassEvidence], classes: Sequence[str]) -> list[str]:
@@ -306,7 +317,9 @@ EVALUATOR = Evaluator(
     row=row,
     doubts=doubts,
     model="Image classifier",
-    caution="It always predicts one of its classes, also for an image of something else",
+    caution="It always predicts one of its classes, also for an image of something else, which the"
+    " column `familiar` tells, where there is one",
     right=is_right,
-    suspicion=Suspicion(suspicion, suspect_section),
+    suspicion=Search(suspicion, suspect_section),
+    strangeness=Search(strangeness, strange_section),
 )

@@ -18,6 +18,7 @@ from resnets.evaluation.sections import (
     class_section,
     matrix_section,
 )
+from resnets.kinds.prediction import UNFAMILIAR
 
 BAND = 6  # images a cell gets before the next cell has its turn
 
@@ -158,3 +159,29 @@ def suspect_section(cases: Sequence[Case], count: int) -> Section:
         " of the labels: look at them; suspects.csv has all."
     )
     return case_section("Suspect labels", hint, figures)
+
+
+def strange_section(cases: Sequence[Case], count: int) -> Section:
+    """The images that are least like those of training.
+
+    Args:
+        cases: Those to show, the strangest first.
+        count: All images that were measured.
+    """
+    figures = [
+        Figure(
+            case,
+            (
+                Caption("said", "familiar", case.prediction.familiar),
+                Caption("true", f"labelled {case.truth.label}"),
+            ),
+        )
+        for case in cases
+    ]
+    hint = (
+        f"{len(figures)} of {count} measured images, the least familiar first. The share is that of"
+        " the validation images that are at least as unlike the training images; below"
+        f" {100 * UNFAMILIAR:.0f} %, resnets predict --unknown says \N{LEFT DOUBLE QUOTATION MARK}"
+        "none of these\N{RIGHT DOUBLE QUOTATION MARK}. Are they what the classes mean?"
+    )
+    return case_section("Least familiar images", hint, figures)
