@@ -18,10 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 MOST_DIRECTIONS = 64
-EACH = 4  # images and features for each direction, at least
+EACH = 8  # images for each direction, at least
 FEWEST = 20  # held-out images: of fewer not even the strangest is among 5 %
 LEVELS = 64  # of the distances of held-out images that are kept
-APART = 1e-3  # of the middle distance: two levels closer than that would make rounding count
+APART = 1e-3  # of a distance: a level closer than that to the next would make rounding count
+TINY = 1e-9  # distance of features that are all alike
 PREFIX = "familiarity/"  # of tensors in a model file
 EMBEDDING = 1  # its place among the outputs of a network
 
@@ -84,7 +85,7 @@ class Familiarity(nn.Module):
         units = F.normalize(features.float())
         numbers, groups = groups.unique(return_inverse=True)
         free = len(units) - len(numbers)
-        directions = min(MOST_DIRECTIONS, units.shape[1] // EACH, free // EACH)
+        directions = min(MOST_DIRECTIONS, units.shape[1] // 2, free // EACH)
         if directions < 1 or len(held_out) < FEWEST:
             return None
         means = torch.stack([units[groups == group].mean(0) for group in range(len(numbers))])
@@ -99,9 +100,10 @@ class Familiarity(nn.Module):
     def distances(self, features: Tensor) -> Tensor:
         """(N, channels) to the squared distance (N,) to the nearest class, in units of the variance
         in other than the main directions."""
-        units = F.normalize(features.float())
-        whole = _squares(units, self.means)
-        usual = _squares(units @ self.basis, self.means @ self.basis)
+        middle = self.means.mean(0)  # subtracted first: distances are small beside the features
+        points, centres = F.normalize(features.float()) - middle, self.means - middle
+        whole = _squares(points, centres)
+        usual = _squares(points @ self.basis, centres @ self.basis)
         return (whole - usual).amin(1)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -130,9 +132,9 @@ def make_knots(distances: Tensor) -> Tensor:
 def share_beyond(distances: Tensor, knots: Tensor) -> Tensor:
     """The share of the images behind some knots that are at least as far away: piecewise linear,
     so that engines agree."""
-    least = APART * knots[len(knots) // 2]
-    gaps = (knots[1:] - knots[:-1]).clamp_min(least)
-    return ((knots[1:] - distances[:, None]) / gaps).clamp(0, 1).mean(1)
+    ends = knots[1:].clamp_min(TINY)
+    gaps = torch.maximum(ends - knots[:-1], APART * ends)
+    return ((ends - distances[:, None]) / gaps).clamp(0, 1).mean(1)
 
 
 def kept_when_halved(distances: Tensor, halves: Tensor, threshold: float) -> Tensor:
