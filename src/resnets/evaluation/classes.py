@@ -9,13 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from resnets.evaluation.confusion import (
-    choose_cases,
-    sections,
-    strange_section,
-    suspect_section,
-)
-from resnets.evaluation.evaluator import Evaluator, Quick, Rows, Search
+from resnets.evaluation.confusion import STRANGENESS, SUSPICION, choose_cases, sections
+from resnets.evaluation.evaluator import Evaluator, Quick, Rows
 from resnets.evaluation.metrics import RESAMPLES, Estimate, Metrics, PerClass, percentile, wilson
 from resnets.kinds.prediction import Cell, Prediction
 
@@ -256,18 +251,6 @@ def is_right(one: ClassEvidence) -> bool:
     return bool(one.probabilities.argmax() == one.label)
 
 
-def suspicion(truth: Prediction, prediction: Prediction) -> float | None:
-    """How improbable the label is, where another one is more probable."""
-    if prediction.index == truth.index:
-        return None
-    return 1 - float(prediction.probabilities[truth.index])
-
-
-def strangeness(truth: Prediction, prediction: Prediction) -> float | None:
-    """How unlike the training images an image is."""
-    return None if prediction.familiar is None else 1 - float(prediction.familiar)
-
-
 def doubts(rows: Rows, evidence: Sequence[ClassEvidence], classes: Sequence[str]) -> list[str]:
     """Sentences on accuracies that the largest class alone would give; none where the network has
     learnt something and kept it.
@@ -320,6 +303,6 @@ EVALUATOR = Evaluator(
     caution="It always predicts one of its classes, also for an image of something else, which the"
     " column `familiar` tells, where there is one",
     right=is_right,
-    suspicion=Search(suspicion, suspect_section),
-    strangeness=Search(strangeness, strange_section),
+    suspicion=SUSPICION,
+    strangeness=STRANGENESS,
 )

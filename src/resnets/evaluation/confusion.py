@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from resnets.evaluation.evaluator import Search
 from resnets.evaluation.metrics import Metrics
 from resnets.evaluation.sections import (
     MANY_CLASSES,
@@ -18,7 +19,7 @@ from resnets.evaluation.sections import (
     class_section,
     matrix_section,
 )
-from resnets.kinds.prediction import UNFAMILIAR
+from resnets.kinds.prediction import UNFAMILIAR, Prediction
 
 BAND = 6  # images a cell gets before the next cell has its turn
 
@@ -185,3 +186,19 @@ def strange_section(cases: Sequence[Case], count: int) -> Section:
         "none of these\N{RIGHT DOUBLE QUOTATION MARK}. Are they what the classes mean?"
     )
     return case_section("Least familiar images", hint, figures)
+
+
+def suspicion(truth: Prediction, prediction: Prediction) -> float | None:
+    """How improbable the label is, where another one is more probable."""
+    if prediction.index == truth.index:
+        return None
+    return 1 - float(prediction.probabilities[truth.index])
+
+
+def strangeness(truth: Prediction, prediction: Prediction) -> float | None:
+    """How unlike the training images an image is."""
+    return None if prediction.familiar is None else 1 - float(prediction.familiar)
+
+
+SUSPICION = Search(suspicion, suspect_section)
+STRANGENESS = Search(strangeness, strange_section)
