@@ -49,7 +49,7 @@ def fit_familiarity(
     if "familiar" not in model.task.kind.outputs:
         return None
     truths = model.task.kind.ground_truth(samples, model.classes)
-    groups = torch.tensor([int(np.argmax(truth.by_class())) for truth in truths])
+    groups = torch.tensor([int(np.asarray(truth.by_class()).argmax()) for truth in truths])
     return Familiarity.fit(train.features, groups, held_out.features)
 
 

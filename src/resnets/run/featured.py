@@ -72,21 +72,15 @@ def see_all(job: Job, model: Model) -> Seen:
     images = {"train": training_images_of(job), "val": job.images.held_out}
     if job.images.measured is not job.images.held_out:
         images["test"] = job.images.measured
-    total, done = sum(map(len, images.values())), 0
     seen: Seen = {}
-    with job.screen.progress("features of the best weights", total) as bar:
+    with job.screen.progress("features of the best weights", sum(map(len, images.values()))) as bar:
         for part, one in images.items():
-            before = done
-            seen[part] = (
-                one,
-                find_features(
-                    job.spec,
-                    model.net,
-                    one,
-                    lambda looked, before=before: bar.update(before + looked),
-                ),
-            )
-            done += len(one)
+            before = sum(len(earlier) for earlier, _ in seen.values())
+
+            def update(looked: int, before: int = before) -> None:
+                bar.update(before + looked)
+
+            seen[part] = one, find_features(job.spec, model.net, one, update)
     return seen
 
 
