@@ -25,7 +25,9 @@ class TorchEngine:
 
     def __init__(self, model: Model, autocast: torch.dtype | None = None) -> None:
         self.model, self.autocast = model, autocast
-        self.inference = model.task.inference(model.net.eval()).eval()
+        self.inference = model.inference()
+        # of outputs that not every network has, as far as is known without running it
+        self.shapes = {"familiar": (None,)} if model.familiarity is not None else {}
 
     def __call__(self, image: np.ndarray) -> Outputs:
         """Outputs for images of one size, whole: (N, H, W, C) in their stored type, or clips (N,

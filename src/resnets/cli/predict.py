@@ -99,6 +99,15 @@ def predict(
             rich_help_panel=OUTPUT,
         ),
     ] = False,
+    unknown: Annotated[
+        bool,
+        Option(
+            "--unknown",
+            help="Say `none of these` of images that are less familiar than 95 % of the held-out"
+            " ones, in place of a class.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
     heat: Annotated[
         Path | None,
         Option(
@@ -148,6 +157,7 @@ def predict(
         model, engine, threads, model=network, classes=classes, changes=changes, screen=screen
     )
     predictor = predictor.tiled() if tiles else predictor
+    predictor = predictor.naming_unknown() if unknown else predictor
     drawings.fit(predictor)
     files = Listing(map(str, inputs), predictor.kind.takes)
     if files.left_out:
@@ -155,7 +165,8 @@ def predict(
         tell(about_left_out(files.left_out))
     tally = _Tally(predictor, drawings, screen)
     objects = output is not None and output.suffix.lower() == ".jsonl"
-    columns = Columns.of(predictor.kind, predictor.classes if probabilities else (), objects)
+    each = predictor.classes if probabilities else ()
+    columns = Columns.of(predictor.kind, each, objects, predictor.outputs)
     if output is None:
         _print(tally, files, columns)
     else:

@@ -63,6 +63,8 @@ def show_best(prediction: Prediction, columns: Columns) -> None:
         for row in prediction.rows():
             _line("", *_cells(row, own, widths, prediction.summary()))
         return
+    if prediction.remark:
+        _line(f"  {printable(prediction.remark)}")
     chosen = prediction.chosen()
     count = TOP if chosen is None else max(TOP, int(chosen.sum()))
     order = np.argsort(-numbers, kind="stable")
@@ -75,6 +77,10 @@ def show_best(prediction: Prediction, columns: Columns) -> None:
         share = f"{100 * float(numbers[place]):.1f} %".rjust(7)
         remark = "" if chosen is None or chosen[place] else BELOW
         _line(f"  {_left(_start(name, labels), labels)}", share, remark)
+    (row, *_) = prediction.rows()
+    for name in prediction.further:
+        if (value := row.get(name)) is not None:
+            _line(f"  {_left(name, labels)}", f"{100 * float(value):.1f} %".rjust(7))
 
 
 def _shown(columns: Columns) -> dict[str, type]:
@@ -111,11 +117,11 @@ def _cells(
     row: Mapping[str, Cell], own: Mapping[str, type], widths: Mapping[str, int], summary: str
 ) -> list[str]:
     """The cells of a row, as wide as their columns; the summary where they are empty."""
-    if all(row[name] is None for name in own):
+    if all(row.get(name) is None for name in own):
         return [printable(summary)]
     cells = []
     for name, kind in own.items():
-        value, width = row[name], widths[name]
+        value, width = row.get(name), widths[name]
         if isinstance(value, float):
             shown = f"{100 * value:.1f} %" if kind is Share else f"{value:.1f}"
             cells.append(shown.rjust(width))

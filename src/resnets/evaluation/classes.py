@@ -9,8 +9,14 @@ from typing import NamedTuple
 import numpy as np
 
 from resnets.evaluation.accuracy import measure
-from resnets.evaluation.confusion import baseline, choose_cases, sections, suspect_section
-from resnets.evaluation.evaluator import Evaluator, Quick, Rows, Suspicion
+from resnets.evaluation.confusion import (
+    STRANGENESS,
+    SUSPICION,
+    baseline,
+    choose_cases,
+    sections,
+)
+from resnets.evaluation.evaluator import Evaluator, Quick, Rows
 from resnets.evaluation.metrics import Metrics
 from resnets.kinds.prediction import Cell, Prediction
 
@@ -62,19 +68,13 @@ def row(truth: Prediction, prediction: Prediction) -> dict[str, Cell]:
         "predicted": prediction.label,
         "probability": f"{prediction.probability:.6f}",
         "label_probability": f"{prediction.probabilities[truth.index]:.6f}",
+        **({} if prediction.familiar is None else {"familiar": f"{prediction.familiar:.6f}"}),
     }
 
 
 def is_right(one: ClassEvidence) -> bool:
     """Whether the most probable class is the true one."""
     return bool(one.probabilities.argmax() == one.label)
-
-
-def suspicion(truth: Prediction, prediction: Prediction) -> float | None:
-    """How improbable the label is, where another one is more probable."""
-    if prediction.index == truth.index:
-        return None
-    return 1 - float(prediction.probabilities[truth.index])
 
 
 def doubts(rows: Rows, evidence: Sequence[ClassEvidence], classes: Sequence[str]) -> list[str]:
@@ -126,8 +126,10 @@ EVALUATOR = Evaluator(
     row=row,
     doubts=doubts,
     model="Image classifier",
-    caution="It always predicts one of its classes, also for an image of something else",
+    caution="It always predicts one of its classes, also for an image of something else, which the"
+    " column `familiar` tells, where there is one",
     baseline=baseline,
     right=is_right,
-    suspicion=Suspicion(suspicion, suspect_section),
+    suspicion=SUSPICION,
+    strangeness=STRANGENESS,
 )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from resnets.evaluation.calibration import reliability_section
+from resnets.evaluation.evaluator import Search
 from resnets.evaluation.metrics import Metrics
 from resnets.evaluation.sections import (
     MANY_CLASSES,
@@ -19,6 +20,7 @@ from resnets.evaluation.sections import (
     class_section,
     matrix_section,
 )
+from resnets.kinds.prediction import UNFAMILIAR, Prediction
 
 BAND = 6  # images a cell gets before the next cell has its turn
 
@@ -173,3 +175,45 @@ def suspect_section(cases: Sequence[Case], count: int) -> Section:
         " of the labels: look at them; suspects.csv has all."
     )
     return case_section("Suspect labels", hint, figures)
+
+
+def strange_section(cases: Sequence[Case], count: int) -> Section:
+    """The images that are least like those of training.
+
+    Args:
+        cases: Those to show, the strangest first.
+        count: All images that were measured.
+    """
+    figures = [
+        Figure(
+            case,
+            (
+                Caption("said", "familiar", case.prediction.familiar),
+                Caption("true", f"labelled {case.truth.label}"),
+            ),
+        )
+        for case in cases
+    ]
+    hint = (
+        f"{len(figures)} of {count} measured images, the least familiar first. The share is that of"
+        " the validation images that are at least as unlike the training images; below"
+        f" {100 * UNFAMILIAR:.0f} %, resnets predict --unknown says \N{LEFT DOUBLE QUOTATION MARK}"
+        "none of these\N{RIGHT DOUBLE QUOTATION MARK}. Are they what the classes mean?"
+    )
+    return case_section("Least familiar images", hint, figures)
+
+
+def suspicion(truth: Prediction, prediction: Prediction) -> float | None:
+    """How improbable the label is, where another one is more probable."""
+    if prediction.index == truth.index:
+        return None
+    return 1 - float(prediction.probabilities[truth.index])
+
+
+def strangeness(truth: Prediction, prediction: Prediction) -> float | None:
+    """How unlike the training images an image is."""
+    return None if prediction.familiar is None else 1 - float(prediction.familiar)
+
+
+SUSPICION = Search(suspicion, suspect_section)
+STRANGENESS = Search(strangeness, strange_section)

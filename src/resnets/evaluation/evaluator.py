@@ -24,11 +24,12 @@ class Quick(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Suspicion:
-    """How labels that may be wrong are found and shown.
+class Search:
+    """How images of one sort, such as those whose label may be wrong, are found and shown.
 
     Args:
-        score: The truth and the prediction of an image to how suspicious it is; None if it is not.
+        score: The truth and the prediction of an image to how much it is of that sort; None if it
+            is not, or nobody knows.
         section: Of the report: the cases shown, and how many there are.
     """
 
@@ -57,6 +58,7 @@ class Evaluator:
         pipeline: The task by its name on the Hugging Face hub.
         right: Whether an image is right, where the main number is the share of those that are.
         suspicion: Which labels may be wrong, where a label is right or wrong.
+        strangeness: Which images are least familiar, where predictions say that.
     """
 
     main: str
@@ -73,4 +75,5 @@ class Evaluator:
     baseline: Callable[[Metrics], str] = lambda metrics: ""
     pipeline: str = "image-classification"
     right: Callable[[Evidence], bool] | None = None
-    suspicion: Suspicion | None = None
+    suspicion: Search | None = None
+    strangeness: Search | None = None

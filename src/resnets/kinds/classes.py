@@ -6,7 +6,7 @@ import functools
 import math
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -15,13 +15,26 @@ from PIL import Image
 from resnets.imagenet import class_name
 from resnets.kinds.drawing import write_lines
 from resnets.kinds.kind import Difference, Kind, Output
-from resnets.kinds.prediction import Cell, Outputs, Prediction, Share
+from resnets.kinds.prediction import UNFAMILIAR, Cell, Outputs, Prediction, Share
 from resnets.kinds.sample import Finding, Sample
+
+NONE = "none of these"  # in place of a class, where that is asked for
 
 OUTPUTS = {
     "probabilities": Output("N, classes", golden=True),
     "embedding": Output("N, features", always=False),
     "heat": Output("N, classes, h, w", always=False),
+}
+# float32: ten times the largest that `python benchmarks/proof_limits.py photos/` finds in 38
+# networks, two engines, every fit and interpolation, photos and panoramas: 1.7e-4 and 1.6e-3 in a
+# resnetv2_50d_gn with random weights, whose group norms amplify rounding; a trained resnet50 comes
+# to 5.5e-6 and 4.1e-6. Three networks of 164 layers and more overflow with random weights (not a
+# number in the model itself), and no limit is made for them.
+# any: what the first files of format 1 say. Their golden images are scaled by the graph, where a
+# grey level may be rounded to the other side; no file is believed to need more.
+LIMITS = {
+    "float32": {"probability": 2e-3, "features": 2e-2},
+    "any": {"probability": 0.02, "features": 0.2},
 }
 
 
@@ -36,15 +49,21 @@ class ClassPrediction(Prediction):
         embedding: (features,) float32, the pooled features; None where the file gives none.
         heat: (classes, h, w) float32, class activation maps: where in the input each class was
             seen.
+        familiar: The share of held-out images that are at least as unlike the training images, from
+            0 to 1; None where the file does not say.
         error: Why there is no prediction.
         notes: What was done to read the image ("turned upright (EXIF)").
+        refused: Whether an image that is not familiar gets no class (`judged_by_familiarity`).
     """
 
     columns: ClassVar[Mapping[str, type]] = {"label": str, "probability": Share}
+    further: ClassVar[Mapping[str, type]] = {"familiar": Share}
 
     probabilities: np.ndarray | None = None
     embedding: np.ndarray | None = None
     heat: np.ndarray | None = None
+    familiar: float | None = None
+    refused: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         if (self.probabilities is None) == (self.error is None):
@@ -67,8 +86,10 @@ class ClassPrediction(Prediction):
 
     @property
     def label(self) -> str:
-        """Name of the most probable class; empty where there is no prediction."""
-        return "" if self.index is None else self.classes[self.index]
+        """Name of the most probable class, or `NONE`; empty where there is no prediction."""
+        if self.index is None:
+            return ""
+        return NONE if self.refused else self.classes[self.index]
 
     @property
     def probability(self) -> float:
@@ -89,7 +110,8 @@ class ClassPrediction(Prediction):
     def rows(self) -> list[dict[str, Cell]]:
         """See `Prediction`."""
         probability = None if self.probabilities is None else self.probability
-        return [{"label": self.label or None, "probability": probability}]
+        row: dict[str, Cell] = {"label": self.label or None, "probability": probability}
+        return [row if self.familiar is None else {**row, "familiar": self.familiar}]
 
     def by_class(self) -> np.ndarray | None:
         """The probabilities."""
@@ -100,6 +122,15 @@ class ClassPrediction(Prediction):
         if self.index is None:
             return image
         return write_lines(image, [(f"{self.label} {self.probability:.0%}", self.index)])
+
+    def judged_by_familiarity(self) -> Self:
+        """See `Prediction`."""
+        return replace(self, refused=self.familiar is not None and self.familiar < UNFAMILIAR)
+
+    @property
+    def remark(self) -> str:
+        """See `Prediction`."""
+        return NONE if self.refused else ""
 
     def light(self) -> Self:
         """Without embedding and maps."""
@@ -164,7 +195,10 @@ def unbatch(
     outputs: Outputs, files: Sequence[str], classes: tuple[str, ...], options: Mapping[str, Any]
 ) -> list[Prediction]:
     """Outputs of a network for some images to a prediction for each."""
-    more = {name: outputs[name] for name in ("embedding", "heat") if name in outputs}
+    names = ("embedding", "heat", "familiar")
+    more = {name: outputs[name] for name in names if name in outputs}
+    if "familiar" in more:
+        more["familiar"] = more["familiar"].tolist()
     return [
         ClassPrediction(
             file, classes, probabilities, **{name: array[i] for name, array in more.items()}
@@ -182,6 +216,8 @@ def differences(found: Outputs, expected: Outputs, options: Mapping[str, Any]) -
         lengths = np.maximum(np.linalg.norm(expected["embedding"], axis=1), 1e-6)
         apart = np.linalg.norm(found["embedding"] - expected["embedding"], axis=1)
         values["features"] = float((apart / lengths).max())
+    if "familiar" in found and "familiar" in expected:
+        values["familiarity"] = float(np.abs(found["familiar"] - expected["familiar"]).max())
     return Difference(values, int((probabilities.argmax(1) == wanted.argmax(1)).sum()))
 
 
@@ -198,19 +234,12 @@ def check(samples: Sequence[Sample], sizes: Sequence[tuple[int, int]]) -> list[F
 CLASSES = Kind(
     name="classes",
     prediction=ClassPrediction,
-    outputs=OUTPUTS,
+    outputs={**OUTPUTS, "familiar": Output("N", always=False, golden=True)},
     fits=("crop", "pad", "stretch"),
     fewest_classes=2,
-    # float32: ten times the largest that `python benchmarks/proof_limits.py photos/` finds in 38
-    # networks, two engines, every fit and interpolation, photos and panoramas: 1.7e-4 and 1.6e-3 in
-    # a resnetv2_50d_gn with random weights, whose group norms amplify rounding; a trained resnet50
-    # comes to 5.5e-6 and 4.1e-6. Three networks of 164 layers and more overflow with random weights
-    # (not a number in the model itself), and no limit is made for them.
-    # any: what the first files of format 1 say. Their golden images are scaled by the graph, where
-    # a grey level may be rounded to the other side; no file is believed to need more.
     limits={
-        "float32": {"probability": 2e-3, "features": 2e-2},
-        "any": {"probability": 0.02, "features": 0.2},
+        "float32": {**LIMITS["float32"], "familiarity": 0.01},
+        "any": {**LIMITS["any"], "familiarity": 0.1},
     },
     options=no_options,
     check=check,

@@ -33,6 +33,7 @@ class ClipPrediction(ClassPrediction):
         "number": int,
         "of": int,
     }
+    further: ClassVar[Mapping[str, type]] = {}
     keys: ClassVar[tuple[str, ...]] = ("start", "end", "label", "probability", "windows")
 
     span: Span | None = field(default=None, kw_only=True)

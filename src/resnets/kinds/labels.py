@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
-from resnets.kinds.classes import CLASSES, ClassPrediction, place_of
+from resnets.kinds.classes import CLASSES, LIMITS, OUTPUTS, ClassPrediction, place_of
 from resnets.kinds.drawing import write_lines
 from resnets.kinds.kind import Difference
 from resnets.kinds.prediction import Cell, Outputs, Prediction, Several
@@ -41,6 +41,7 @@ class LabelPrediction(ClassPrediction):
     """
 
     columns: ClassVar[Mapping[str, type]] = {"labels": Several, "probabilities": Several}
+    further: ClassVar[Mapping[str, type]] = {}
 
     thresholds: np.ndarray | None = None
 
@@ -187,6 +188,8 @@ LABELS = replace(
     CLASSES,
     name="labels",
     prediction=LabelPrediction,
+    outputs=OUTPUTS,
+    limits=LIMITS,
     fewest_classes=1,
     options=options,
     check=check,

@@ -15,6 +15,7 @@ from resnets.kinds.view import View
 
 Outputs = Mapping[str, np.ndarray]  # of a network, by name; the first dimension counts the images
 Cell = str | float | None
+UNFAMILIAR = 0.05  # share of the held-out images that are less familiar than an image has to be
 
 
 class Share(float):
@@ -39,6 +40,8 @@ class Prediction:
 
     # of a table, between `file` and `error`: str, Several, int, float or Share
     columns: ClassVar[Mapping[str, type]] = {}
+    # of tables of those files whose graph has outputs of these names
+    further: ClassVar[Mapping[str, type]] = {}
     # of `to_dict`, where these are others than the columns: an image may have several rows
     keys: ClassVar[tuple[str, ...]] = ()
     # whether it says where in the image something is, so that people want to see it drawn
@@ -57,8 +60,14 @@ class Prediction:
         """The prediction as a short text."""
         raise NotImplementedError
 
+    @property
+    def remark(self) -> str:
+        """What is said of the image before anything else; mostly nothing."""
+        return ""
+
     def rows(self) -> list[dict[str, Cell]]:
-        """Cells of a table under the names of `columns`: at least one row, also of an error."""
+        """Cells of a table under the names of `columns`, and of `further` where there is something
+        to say: at least one row, also of an error."""
         raise NotImplementedError
 
     def by_class(self) -> np.ndarray | None:
@@ -74,6 +83,11 @@ class Prediction:
     def heat_map(self) -> np.ndarray | None:
         """(h, w) where in the input the main class was seen; None where that is not known."""
         return None
+
+    def judged_by_familiarity(self) -> Self:
+        """Without a class, where the image is less familiar than nearly all of the held-out ones;
+        itself, where nothing says how familiar it is."""
+        return self
 
     def seen(self, view: View) -> Self:
         """What is said of the part of the image that a view shows, with places in pixels of its

@@ -20,6 +20,7 @@ from resnets.preprocessing import Preprocessing
 from resnets.sampling import Sampling
 from resnets.settings import to_dict
 from resnets.tasks import TASKS, Task, make_task
+from resnets.tasks.familiarity import PREFIX, Familiarity, WithFamiliarity
 
 
 @dataclass
@@ -34,6 +35,7 @@ class Model:
         task: What it was trained to predict, with its options.
         metadata: All else that the file holds (training, metrics, versions).
         sampling: Which images of a video are its input; None where that is one image.
+        familiarity: How like those of training an image is; None where that is not known.
     """
 
     net: nn.Module
@@ -43,6 +45,7 @@ class Model:
     task: Task = field(default_factory=TASKS[FIRST_TASK])
     metadata: dict[str, Any] = field(default_factory=dict)
     sampling: Sampling | None = None
+    familiarity: Familiarity | None = None
 
     def __post_init__(self) -> None:
         self.net.eval()
@@ -52,16 +55,31 @@ class Model:
         """The network as text: `resnet18 shortcut=none`."""
         return str(self.network["name"])
 
+    def inference(self) -> nn.Module:
+        """Normalised images to a tuple of all outputs, in the order of its kind."""
+        self.net.eval()
+        found = self.task.inference(self.net)
+        if self.familiarity is not None:
+            device = next(self.net.parameters()).device
+            found = WithFamiliarity(found, self.familiarity.to(device))
+        return found.eval()
+
     @property
     def options(self) -> Mapping[str, Any]:
         """Of its task, in the types that `kind.unbatch` takes."""
         return self.task.kind.options(to_dict(self.task), self.classes)
 
+    def fitted(self) -> dict[str, Tensor]:
+        """What its file holds beside the state dict of the network: what is familiar."""
+        known = {} if self.familiarity is None else self.familiarity.state_dict()
+        return {f"{PREFIX}{name}": tensor for name, tensor in known.items()}
+
     @property
     def sha256(self) -> str:
         """Digest of all that decides its predictions: weights, network, classes, preprocessing,
-        and options of its task."""
-        state = {name: tensor.cpu() for name, tensor in self.net.state_dict().items()}
+        options of its task, and what is familiar."""
+        tensors = {**self.net.state_dict(), **self.fitted()}
+        state = {name: tensor.cpu() for name, tensor in tensors.items()}
         decides: list[Any] = [self.network, list(self.classes), self.preprocessing.to_dict()]
         values = to_dict(self.task)
         if options := {name: values[name] for name in self.options}:
@@ -100,8 +118,30 @@ def load_model(path: str | Path, given: str | nn.Module | None = None) -> Model:
         )
     net.load_state_dict(state, strict=False)
     return Model(
-        net, found.classes, found.preprocessing, found.network, task, metadata, found.sampling
+        net,
+        found.classes,
+        found.preprocessing,
+        found.network,
+        task,
+        metadata,
+        found.sampling,
+        _read_familiarity(path, tensors, task, net),
     )
+
+
+def _read_familiarity(
+    path: Path, tensors: Mapping[str, Tensor], task: Task, net: nn.Module
+) -> Familiarity | None:
+    """What a file says is familiar; nothing where its network has no features to tell it by."""
+    if not any(name.startswith(PREFIX) for name in tensors):
+        return None
+    head = task.head(net) if task.features(net) is not None else None
+    try:
+        if "familiar" not in task.kind.outputs or not isinstance(head, nn.Linear):
+            raise ValueError("familiarity of a network that gives no features to tell it by")
+        return Familiarity.read(tensors, head.in_features)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; make the file again") from None
 
 
 def _check_size(network: Mapping[str, Any], task: Task, state: Mapping[str, Tensor]) -> None:

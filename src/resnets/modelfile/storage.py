@@ -26,8 +26,7 @@ def write_model(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str
 
     Args:
         path: Ends in `.safetensors`.
-        tensors: The state dict; names with a slash belong to training (`average/fc.bias`) and not
-            to the network.
+        tensors: The state dict; names with a slash (`average/fc.bias`) are none of the network.
         metadata: JSON-able; `format` and `sha256` are added.
 
     Raises:

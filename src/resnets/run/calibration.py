@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from resnets.modelfile import Model, read_model, write_model
-from resnets.run.featured import find_features
+from resnets.run.featured import Seen
 from resnets.run.probe import measure_raw, scale_head
 from resnets.run.work import Job
 
@@ -17,19 +17,23 @@ HOTTEST = 20.0  # times as certain, or as uncertain, as the network is by itself
 TURNS = 24  # of the search: to a thousandth of the temperature
 
 
-def calibrate(job: Job, model: Model) -> float:
+def calibrate(job: Job, model: Model, seen: Seen) -> list[tuple[str, str]]:
     """Divides the raw outputs of the best weights, and of their file, by the temperature with the
     lowest validation loss; does nothing unless the run is to do so.
 
+    Args:
+        job: The run.
+        model: Its best weights.
+        seen: By them.
+
     Returns:
-        The temperature; 1 where nothing was done.
+        What the report says of it.
     """
     if job.spec.settings.calibrate == "none":
-        return 1.0
+        return []
     head: Any = model.task.head(model.net)
     with torch.inference_mode():
-        features = find_features(job.spec, model.net, job.images.held_out).features
-        raw = head.cpu()(features)
+        raw = head.cpu()(seen["val"][1].features)
     head.to(job.device)
 
     def loss(logarithm: float) -> float:
@@ -47,4 +51,4 @@ def calibrate(job: Job, model: Model) -> float:
     _, metadata = read_model(job.folder.best)
     write_model(job.folder.best, model.net.state_dict(), metadata)
     job.screen.say(f"temperature {temperature:.3g}, folded into the last layer")
-    return temperature
+    return [("temperature", f"{temperature:.3g}, fitted on the validation images")]

@@ -21,6 +21,8 @@ from resnets.files import write_file
 from resnets.modelfile import Model, load_model, read_model, write_model
 from resnets.run import outcome
 from resnets.run.calibration import calibrate
+from resnets.run.familiarity import with_familiarity
+from resnets.run.featured import see_all
 from resnets.run.folder import RunFolder
 from resnets.run.reporting import Account, duplicate_sections, write_card, write_outcome_report
 from resnets.run.steps import Trained
@@ -86,26 +88,28 @@ def finish(job: Job, trained: Trained) -> Run:
     """Measures the best weights once more, writes everything that people look at, and exports."""
     folder, screen, state = job.folder, job.screen, trained.state
     model = _best(job)
-    temperature = calibrate(job, model)
+    seen = see_all(job, model)
+    calibrated = calibrate(job, model, seen)
     model = replace(model, task=settled(job, model))
+    model, familiar = with_familiarity(model, seen)
     images = job.images.measured
     with screen.progress("measuring", len(images)) as bar:
         measured = outcome.measure_model(model, images, bar.update)
     model.metadata["metrics"] = measured.metrics.to_dict()
     tensors, metadata = read_model(folder.best)
-    write_model(folder.best, tensors, {**metadata, "metrics": model.metadata["metrics"]})
+    weights = {name: tensor for name, tensor in tensors.items() if "/" not in name}
+    metadata["metrics"] = model.metadata["metrics"]
+    write_model(folder.best, {**weights, **model.fitted()}, metadata)
     write_file(folder.predictions, measured.to_csv())
     folder.write_results(state.rows)
     doubts = _doubts(job, state, model)
     more = []
-    if suspects := find_suspects(job, model):
+    if suspects := find_suspects(job, model, seen):
         write_file(folder.suspects, suspects_csv(job, suspects))
         more = [suspect_section(job, suspects)]
     more += duplicate_sections(job.spec, job.images.samples)
     account = _account(job, trained, model, measured.metrics)
-    if temperature != 1:
-        fact = ("temperature", f"{temperature:.3g}, fitted on the validation images")
-        account = replace(account, facts=(*account.facts, fact))
+    account = replace(account, facts=(*account.facts, *calibrated, *familiar))
     steps = next_steps(measured.metrics, _background(job, state, len(suspects)), doubts)
     with screen.progress("writing the report", 1):
         plot_curves(state.rows, folder.path / "results.png")

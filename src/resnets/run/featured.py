@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import nn
 
 from resnets.data.loader import PreparedImages
+from resnets.evaluation import EVALUATORS
+from resnets.kinds.sample import Sample
+from resnets.modelfile import Model
 from resnets.run.spec import Spec
 from resnets.run.work import Job, autocast_of
 from resnets.tasks import Task
@@ -15,6 +20,8 @@ from resnets.training.device import autocasting, place_input
 from resnets.training.probe import Featured
 
 BATCH = 32  # images at a time
+
+Seen = dict[str, tuple[PreparedImages, Featured]]  # images and their features, by part of the data
 
 
 def can_probe(net: nn.Module, task: Task) -> bool:
@@ -55,3 +62,58 @@ def training_images_of(job: Job) -> PreparedImages:
     """The training images as they are prepared for evaluation; none is kept."""
     samples, workers = job.images.batches.images.samples, job.spec.settings.workers or None
     return PreparedImages(samples, job.spec.preprocessing, 0, workers)
+
+
+def see_all(job: Job, model: Model) -> Seen:
+    """The features of all images of a run, for whatever is found by them after training: `train`,
+    `val`, and `test` where there is one; nothing where the network has none, or nobody asks."""
+    if not _asks(job.spec, model):
+        return {}
+    images = {"train": training_images_of(job), "val": job.images.held_out}
+    if job.images.measured is not job.images.held_out:
+        images["test"] = job.images.measured
+    seen: Seen = {}
+    with job.screen.progress("features of the best weights", sum(map(len, images.values()))) as bar:
+        for part, one in images.items():
+            before = sum(len(earlier) for earlier, _ in seen.values())
+
+            def update(looked: int, before: int = before) -> None:
+                bar.update(before + looked)
+
+            seen[part] = one, find_features(job.spec, model.net, one, update)
+    return seen
+
+
+def time_seeing(
+    spec: Spec, model: Model, few: PreparedImages, count: int
+) -> tuple[float, Featured | None]:
+    """Seconds that `see_all` takes for so many images, and the features of a few.
+
+    Args:
+        spec: Of the run.
+        model: Of any weights.
+        few: In memory.
+        count: Of all images.
+    """
+    if not _asks(spec, model):
+        return 0.0, None
+    find_features(spec, model.net, few)
+    tick = time.perf_counter()
+    some = find_features(spec, model.net, few)
+    return (time.perf_counter() - tick) / len(few) * count, some
+
+
+def _asks(spec: Spec, model: Model) -> bool:
+    """Whether features tell something that the task or the run wants to know."""
+    kind = model.task.kind
+    searches = EVALUATORS[kind.name].suspicion is not None
+    wanted = searches or "familiar" in kind.outputs or spec.settings.calibrate != "none"
+    return wanted and can_probe(model.net, model.task)
+
+
+def draw_folds(samples: Sequence[Sample], count: int) -> torch.Tensor:
+    """(n,) which of so many folds each image is in, at random; images of one group share theirs."""
+    groups = [sample.group or f"\0{place}" for place, sample in enumerate(samples)]
+    _, number = np.unique(groups, return_inverse=True)
+    order = np.random.default_rng(0).permutation(int(number.max()) + 1)
+    return torch.from_numpy(order[number] % count)

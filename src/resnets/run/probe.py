@@ -13,6 +13,7 @@ from resnets.evaluation.evaluator import Quick
 from resnets.evaluation.metrics import title
 from resnets.kinds.prediction import Outputs
 from resnets.modelfile import write_model
+from resnets.run.familiarity import fit_familiarity
 from resnets.run.featured import find_features, training_images_of
 from resnets.run.outcome import export_outcome
 from resnets.run.validation import main_number
@@ -58,7 +59,9 @@ def make_probe(job: Job) -> tuple[Reached, float]:
     )
     device, tick = job.device, time.monotonic()
     with job.screen.progress("exporting and verifying", 1):
-        proven = export_outcome(job.spec.make_model(job.net), job.exported, images.measured.samples)
+        model = job.spec.make_model(job.net)
+        model.familiarity = fit_familiarity(model, prepared.samples, train, val)
+        proven = export_outcome(model, job.exported, images.measured.samples)
     place_net(job.net, device)
     exporting, seconds = time.monotonic() - tick, time.monotonic() - job.started
     job.screen.say(f"{proven}, usable after {seconds:.0f} s; what follows replaces it if better")

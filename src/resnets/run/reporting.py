@@ -35,6 +35,7 @@ from resnets.screen import printable
 from resnets.settings import listed, to_yaml
 from resnets.summary.diagram import draw
 
+STRANGE = 24  # images shown that are least like those of training
 DRAWN = 480  # pixels of the longer side of an image on which something is drawn
 
 
@@ -75,13 +76,14 @@ def write_outcome_report(
     evaluator = EVALUATORS[model.task.kind.name]
     places = evaluator.worst(measured.evidence)
     cases = [_case(int(place), model, measured, images) for place in places]
+    strange = _least_familiar(model, measured, images)
     report = Report(
         account.title,
         account.command,
         account.facts,
         measured.metrics,
         [dict(row) for row in account.rows],
-        (*evaluator.sections(measured.metrics, cases), *more),
+        (*evaluator.sections(measured.metrics, cases), *more, *strange),
         len(cases),
         account.findings,
         account.notes,
@@ -92,6 +94,24 @@ def write_outcome_report(
         account.files,
     )
     write_report(path, report)
+
+
+def _least_familiar(model: Model, measured: Measured, images: PreparedImages) -> list[Section]:
+    """The images that are least like those of training, where predictions say how like they are."""
+    strangeness = EVALUATORS[model.task.kind.name].strangeness
+    if strangeness is None:
+        return []
+    truths = model.task.kind.ground_truth(measured.samples, model.classes)
+    scored = [
+        (score, place)
+        for place, pair in enumerate(zip(truths, measured.predictions, strict=True))
+        if (score := strangeness.score(*pair)) is not None
+    ]
+    if not scored:
+        return []
+    places = [place for _, place in sorted(scored, key=lambda one: (-one[0], one[1]))[:STRANGE]]
+    cases = [_case(place, model, measured, images) for place in places]
+    return [strangeness.section(cases, len(scored))]
 
 
 def _case(place: int, model: Model, measured: Measured, images: PreparedImages) -> Case:

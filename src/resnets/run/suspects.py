@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from resnets.data.loader import PreparedImages
@@ -25,9 +24,8 @@ from resnets.evaluation.sections import Case, Section
 from resnets.kinds.prediction import Prediction
 from resnets.kinds.sample import Sample
 from resnets.modelfile import Model
-from resnets.run.featured import can_probe, find_features, training_images_of
+from resnets.run.featured import Seen, draw_folds
 from resnets.run.reporting import as_bytes
-from resnets.run.spec import Spec
 from resnets.run.work import Job
 from resnets.training.probe import Featured, predict_held_out
 
@@ -52,31 +50,23 @@ class Suspect:
     prediction: Prediction
 
 
-def seeks_suspects(model: Model) -> bool:
-    """Whether there is anything to find suspects by."""
-    suspicion = EVALUATORS[model.task.kind.name].suspicion
-    return suspicion is not None and can_probe(model.net, model.task)
-
-
-def find_suspects(job: Job, model: Model) -> list[Suspect]:
+def find_suspects(job: Job, model: Model, seen: Seen) -> list[Suspect]:
     """Suspect images of all parts, the most suspicious one first; none where the task has no right
     or wrong label, or the network no features.
 
     Args:
         job: The run.
         model: Its best weights.
+        seen: By the network, if it has features.
     """
     suspicion = EVALUATORS[job.task.kind.name].suspicion
-    if suspicion is None or not seeks_suspects(model):
+    if suspicion is None or not seen:
         return []
-    images = [training_images_of(job), job.images.held_out]
-    if job.images.measured is not job.images.held_out:
-        images.append(job.images.measured)
-    samples = [sample for one in images for sample in one.samples]
+    samples = [sample for images, _ in seen.values() for sample in images.samples]
     folds = _folds(samples)
     if len(folds.unique()) < FOLDS:  # too few images to hold some of them out
         return []
-    parts = [find_features(job.spec, model.net, one) for one in images]
+    parts = [featured for _, featured in seen.values()]
     targets = {name: torch.cat([part.targets[name] for part in parts]) for name in parts[0].targets}
     together = Featured(torch.cat([part.features for part in parts]), targets)
     raw = predict_held_out(together, folds, len(model.classes), job.task.loss, STRENGTH)
@@ -94,37 +84,22 @@ def find_suspects(job: Job, model: Model) -> list[Suspect]:
     return [one for _, one in sorted(suspects, key=lambda pair: -pair[0])]
 
 
-def time_search(spec: Spec, model: Model, few: PreparedImages, count: int) -> float:
-    """Seconds that the search among so many images takes, from a few of them.
-
-    Args:
-        spec: Of the run.
-        model: Of any weights.
-        few: In memory.
-        count: Of all images.
-    """
-    if not seeks_suspects(model):
+def time_search(model: Model, some: Featured, count: int) -> float:
+    """Seconds that the search among so many images takes, from the features of a few of them."""
+    if EVALUATORS[model.task.kind.name].suspicion is None:
         return 0.0
-    find_features(spec, model.net, few)
-    tick = time.perf_counter()
-    some = find_features(spec, model.net, few)
-    looking = (time.perf_counter() - tick) / len(few) * count
     # heads take time in proportion to the images: those of repeated ones, as far as that tells
-    repeats = -(-min(count, FITTED) // len(few))
+    repeats = -(-min(count, FITTED) // len(some.features))
     targets = {name: torch.cat([one] * repeats) for name, one in some.targets.items()}
     many = Featured(some.features.repeat(repeats, 1), targets)
     places = torch.arange(len(many.features)) % FOLDS
     tick = time.perf_counter()
-    predict_held_out(many, places, len(model.classes), spec.make_task().loss, STRENGTH)
-    return looking + (time.perf_counter() - tick) / len(many.features) * count
+    predict_held_out(many, places, len(model.classes), model.task.loss, STRENGTH)
+    return (time.perf_counter() - tick) / len(many.features) * count
 
 
 def _folds(samples: Sequence[Sample]) -> torch.Tensor:
-    """(n,) folds at random; images of one group share theirs."""
-    groups = [sample.group or f"\0{place}" for place, sample in enumerate(samples)]
-    _, number = np.unique(groups, return_inverse=True)
-    order = np.random.default_rng(0).permutation(int(number.max()) + 1)
-    return torch.from_numpy(order[number] % FOLDS)
+    return draw_folds(samples, FOLDS)
 
 
 def suspects_csv(job: Job, suspects: Sequence[Suspect]) -> str:

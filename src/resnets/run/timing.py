@@ -22,6 +22,8 @@ from resnets.evaluation import EVALUATORS
 from resnets.evaluation.curves import plot_curves
 from resnets.modelfile import Model, write_model
 from resnets.run import outcome
+from resnets.run.familiarity import time_fit
+from resnets.run.featured import time_seeing
 from resnets.run.reporting import Account, write_outcome_report
 from resnets.run.spec import Spec
 from resnets.run.suspects import time_search
@@ -169,9 +171,17 @@ def measure_costs(
         written, file = (state.net.state_dict(), pack(state)[0]), folder / "trial.safetensors"
         saving = sum(_timed(write_model, file, tensors, {})[0] for tensors in written)
         end = _time_end(model, images.measured, few, folder, exporting)
-    end += time_search(spec, model, few, len(images.samples))
+    end += _time_second_look(spec, model, few, len(images.samples))
     validation = 2 * quick / len(few) * len(images.held_out) + saving
     return Costs(spec.phases, tuple(step for _, step in trials), validation, end)
+
+
+def _time_second_look(spec: Spec, model: Model, few: PreparedImages, count: int) -> float:
+    """Seconds of what features of all images are computed for, and of themselves."""
+    seeing, some = time_seeing(spec, model, few, count)
+    if some is None:
+        return 0.0
+    return seeing + time_search(model, some, count) + time_fit(model, some)
 
 
 def _time_end(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import os
@@ -112,6 +113,7 @@ class Predictor:
         self.kind, self.options, self.sampling = kind, options or {}, sampling
         self.name = ""  # what it was opened from
         self.sha256 = ""  # tells it from every other model; empty where nothing is known
+        self._refuses = False  # to name a class of what is not familiar
         self._opened: tuple[Path, str, int] | None = None  # as it was given to `load`
 
     def __repr__(self) -> str:
@@ -142,6 +144,30 @@ class Predictor:
         found.name = f"{self.name} in tiles"
         # a table of predictions is not continued with others
         found.sha256 = hashlib.sha256(f"{self.sha256} in tiles".encode()).hexdigest()
+        return found
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs that are known without running the network."""
+        return tuple(getattr(self.engine, "shapes", ()))
+
+    def naming_unknown(self) -> Predictor:
+        """The same network, which says `none of these` of images that are less familiar than 95 %
+        of the held-out ones.
+
+        Raises:
+            ValueError: Its file does not say how familiar an image is.
+        """
+        if "familiar" not in self.outputs:
+            raise ValueError(
+                f"{self.name}: does not say how familiar an image is. It was made by an earlier"
+                " version, on too few images or for another task than classes, or its network does"
+                " not end in pooled features"
+            )
+        found = copy.copy(self)
+        found._refuses, found._opened = True, None
+        # a table of predictions is not continued with others
+        found.sha256 = hashlib.sha256(f"{self.sha256} naming unknown".encode()).hexdigest()
         return found
 
     def predict(
@@ -250,7 +276,7 @@ class Predictor:
             (found,) = self.kind.unbatch(outputs, [file], self.classes, self.options)
         except ValueError as error:
             raise EngineError(str(error)) from None
-        return found
+        return found.judged_by_familiarity() if self._refuses else found
 
     def _decode(self, source: str | bytes) -> Decoded:
         if isinstance(source, str) and os.path.exists(source) and not os.path.isfile(source):  # noqa: PTH110, PTH113 - never raise

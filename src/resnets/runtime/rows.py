@@ -12,7 +12,7 @@ import csv
 import json
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -39,11 +39,18 @@ class Columns:
     classes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, kind: Kind, classes: tuple[str, ...] = (), objects: bool = False) -> Columns:
+    def of(
+        cls,
+        kind: Kind,
+        classes: tuple[str, ...] = (),
+        objects: bool = False,
+        outputs: Collection[str] = (),
+    ) -> Columns:
         """The columns for predictions of a kind.
 
         Args:
             kind: What is predicted.
+            outputs: Names of those outputs of the graph that not every one has.
             classes: Names of the classes that get a column each.
             objects: Whether an image is one JSON object, whatever it holds, and not several rows.
 
@@ -56,7 +63,8 @@ class Columns:
                 " it out"
             )
         keys = kind.prediction.keys if objects else ()
-        return cls(dict.fromkeys(keys, object) or kind.prediction.columns, classes)
+        further = {k: v for k, v in kind.prediction.further.items() if k in outputs}
+        return cls(dict.fromkeys(keys, object) or {**kind.prediction.columns, **further}, classes)
 
     @property
     def types(self) -> dict[str, type]:
@@ -81,7 +89,7 @@ class Columns:
         is_object = object in self.own.values()
         given = [prediction.to_dict()] if is_object else prediction.rows()
         return [
-            {"file": prediction.file, **{name: _cell(row[name]) for name in self.own}, **more}
+            {"file": prediction.file, **{name: _cell(row.get(name)) for name in self.own}, **more}
             for row in given
         ]
 
