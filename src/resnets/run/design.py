@@ -30,6 +30,7 @@ from resnets.run.start import input_shape, make_preprocessing
 from resnets.sampling import Sampling
 from resnets.screen import Screen
 from resnets.tasks import TASKS, describe_task
+from resnets.training.plan import adapt_phases
 from resnets.training.recipes import Circumstances, choose_model, choose_recipe, decide
 from resnets.training.settings import TrainSettings
 
@@ -141,7 +142,7 @@ def design(
     return Spec(
         settings=decided,
         task=describe_task(task),
-        phases=recipe.phases,
+        phases=adapt_phases(recipe.phases, decided),
         network=made.describe(len(data.classes), settings.channels),
         classes=data.classes,
         preprocessing=make_preprocessing(decided, weights, shape),

@@ -109,10 +109,17 @@ def _check_slots(
     parameters = [one for group in optimizer.param_groups for one in group["params"]]
     for number, values in slots.items():
         shapes = [value.shape for value in values.values() if value.ndim]
-        if not 0 <= number < len(parameters) or any(
-            shape != parameters[number].shape for shape in shapes
+        if not 0 <= number < len(parameters) or not all(
+            _fits(shape, parameters[number].shape) for shape in shapes
         ):
             raise ValueError("the checkpoint is of another optimizer, or of other parameters")
+
+
+def _fits(shape: torch.Size, whole: torch.Size) -> bool:
+    """Whether a slot is of a parameter, or of its rows or columns."""
+    return len(shape) == len(whole) and all(
+        side in (1, full) for side, full in zip(shape, whole, strict=True)
+    )
 
 
 def _checked(rest: object, main: str) -> dict[str, Any]:

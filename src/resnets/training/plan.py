@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
+from typing import Any
 
 import torch
 from torch import nn
@@ -180,3 +181,12 @@ def plan_phases(
             planned.append(PlannedPhase(schedule, start, phase, settings.momentum, decay))
         start += count
     return tuple(planned)
+
+
+def adapt_phases(phases: Sequence[Phase], settings: TrainSettings) -> tuple[Phase, ...]:
+    """The phases of a recipe with what the settings say of them."""
+    said = {"optimizer": settings.optimizer, "clip": settings.clip}
+    given: dict[str, Any] = {name: one for name, one in said.items() if one is not None}
+    return tuple(
+        replace(phase, depth=phase.depth * settings.layer_decay, **given) for phase in phases
+    )

@@ -10,6 +10,9 @@ from resnets.ranges import parse_range
 from resnets.settings import check_values, setting
 
 DATA, NETWORK, TRAINING, OUTPUT = "Data", "Network", "Training", "Output"
+OPTIMIZERS = (  # rows of `optimizers.OPTIMIZERS`, which needs torch
+    *("sgd", "adamw", "adam", "nadam", "radam", "rmsprop", "adagrad", "adafactor", "lamb"),
+)
 
 
 @dataclass(frozen=True)
@@ -132,12 +135,34 @@ class TrainSettings:
         open="8 to 64, by the number of training images",
         flags=("--batch-size", "-b"),
     )
+    optimizer: str | None = setting(
+        "What moves the weights: a row of torch.optim, or lamb (You et al. 2020), for very large"
+        " batches.",
+        TRAINING,
+        None,
+        choices=OPTIMIZERS,
+        open="adamw when fine-tuning, and for boxes and masks; else sgd",
+    )
     lr: float | None = setting(
         "Peak learning rate.",
         TRAINING,
         None,
         between=(1e-8, 100),
         open="per 64 images of a batch, 0.002 (AdamW) when fine-tuning and 0.1 (SGD) from scratch",
+    )
+    layer_decay: float = setting(
+        "Factor of the learning rate from each part of the network to the one before it, from the"
+        " classifier to the stem; 1: all alike.",
+        TRAINING,
+        1.0,
+        between=(0.01, 1),
+    )
+    clip: float | None = setting(
+        "Largest norm of the gradient of a step; a longer one is shortened to it.",
+        TRAINING,
+        None,
+        between=(1e-6, 1e6),
+        open="any; 10 for boxes",
     )
     warmup: float = setting(
         "Fraction of the training steps spent warming up the learning rate.",
@@ -146,7 +171,11 @@ class TrainSettings:
         between=(0, 0.9),
     )
     momentum: float = setting(
-        "Nesterov momentum of SGD, and first beta of AdamW.", TRAINING, 0.9, between=(0, 0.9999)
+        "Nesterov momentum of SGD, momentum of RMSprop, and first beta of the Adam family and"
+        " LAMB.",
+        TRAINING,
+        0.9,
+        between=(0, 0.9999),
     )
     weight_decay: float | None = setting(
         "Weight decay of convolutional and linear layers.",
