@@ -265,7 +265,7 @@ def decide(settings: TrainSettings, seen: Circumstances) -> tuple[TrainSettings,
         "crop": recipe.crop,
         "smallest": recipe.smallest,
         "flip": recipe.flip,
-        "lr": round(recipe.lr * size / 64, 6),
+        "lr": round(recipe.lr * size * settings.accumulate / 64, 6),
     }
     if recipe.frames and seen.seconds:
         values |= {"frames": recipe.frames, "seconds": round(min(seen.seconds, LONGEST), 2)}
