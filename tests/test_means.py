@@ -13,6 +13,9 @@ from timm.loss import BinaryCrossEntropy, SoftTargetCrossEntropy
 from torch import nn
 
 import resnets
+from resnets.modelfile import read_model
+from resnets.run.preparation import refuse_unfit
+from resnets.run.spec import Spec
 from resnets.run.work import make_state
 from resnets.tasks.classes import Classification
 from resnets.tasks.labels import MultiLabel
@@ -419,3 +422,69 @@ def test_a_state_with_all_means_goes_on_in_the_same_bits(optimizer):
         assert [one["train_loss"] for one in again.rows] == [
             one["train_loss"] for one in whole.rows
         ]
+
+
+# --- whole runs
+
+SMALL = {"size": 32, "weights": "none", "quiet": True, "batch_size": 4, "lr": 0.01, "epochs": 3}
+NETWORK = "resnet20 depths=1-1-1"
+ALL = {
+    **{"optimizer": "lamb", "clip": 1.0, "layer_decay": 0.8, "accumulate": 2, "freeze": 1},
+    **{"mixup": 0.2, "cutmix": 1.0, "augment": "rand", "erase": 0.5, "loss": "bce"},
+    **{"dropout": 0.2, "stochastic_depth": 0.3},
+}
+
+
+def test_a_run_with_all_means_resumes_to_the_same_bits(colours, tmp_path):
+    whole = resnets.train(colours, NETWORK, output=tmp_path / "whole", **ALL, **SMALL)
+    stop = [lambda row: row["step"] >= 4]
+    resnets.train(colours, NETWORK, output=tmp_path / "part", callbacks=stop, **ALL, **SMALL)
+    tensors, metadata = read_model(tmp_path / "part" / "weights" / "last.safetensors")
+    assert metadata["checkpoint"]["step"] == 4
+    resnets.run.resume(tmp_path / "part", quiet=True)
+    for name in ("last", "best"):
+        ours, theirs = (
+            read_model(tmp_path / run / "weights" / f"{name}.safetensors")[0]
+            for run in ("whole", "part")
+        )
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert not torch.equal(tensors["fc.weight"], theirs["fc.weight"])
+    spec = Spec.read(tmp_path / "part" / "args.yaml")
+    assert [(one.optimizer, one.clip, one.depth) for one in spec.phases] == [("lamb", 1.0, 0.8)]
+    assert spec.task == {"name": "classes", "smoothing": 0.0, "criterion": "bce"}
+    assert spec.network["name"] == f"{NETWORK} drop_path=0.3"
+    assert spec.steps == 9  # 24 training images, 8 a step
+    assert "9 steps of 8 (3.0 epochs)" in (whole.folder / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("task", "wrong", "said"),
+    [
+        ("boxes", {"mixup": 0.2}, r"mixup=0.2: the task boxes does not take it, .*; allowed: 0"),
+        ("mask", {"cutmix": 1.0}, r"cutmix=1.0: the task mask does not take it"),
+        ("boxes", {"augment": "rand"}, r"augment=rand: .* would move .*; allowed: none, colour"),
+        ("mask", {"dropout": 0.1}, r"dropout=0.1: .*"),
+        ("boxes", {"loss": "bce"}, r"loss=bce: .* a loss of its own; leave it out"),
+        ("labels", {"loss": "cross_entropy"}, r"loss=cross_entropy: .*; allowed: bce"),
+    ],
+)
+def test_what_a_task_does_not_take_is_refused_with_the_cure(task, wrong, said):
+    with pytest.raises(ValueError, match=said):
+        refuse_unfit(TrainSettings("x", task=task, **wrong))
+
+
+def test_what_a_network_does_not_take_is_refused_before_it_is_trained(colours, tmp_path):
+    for wrong, said in (
+        ({"freeze": 9}, "freeze=9: ResNet has 4 parts"),
+        ({"accumulate": 7}, "accumulate=7: 7 batches of 4 are more than the 26 training images"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            resnets.train(colours, NETWORK, output=tmp_path / "a", **wrong, **SMALL)
+    with pytest.raises(ValueError, match=r"stochastic_depth=0\.1: the network was made outside"):
+        resnets.train(colours, no_norms(), output=tmp_path / "b", stochastic_depth=0.1, **SMALL)
+    name = "densenet121 depths=1-1-1-1"
+    with pytest.raises(ValueError, match="drop_path"):
+        resnets.train(colours, name, output=tmp_path / "c", stochastic_depth=0.1, **SMALL)
+    with pytest.raises(ValueError, match="augment=rand is for 8 bits; with bits=16 choose colour"):
+        TrainSettings("x", augment="rand", bits=16, channels=1)

@@ -64,7 +64,7 @@ def prepare(
     check = _check(settings, screen)
     kind = KINDS[check.found.kind]
     settings = replace(settings, task=kind.name)
-    _refuse_unfit(settings)
+    refuse_unfit(settings)
     samples, split = complete_splits(check.usable(), settings.val_fraction, settings.seed)
     findings = check.findings_after(samples)
     _tell([finding for finding in findings if finding not in check.findings], screen)
@@ -112,8 +112,12 @@ def _refuse_module(settings: TrainSettings, given: object, kind: Kind) -> None:
         )
 
 
-def _refuse_unfit(settings: TrainSettings) -> None:
-    """Refuses means of training that the task does not take."""
+def refuse_unfit(settings: TrainSettings) -> None:
+    """Refuses means of training that the task does not take.
+
+    Raises:
+        ValueError: With what it takes, or the cure.
+    """
     assert settings.task is not None
     for name, limit in TASKS[settings.task].limits.items():
         if (value := getattr(settings, name)) not in limit.allowed:
