@@ -82,6 +82,7 @@ def unpack(state: TrainingState, tensors: Mapping[str, Tensor], rest: object, ma
         number, _, slot = name.partition("/")
         slots.setdefault(int(number) if number.isdecimal() else -1, {})[slot] = tensor
     _check_slots(state.optimizer, slots)
+    _lay_out(state.optimizer, slots)
     try:
         state.net.load_state_dict(plain)
         state.average.net.load_state_dict(averaged)
@@ -93,7 +94,6 @@ def unpack(state: TrainingState, tensors: Mapping[str, Tensor], rest: object, ma
         raise ValueError("the checkpoint does not say how many steps its averages are of")
     state.average.model.n_averaged.copy_(count)
     state.optimizer.load_state_dict({**own, "state": slots})
-    _restore_order(state.optimizer)
     if state.scaler.is_enabled() and "scaler" in rest:
         state.scaler.load_state_dict(rest["scaler"])
     state.step, state.seconds = rest["step"], rest["seconds"]
@@ -115,19 +115,28 @@ def _check_slots(
     parameters = [one for group in optimizer.param_groups for one in group["params"]]
     for number, values in slots.items():
         shapes = [value.shape for value in values.values() if value.ndim]
-        if not 0 <= number < len(parameters) or any(
-            shape != parameters[number].shape for shape in shapes
+        if not 0 <= number < len(parameters) or not all(
+            _fits(shape, parameters[number].shape) for shape in shapes
         ):
             raise ValueError("the checkpoint is of another optimizer, or of other parameters")
 
 
-def _restore_order(optimizer: torch.optim.Optimizer) -> None:
-    """The slots in the order in memory of their parameters (channels last): files know none, and
-    a fused optimizer takes it for granted."""
-    for parameter, slots in optimizer.state.items():
-        for name, value in slots.items():
-            if isinstance(value, Tensor) and value.shape == parameter.shape:
-                slots[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+def _lay_out(optimizer: torch.optim.Optimizer, slots: dict[int, dict[str, Tensor]]) -> None:
+    """Puts slots into the order in memory that their parameters have: sums over them, such as the
+    norms of LAMB, are in the same bits only then, and fused optimizers take it for granted."""
+    parameters = [one for group in optimizer.param_groups for one in group["params"]]
+    for number, values in slots.items():
+        like = parameters[number]
+        for name, value in values.items():
+            if value.shape == like.shape:
+                values[name] = torch.empty_like(like, dtype=value.dtype).copy_(value)
+
+
+def _fits(shape: torch.Size, whole: torch.Size) -> bool:
+    """Whether a slot is of a parameter, or of its rows or columns."""
+    return len(shape) == len(whole) and all(
+        side in (1, full) for side, full in zip(shape, whole, strict=True)
+    )
 
 
 def _checked(rest: object, main: str) -> dict[str, Any]:
