@@ -103,7 +103,8 @@ def try_network(net: nn.Module, spec: Spec, samples: list[Sample], screen: Scree
     with torch.random.fork_rng(generators), memory_explained(spec.settings):
         raw, given = _try_inference(net.eval(), spec)
         _try_step(net, raw, spec, samples, device)
-        if given < len(spec.make_task().kind.outputs):
+        outputs = spec.make_task().kind.outputs.values()
+        if given <= sum(output.always for output in outputs) < len(outputs):
             screen.say(
                 "no class activation maps: the network does not end in global average pooling and"
                 " a linear layer by name"
