@@ -530,7 +530,7 @@ def test_data_that_cannot_be_trained_on(tmp_path, make, words):
         (["--size", "4"], ["size is 4", "8 to 4096 pixels"]),
         (["--workers", "-1"], ["workers is -1", "0 to 1024 threads"]),
         (["--batch-size", "0"], ["batch_size is 0", "1 to 65536 images"]),
-        (["--epochs", "-1"], ["epochs is -1", "allowed: 0.01 or more"]),
+        (["--epochs", "-1"], ["epochs is -1", "allowed: 0 or more"]),
         (["--epochs", "nan"], ["epochs is nan"]),
         (["--val-fraction", "1"], ["val_fraction is 1", "0.01 to 0.9"]),
         (["--lr", "0"], ["lr is 0", "1e-08 to 100"]),

@@ -1,4 +1,5 @@
-"""The file of `--config`: settings by name, or what an earlier run wrote down."""
+"""What `resnets train` takes from elsewhere: a file of settings or of an earlier run (`--config`),
+and recipes by name."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from resnets.settings import about, change, nearest, read_yaml
+from resnets.training.papers import PAPERS, filled
 from resnets.training.settings import TrainSettings
 
 OUTPUT = ("output", "name")
@@ -56,6 +58,18 @@ def _of_run(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def merged(file: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Keywords of a file and of the command line, which wins: its minutes also over the epochs of
-    the file."""
-    without = {INSTEAD[key] for key in given if key in INSTEAD}
-    return {**{key: value for key, value in file.items() if key not in without}, **given}
+    the file, and the values of its recipe over all that the file says."""
+    asked = filled(given)
+    without = {INSTEAD[key] for key in asked if key in INSTEAD}
+    return {**{key: value for key, value in file.items() if key not in without}, **asked}
+
+
+def show_recipes() -> None:
+    """Prints what each recipe is for, how long it takes, and where it is from."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("Recipe", "What it is for", "Epochs", "Source", show_lines=True)
+    for name, paper in PAPERS.items():
+        table.add_row(name, paper.purpose, f"{paper.values['epochs']:g}", paper.source)
+    Console(highlight=False).print(table)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from typer import Option
 
-from resnets.cli.config import merged, read_config
+from resnets.cli.config import merged, read_config, show_recipes
 from resnets.cli.options import Json, Quiet, with_settings
 from resnets.cli.output import print_json
 from resnets.training.settings import OUTPUT, TRAINING, TrainSettings
@@ -16,6 +16,7 @@ EXAMPLES = """
 resnets train photos/ --minutes 5
 resnets train photos/ --model "resnet50 attention=eca" --epochs 20
 resnets train photos/ --weights none --size 64 --flip both
+resnets train photos/ --recipe probe
 resnets train --config runs/train/1/args.yaml --seed 1
 resnets train --resume runs/train/1
 """
@@ -81,6 +82,9 @@ def train(
 
     Settings left open are chosen from the data and the weights, and printed with the reason.
     """
+    if settings.get("recipe") == "list":
+        show_recipes()
+        return
     given = {"output": output, "name": name, "exist_ok": exist_ok or None, **settings}
     given = {key: value for key, value in given.items() if value is not None}  # 0 is a value
     from resnets.cli import STARTED

@@ -36,6 +36,7 @@ from resnets.run.work import Callback, Job, place_network, read_images
 from resnets.screen import Screen
 from resnets.settings import change
 from resnets.training.loop import Diverged, Reached
+from resnets.training.papers import filled
 from resnets.training.settings import TrainSettings
 
 __all__ = ["Run", "resume", "train"]
@@ -81,7 +82,10 @@ def train(
     _check_types(data, model, output, name)
     named = model if isinstance(model, str) else None
     given = None if model is None or isinstance(model, str) else model
-    wanted = change(TrainSettings(str(data)), {**({"model": named} if named else {}), **settings})
+    asked = filled({**({"model": named} if named else {}), **settings})
+    if given is not None:
+        asked.pop("model", None)  # that of the recipe
+    wanted = change(TrainSettings(str(data)), asked)
     with claim(Path(output) if output else None, name, exist_ok) as folder:
         prepared = prepare(wanted, given, screen, started)
         images = read_images(prepared.spec, prepared.samples, screen)

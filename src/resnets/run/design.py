@@ -30,6 +30,7 @@ from resnets.run.start import input_shape, make_preprocessing
 from resnets.sampling import Sampling
 from resnets.screen import Screen
 from resnets.tasks import TASKS, describe_task
+from resnets.training.papers import PAPERS
 from resnets.training.recipes import Circumstances, choose_model, choose_recipe, decide
 from resnets.training.settings import TrainSettings
 
@@ -137,6 +138,13 @@ def design(
     if weights is not None:
         loaded = load_weights(task.backbone(made.net), weights.state)
         origin, fresh = f"{weights.source}: {loaded}", bool(loaded.left)
+    probe = recipe.probe and fresh and can_probe(made.net, task)
+    if decided.epochs == 0 and not probe:
+        raise ValueError(
+            f"{_wanted(settings)} stops after the linear probe of a pretrained network with a fresh"
+            f" head, and this run has none (first weights: {origin}); choose --weights auto or a"
+            " file of weights for other classes, --model resnet18, or more epochs"
+        )
     _show(decided, reasons, made, origin, screen)
     return Spec(
         settings=decided,
@@ -153,7 +161,7 @@ def design(
         findings=tuple((finding.severity, finding.text) for finding in data.findings),
         command=_command(),
         # a head that came trained, or as given, is kept
-        probe=recipe.probe and fresh and can_probe(made.net, task),
+        probe=probe,
         sampling=_sampling(decided, data.kind),
     )
 
@@ -173,6 +181,10 @@ def _sampling(settings: TrainSettings, kind: Kind) -> Sampling | None:
     return Sampling(settings.frames, float(settings.seconds))
 
 
+def _wanted(settings: TrainSettings) -> str:
+    return f"recipe={settings.recipe}" if settings.recipe else f"epochs={settings.epochs:g}"
+
+
 def _refuse_fit(settings: TrainSettings, kind: Kind) -> None:
     if settings.fit not in kind.fits:
         raise ValueError(
@@ -185,7 +197,11 @@ def _show(
     settings: TrainSettings, reasons: Mapping[str, str], made: Made, weights: str, screen: Screen
 ) -> None:
     """What was decided, with the reasons."""
-    rows = [
+    rows = []
+    if settings.recipe:
+        paper = PAPERS[settings.recipe]
+        rows = [("recipe", f"{settings.recipe}: {paper}", paper.source)]
+    rows += [
         ("model", settings.model or type(made.net).__name__, made.reason),
         ("weights", weights, ""),
         *((key, str(getattr(settings, key)), reason) for key, reason in reasons.items()),

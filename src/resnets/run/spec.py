@@ -247,7 +247,10 @@ def _check_types(values: dict[str, Any], kinds: dict[str, type], where: str) -> 
 
 def _check_decided(settings: TrainSettings) -> None:
     """Of a run that began, only these may be open."""
-    free = ("model", "format", "epochs", "minutes", "cache_gb", "precision", "frames", "seconds")
+    free = (
+        "model", "format", "epochs", "minutes", "cache_gb", "precision", "frames", "seconds",
+        "recipe",
+    )  # fmt: skip
     for field in fields(settings):
         if field.name not in free and getattr(settings, field.name) is None:
             raise ValueError(f"settings: {field.name} is open; a value expected")

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from resnets.training.optimizers import OPTIMIZERS, Schedule
-from resnets.training.settings import TrainSettings
+from resnets.training.settings import TrainSettings, parse_milestones
 
 TRAINS = ("all", "head")
 
@@ -175,7 +175,14 @@ def plan_phases(
     start = 0
     for phase, count in zip(phases, split_steps(phases, steps), strict=True):
         if count:
-            schedule = Schedule(settings.lr * phase.lr, count, round(settings.warmup * count))
+            schedule = Schedule(
+                settings.lr * phase.lr,
+                count,
+                round(settings.warmup * count),
+                settings.schedule,
+                parse_milestones(settings.milestones),
+                settings.gamma,
+            )
             decay = settings.weight_decay
             planned.append(PlannedPhase(schedule, start, phase, settings.momentum, decay))
         start += count

@@ -106,11 +106,19 @@ class TrainSettings:
         choices=("crop", "pad", "stretch"),
         open="crop; pad if most images are longer than 1.6 : 1",
     )
-    epochs: float | None = setting(
-        "Passes over the training images; a fraction is allowed.",
+    recipe: str | None = setting(
+        "Recipe by name, whose values are taken where no option is given: probe (stop after the"
+        " linear probe) or that of a paper; list explains them.",
         TRAINING,
         None,
-        between=(0.01, 1e6),
+        open="that of the task and the weights",
+    )
+    epochs: float | None = setting(
+        "Passes over the training images; a fraction is allowed, and 0 stops after the linear"
+        " probe.",
+        TRAINING,
+        None,
+        between=(0, 1e6),
         open="5 when fine-tuning, 30 from scratch",
         flags=("--epochs", "-e"),
     )
@@ -144,6 +152,24 @@ class TrainSettings:
         TRAINING,
         0.1,
         between=(0, 0.9),
+    )
+    schedule: str = setting(
+        "Learning rate after the warm-up: cosine or linear (both down to 0), steps (times gamma at"
+        " each of the milestones) or constant.",
+        TRAINING,
+        "cosine",
+        choices=("cosine", "linear", "steps", "constant"),
+    )
+    milestones: str = setting(
+        "Where schedule=steps lowers the learning rate, as fractions of the run.",
+        TRAINING,
+        "0.5-0.75",
+    )
+    gamma: float = setting(
+        "Factor of the learning rate at each of the milestones.",
+        TRAINING,
+        0.1,
+        between=(0.001, 1),
     )
     momentum: float = setting(
         "Nesterov momentum of SGD, and first beta of AdamW.", TRAINING, 0.9, between=(0, 0.9999)
@@ -246,5 +272,25 @@ class TrainSettings:
         parse_range(self.range)
         if self.bits == 16 and self.channels == 3:
             raise ValueError("bits=16 needs channels=1: colour is kept at 8 bits")
-        if self.epochs and self.minutes:
-            raise ValueError("epochs and minutes are both given; choose one")
+        parse_milestones(self.milestones)
+        if self.epochs is not None and self.minutes:
+            probe = " (recipe=probe means epochs=0)" if self.epochs == 0 else ""
+            raise ValueError(f"epochs and minutes are both given; choose one{probe}")
+
+
+def parse_milestones(text: str) -> tuple[float, ...]:
+    """`"0.5-0.75"` to fractions of a run, in their order.
+
+    Raises:
+        ValueError: Others.
+    """
+    try:
+        found = tuple(map(float, text.split("-")))
+    except ValueError:
+        found = ()
+    if not found or not all(0 < one < 1 for one in found) or list(found) != sorted(set(found)):
+        raise ValueError(
+            f"milestones={text}: fractions of the run expected, each above the one before, such as"
+            " 0.5-0.75"
+        )
+    return found
