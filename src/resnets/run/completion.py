@@ -111,7 +111,11 @@ def finish(job: Job, trained: Trained) -> Run:
     cautioned = replace(account, facts=(*account.facts, *cautions))
     write_card(folder.card, model, cautioned, measured.metrics, proven)
     run = Run(folder.path, model, measured.metrics, proven, time.monotonic() - job.started)
-    ended = {"stopped": trained.stopped, "diverged": trained.diverged}
+    ended = {
+        "stopped": trained.stopped,
+        "diverged": trained.diverged,
+        "ended_early": trained.enough,
+    }
     text = json.dumps({**run.to_dict(), **ended}, ensure_ascii=False, indent=1)
     write_file(folder.summary, text)
     _tell(job, run, doubts)
@@ -176,6 +180,8 @@ def _notes(job: Job, trained: Trained, model: Model) -> list[str]:
             notes.append("so were the options of the task, such as thresholds")
     if trained.stopped:
         notes.append(f"stopped at step {state.step:,} of {job.spec.steps:,}")
+    if trained.enough:
+        notes.append(f"ended at step {state.step:,} of {job.spec.steps:,}: {trained.enough}")
     if trained.diverged:
         notes.append(
             f"the training diverged: {trained.diverged}. These are the last good weights, of step"

@@ -249,7 +249,7 @@ def _check_decided(settings: TrainSettings) -> None:
     """Of a run that began, only these may be open."""
     free = (
         "model", "format", "epochs", "minutes", "cache_gb", "precision", "frames", "seconds",
-        "recipe",
+        "recipe", "patience",
     )  # fmt: skip
     for field in fields(settings):
         if field.name not in free and getattr(settings, field.name) is None:

@@ -131,6 +131,14 @@ class TrainSettings:
         between=(0.1, 1e6),
         open="no limit",
     )
+    patience: int | None = setting(
+        "Validations without a better one, after which the run ends before its last epoch.",
+        TRAINING,
+        None,
+        unit="validations",
+        between=(1, 1e6),
+        open="none: to the end",
+    )
     batch_size: int | None = setting(
         "Images per training step.",
         TRAINING,
