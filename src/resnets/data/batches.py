@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from resnets.data.loader import ImageCache, Loaded
+from resnets.data.order import epoch_order
 from resnets.data.transforms import Augmentation, augment_clips, normalise, uniform
 from resnets.kinds.prediction import Prediction
 from resnets.kinds.sample import Sample
@@ -55,6 +56,7 @@ class TrainingBatches:
             another epoch.
         augmentation: How they are varied.
         seed: Fixes order and draws.
+        strata: Classes that are to be equally frequent (`epoch_order`); None: as they are.
     """
 
     def __init__(
@@ -64,18 +66,23 @@ class TrainingBatches:
         batch_size: int,
         augmentation: Augmentation,
         seed: int,
+        strata: np.ndarray | None = None,
     ) -> None:
         self.images, self.truth = images, truth
-        self.augmentation, self.seed = augmentation, seed
+        self.augmentation, self.seed, self.strata = augmentation, seed, strata
         self._masks: dict[int, Prediction] = {}
         self.batch_size = min(batch_size, len(images))
         self.steps_per_epoch = len(images) // self.batch_size
 
-    def places(self, step: int) -> np.ndarray:
-        """Which images a step takes: a part of the epoch's own order."""
+    def numbers(self, step: int) -> np.ndarray:
+        """What a step takes of the epoch's own order (`epoch_order`)."""
         epoch, position = divmod(step, self.steps_per_epoch)
-        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.images))
+        order = epoch_order(len(self.images), self.seed, epoch, self.strata)
         return order[position * self.batch_size : (position + 1) * self.batch_size]
+
+    def places(self, step: int) -> np.ndarray:
+        """Which images a step takes."""
+        return self.numbers(step) % len(self.images)
 
     def from_step(
         self, first: int, device: torch.device, size: int | None = None
@@ -93,12 +100,14 @@ class TrainingBatches:
         step = first
         while True:
             while len(waiting) <= AHEAD:
-                places = self.places(step)
+                numbers = self.numbers(step)
+                places = numbers % len(self.images)
                 futures = list(self.images.prefetch(iter(places.tolist()), ahead=0))
-                waiting.append((step, places, futures))
+                waiting.append((step, numbers, futures))
                 step += 1
-            now, places, futures = waiting.pop(0)
-            draws = uniform(self.seed, now // self.steps_per_epoch, places, 6)
+            now, numbers, futures = waiting.pop(0)
+            draws = uniform(self.seed, now // self.steps_per_epoch, numbers, 6)
+            places = numbers % len(self.images)
             loaded = [future.result() for future in futures]
             arrays = [one.pixels for one in loaded]
             images = augment_clips(arrays, self.augmentation, preprocessing, draws, shape)

@@ -22,6 +22,7 @@ from resnets.models import Network
 from resnets.models.weights import load_weights
 from resnets.pretrained import Weights
 from resnets.ranges import format_range
+from resnets.run.balance import strata_of, weighted
 from resnets.run.circumstances import median
 from resnets.run.featured import can_probe
 from resnets.run.rehearsal import check_module
@@ -134,6 +135,10 @@ def design(
     assert decided.size is not None
     shape = input_shape(decided.size, data.kind.fits, data.sizes)
     task = choose_task(data.kind.name, decided)
+    if decided.balance == "weights":
+        task = weighted(task, data.training, data.classes)
+    elif decided.balance == "sampler":
+        strata_of(task, data.training, data.classes)  # refused before the work
     recipe, fresh = choose_recipe(decided, seen), False
     if weights is not None:
         loaded = load_weights(task.backbone(made.net), weights.state)

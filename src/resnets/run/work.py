@@ -17,6 +17,7 @@ from resnets.data.transforms import Augmentation
 from resnets.data.windows import to_windows
 from resnets.kinds.prediction import Prediction
 from resnets.kinds.sample import Sample
+from resnets.run.balance import strata_of
 from resnets.run.folder import RunFolder
 from resnets.run.spec import Spec
 from resnets.screen import Screen
@@ -143,7 +144,11 @@ def read_images(spec: Spec, samples: list[Sample], screen: Screen) -> Images:
         return task.kind.ground_truth(samples, spec.classes)
 
     truth = Truth(read_truth, task.collate)
-    batches = TrainingBatches(training, truth, settings.batch_size, augmentation, settings.seed)
+    by_class = settings.balance == "sampler"
+    strata = strata_of(task, training.samples, spec.classes) if by_class else None
+    batches = TrainingBatches(
+        training, truth, settings.batch_size, augmentation, settings.seed, strata
+    )
     return Images(samples, batches, held_out, measured)
 
 

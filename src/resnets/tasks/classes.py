@@ -26,12 +26,15 @@ class Classification:
     Args:
         smoothing: The part of the target that is spread over all classes (Szegedy et al. 2016,
             section 7).
+        class_weights: Factor of the loss of an image, by its class; empty: 1.
     """
 
     kind: ClassVar[Kind] = CLASSES
     takes_modules: ClassVar[bool] = True
+    by_class: ClassVar[bool] = True
 
     smoothing: float = 0.0
+    class_weights: tuple[float, ...] = ()
 
     def build(self, network: Network, classes: int) -> nn.Module:
         """The network with as many outputs as classes."""
@@ -63,7 +66,11 @@ class Classification:
     def loss(self, raw: Tensor, targets: Targets) -> dict[str, Tensor]:
         """`loss`, and the hits of the batch as `accuracy`: raw output (N, classes)."""
         labels = targets["labels"]
-        loss = F.cross_entropy(raw, labels, label_smoothing=self.smoothing)
+        if self.class_weights:
+            each = F.cross_entropy(raw, labels, label_smoothing=self.smoothing, reduction="none")
+            loss = (each * each.new_tensor(self.class_weights)[labels]).mean()
+        else:
+            loss = F.cross_entropy(raw, labels, label_smoothing=self.smoothing)
         return {"loss": loss, "accuracy": (raw.detach().argmax(1) == labels).sum()}
 
     def inference(self, net: nn.Module) -> nn.Module:

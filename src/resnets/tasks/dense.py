@@ -52,6 +52,7 @@ class DenseTask:
     """What tasks with a `Dense` network share; see `tasks.task.Task`."""
 
     takes_modules: ClassVar[bool] = False
+    by_class: ClassVar[bool] = False
 
     def backbone(self, net: Any) -> nn.Module:
         """The network under the head."""

@@ -32,6 +32,7 @@ class MultiLabel(Classification):
     """
 
     kind: ClassVar[Kind] = LABELS
+    by_class: ClassVar[bool] = False
 
     thresholds: tuple[float, ...] = ()
 

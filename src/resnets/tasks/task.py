@@ -21,6 +21,8 @@ class Task(Protocol):
     kind: ClassVar[Kind]
     # whether any module (N, C, H, W) -> (N, classes) can be trained
     takes_modules: ClassVar[bool]
+    # whether each image has one class: then there is an option `class_weights` of the loss
+    by_class: ClassVar[bool]
 
     def build(self, network: Network, classes: int) -> nn.Module:
         """The network with a head for so many classes; the same raw output in both modes."""

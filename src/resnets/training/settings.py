@@ -196,6 +196,14 @@ class TrainSettings:
         between=(0, 0.9),
         open="0.1; 0 for small images from scratch",
     )
+    balance: str = setting(
+        "Classes of unequal size: none (as they are), weights (the loss of an image by the inverse"
+        " frequency of its class), or sampler (each class is shown equally often). Validation stays"
+        " as it is.",
+        TRAINING,
+        "none",
+        choices=("none", "weights", "sampler"),
+    )
     average: float = setting(
         "Horizon of the exponential moving average of the weights, as a fraction of the run; 0"
         " turns it off.",
