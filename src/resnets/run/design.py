@@ -19,6 +19,7 @@ from resnets.kinds import Kind
 from resnets.kinds.sample import Finding, Sample
 from resnets.modelfile import describe_network
 from resnets.models import Network
+from resnets.models.rewrite import save_memory
 from resnets.models.weights import load_weights
 from resnets.pretrained import Weights
 from resnets.ranges import format_range
@@ -108,6 +109,16 @@ def make_network(
     return Made(net, network, str(network), reason)
 
 
+def _refuse_saving(net: nn.Module, settings: TrainSettings) -> None:
+    """As long as it is tried, a network saves memory as it does in the run."""
+    if settings.save_memory and not save_memory(net):
+        raise ValueError(
+            f"save_memory: {settings.model or type(net).__name__} has no blocks of this package, of"
+            " which it is known what can be computed again; leave it out, or name a network such as"
+            " resnet50"
+        )
+
+
 def design(
     settings: TrainSettings,
     data: Data,
@@ -134,6 +145,7 @@ def design(
         decided = replace(decided, range=format_range(data.check.deep_range))
     assert decided.size is not None
     shape = input_shape(decided.size, data.kind.fits, data.sizes)
+    _refuse_saving(made.net, decided)
     task = choose_task(data.kind.name, decided)
     if decided.balance == "weights":
         task = weighted(task, data.training, data.classes)

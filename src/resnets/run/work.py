@@ -17,6 +17,7 @@ from resnets.data.transforms import Augmentation
 from resnets.data.windows import to_windows
 from resnets.kinds.prediction import Prediction
 from resnets.kinds.sample import Sample
+from resnets.models.rewrite import save_memory
 from resnets.run.balance import strata_of
 from resnets.run.folder import RunFolder
 from resnets.run.spec import Spec
@@ -153,7 +154,9 @@ def read_images(spec: Spec, samples: list[Sample], screen: Screen) -> Images:
 
 
 def place_network(net: nn.Module, spec: Spec) -> nn.Module:
-    """The network on its device."""
+    """The network on its device; its blocks compute twice, where memory is to be saved."""
+    if spec.settings.save_memory:
+        save_memory(net)
     return place_net(net, choose_device(spec.settings.device))
 
 

@@ -218,6 +218,13 @@ class TrainSettings:
         choices=("train", "frozen"),
         open="train; frozen when fine-tuning in batches below 16",
     )
+    save_memory: bool = setting(
+        "Compute what is inside of each block again in the backward pass instead of keeping it:"
+        " less memory, more time, the same gradients.",
+        TRAINING,
+        False,
+        choices=(False, True),
+    )
     precision: str | None = setting(
         "Numbers of training steps: bfloat16 (half as long, losses and weights stay in float32) or"
         " float32. The final evaluation and the export are always in float32.",
