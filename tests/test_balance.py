@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 import resnets
 from resnets.data.order import epoch_order
 from resnets.kinds.sample import Sample, annotate
-from resnets.run.balance import strata_of, weighted
+from resnets.run.balance import weighted
 from resnets.settings import read_yaml
 from resnets.tasks import TASKS
 from resnets.tasks.classes import Classification
@@ -72,19 +72,23 @@ def test_weights_are_inverse_frequencies_with_a_mean_of_one(labels):
 def test_the_loss_is_weighted_by_image():
     torch.manual_seed(0)
     raw, labels = torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 0, 1])
-    task = Classification(0.1, (0.5, 1.0, 3.0))
+    task = Classification(0.1, class_weights=(0.5, 1.0, 3.0))
     each = F.cross_entropy(raw, labels, label_smoothing=0.1, reduction="none")
     expected = (each * torch.tensor([0.5, 1.0, 3.0, 0.5, 0.5, 1.0])).mean()
     assert torch.allclose(task.loss(raw, {"labels": labels})["loss"], expected)
-    plain, even = Classification(0.1), Classification(0.1, (1.0, 1.0, 1.0))
+    plain, even = Classification(0.1), Classification(0.1, class_weights=(1.0, 1.0, 1.0))
     found = [one.loss(raw, {"labels": labels})["loss"] for one in (plain, even)]
     assert torch.allclose(*found)
+    both = Classification(0.1, "bce", (0.5, 1.0, 3.0)), Classification(0.1, "bce")
+    weights = (0.5, 1.0, 3.0, 0.5, 0.5, 1.0)
+    single = [both[1].loss(raw[n : n + 1], {"labels": labels[n : n + 1]})["loss"] for n in range(6)]
+    expected = sum(one * weight for one, weight in zip(single, weights, strict=True)) / 6
+    assert torch.allclose(both[0].loss(raw, {"labels": labels})["loss"], expected)
 
 
-@pytest.mark.parametrize("name", [name for name, task in TASKS.items() if not task.by_class])
+@pytest.mark.parametrize("name", TASKS)
 def test_tasks_without_one_class_for_each_image_refuse_it(name):
-    with pytest.raises(ValueError, match=f"the task {name} does not have; allowed there: none"):
-        strata_of(TASKS[name](), samples_of("ab"), ("a", "b"))
+    assert ("balance" in TASKS[name].limits) == (name not in ("classes", "clips"))
 
 
 @pytest.mark.parametrize("balance", ["weights", "sampler"])

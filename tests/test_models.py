@@ -36,7 +36,7 @@ from resnets.models.setting import DenseNetSetting, ResNetSetting, TransformerSe
 from resnets.preprocessing import Preprocessing
 from resnets.summary.table import count_parameters, summarise
 from resnets.tasks.classes import Classification
-from resnets.training.optimizers import make_sgd
+from resnets.training.optimizers import OPTIMIZERS
 
 IMAGENET = {
     "resnet18": ResNet18,
@@ -743,7 +743,7 @@ def test_a_block_of_a_stranger_trains_exports_and_gives_maps(tmp_path, monkeypat
     torch.manual_seed(0)
     net = ResNet(Stranger, [1, 1, 1], num_classes=3, widths=[4, 8, 8])
     images, labels = pictures(4, 32), torch.tensor([0, 1, 2, 0])
-    optimizer = make_sgd(net, 0.05, 0.9, 0.0)
+    optimizer = OPTIMIZERS["sgd"](net, 0.05, 0.9, 0.0)
     losses = []
     for _ in range(2):
         loss = F.cross_entropy(net(images), labels)

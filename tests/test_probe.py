@@ -245,7 +245,7 @@ def test_a_head_that_came_trained_is_kept(stripes, tmp_path):
 
 
 KILLED = """
-import sys, resnets, resnets.run.probe as probe, resnets.training.loop as loop
+import json, sys, resnets, resnets.run.probe as probe, resnets.training.loop as loop
 folder, weights, where = sys.argv[1:4]
 import os, signal
 def kill(*_, **__):
@@ -266,20 +266,30 @@ else:
         loop._step = counted  # not in trials
         return carry_out(*rest)
     resnets.run.carry_out = carried
-resnets.train(sys.argv[4], "resnet20", weights=weights, epochs=2, size=32, batch_size=16,
-              precision=sys.argv[5], output=folder, quiet=True)
+more = {"epochs": 2, **json.loads(sys.argv[5])}
+resnets.train(sys.argv[4], "resnet20", weights=weights, size=32, batch_size=16, output=folder,
+              quiet=True, **more)
 """
+MEANS = {
+    **{"optimizer": "lamb", "clip": 1.0, "layer_decay": 0.8, "accumulate": 2, "freeze": 1},
+    **{"mixup": 0.2, "cutmix": 1.0, "augment": "rand", "erase": 0.5, "loss": "bce"},
+    **{"dropout": 0.2, "stochastic_depth": 0.3, "epochs": 6},
+}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("where", ["features", "fitted", "probed", "0", "7"])
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_run_killed_in_any_phase_ends_in_the_same_bits(stripes, tmp_path, where, precision):
+@pytest.mark.parametrize(
+    "more",
+    [{"precision": "float32"}, {"precision": "bfloat16"}, MEANS, {**MEANS, "augment": "trivial"}],
+    ids=["float32", "bfloat16", "means", "trivial"],
+)
+def test_a_run_killed_in_any_phase_ends_in_the_same_bits(stripes, tmp_path, where, more):
     weights, data = str(stripes / "first.safetensors"), str(stripes / "photos")
-    options = {"weights": weights, "epochs": 2, "precision": precision, **COMMON}
+    options = {"weights": weights, "epochs": 2, **COMMON, **more}
     whole = resnets.train(data, output=tmp_path / "whole", **options)
     command = [sys.executable, "-c", KILLED, str(tmp_path / "killed")]
-    command += [weights, where, data, precision]
+    command += [weights, where, data, json.dumps(more)]
     ended = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
     assert ended.returncode == -signal.SIGKILL
     resumed = resnets.run.resume(tmp_path / "killed", quiet=True)

@@ -23,7 +23,7 @@ from resnets.run.steps import _row_text
 from resnets.tasks.classes import Classification
 from resnets.training.checkpoint import pack, unpack
 from resnets.training.loop import Diverged, Hooks, TrainingState, set_training, train_steps
-from resnets.training.optimizers import Average, Schedule, make_sgd
+from resnets.training.optimizers import OPTIMIZERS, Average, Schedule
 from resnets.training.plan import Plan, PlannedPhase
 from resnets.training.recipes import Circumstances, decide
 from resnets.training.settings import TrainSettings
@@ -49,7 +49,7 @@ def batches(first):
 def make_state(horizon=4.0):
     torch.manual_seed(0)
     net = resnets.ResNet(resnets.BasicBlock, [1, 1], 2, widths=[4, 8])
-    return TrainingState(net, make_sgd(net, 0.1, 0.9, 1e-3), Average(net, horizon))
+    return TrainingState(net, OPTIMIZERS["sgd"](net, 0.1, 0.9, 1e-3), Average(net, horizon))
 
 
 def make_plan(schedule, *numbers, **more):
@@ -71,7 +71,7 @@ def equal(a, b):
 
 def test_norms_and_biases_do_not_decay():
     net = resnets.ResNet18(2)
-    decaying, free = make_sgd(net, 0.1, 0.9, 0.5).param_groups
+    decaying, free = OPTIMIZERS["sgd"](net, 0.1, 0.9, 0.5).param_groups
     assert {p.ndim for p in decaying["params"]} == {2, 4}
     assert {p.ndim for p in free["params"]} == {1}
     assert (decaying["weight_decay"], free["weight_decay"]) == (0.5, 0.0)
@@ -158,7 +158,7 @@ def test_dropout_draws_by_step_and_not_by_history():
     def run(stop):
         torch.manual_seed(0)
         net = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(3 * 16 * 16, 2))
-        state = TrainingState(net, make_sgd(net, 0.1, 0.9, 0), Average(net, 3))
+        state = TrainingState(net, OPTIMIZERS["sgd"](net, 0.1, 0.9, 0), Average(net, 3))
         plan = make_plan(Schedule(0.1, 6, 0), 6, 6, 6, seed=3)
         for end in (stop, 6):
             hooks = Hooks(

@@ -14,6 +14,8 @@ HEAD = """# Recipes
 `--recipe list` explains them. Options win: `--recipe cifar-paper --model resnet56`, or with
 `--minutes` instead of the epochs. A learning rate belongs to its batch size: who changes one changes
 both. Without `--recipe`, a run takes the values of its task and weights, printed with the reasons.
+Where memory is short, `--accumulate` makes one step of several batches: `--recipe imagenet-a3
+--batch-size 64 --accumulate 32`.
 This page is made by `python tools/recipe_table.py`.
 
 The recipes of papers start from random weights, and ask for hours or days on a CPU. What they have

@@ -35,11 +35,17 @@ class Augmentation:
         smallest: Area of the smallest part for `resized` and `jitter`, 0 to 1.
         flip: `none`, `horizontal`, or `both` where up and down mean nothing (microscopes,
             satellites).
+        augment: What changes colour or shape after that (`policies.NAMES`).
+        magnitude: Strength of RandAugment, 0 to 30.
+        erase: Probability that a rectangle is erased.
     """
 
     crop: str = "resized"
     smallest: float = 0.25
     flip: str = "horizontal"
+    augment: str = "none"
+    magnitude: int = 9
+    erase: float = 0.0
 
     def __post_init__(self) -> None:
         if self.crop not in CROPS or self.flip not in FLIPS or not 0 < self.smallest <= 1:

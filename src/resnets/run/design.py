@@ -23,7 +23,7 @@ from resnets.models.rewrite import save_memory
 from resnets.models.weights import load_weights
 from resnets.pretrained import Weights
 from resnets.ranges import format_range
-from resnets.run.balance import strata_of, weighted
+from resnets.run.balance import weighted
 from resnets.run.circumstances import median
 from resnets.run.featured import can_probe
 from resnets.run.rehearsal import check_module
@@ -31,8 +31,10 @@ from resnets.run.spec import Spec, choose_task
 from resnets.run.start import input_shape, make_preprocessing
 from resnets.sampling import Sampling
 from resnets.screen import Screen
-from resnets.tasks import TASKS, describe_task
+from resnets.tasks import TASKS, Task, describe_task
+from resnets.training.means import classifier_of, frozen_modules
 from resnets.training.papers import PAPERS
+from resnets.training.plan import adapt_phases
 from resnets.training.recipes import Circumstances, choose_model, choose_recipe, decide
 from resnets.training.settings import TrainSettings
 
@@ -94,6 +96,12 @@ def make_network(
     """
     torch.manual_seed(settings.seed)
     assert settings.task is not None
+    foreign = given is not None or (settings.model is not None and is_foreign(settings.model))
+    if foreign and settings.stochastic_depth:
+        raise ValueError(
+            f"stochastic_depth={settings.stochastic_depth:g}: the network was made outside this"
+            " package; build it with stochastic depth, or leave this out"
+        )
     if given is not None:
         return Made(given, None, settings.model, "given as a module")
     name = settings.model
@@ -104,7 +112,8 @@ def make_network(
         net = build_foreign(name, len(data.classes), settings.channels)
         check_module(net)
         return Made(net, None, name, reason)
-    network = Network.parse(name, len(data.classes), settings.channels)
+    changes = {"drop_path": settings.stochastic_depth} if settings.stochastic_depth else {}
+    network = Network.parse(name, len(data.classes), settings.channels, **changes)
     net = TASKS[settings.task]().build(network, len(data.classes))
     return Made(net, network, str(network), reason)
 
@@ -147,10 +156,9 @@ def design(
     shape = input_shape(decided.size, data.kind.fits, data.sizes)
     _refuse_saving(made.net, decided)
     task = choose_task(data.kind.name, decided)
+    _refuse_parts(decided, task, made.net)
     if decided.balance == "weights":
         task = weighted(task, data.training, data.classes)
-    elif decided.balance == "sampler":
-        strata_of(task, data.training, data.classes)  # refused before the work
     recipe, fresh = choose_recipe(decided, seen), False
     if weights is not None:
         loaded = load_weights(task.backbone(made.net), weights.state)
@@ -166,7 +174,7 @@ def design(
     return Spec(
         settings=decided,
         task=describe_task(task),
-        phases=recipe.phases,
+        phases=adapt_phases(recipe.phases, decided),
         network=made.describe(len(data.classes), settings.channels),
         classes=data.classes,
         preprocessing=make_preprocessing(decided, weights, shape),
@@ -208,6 +216,13 @@ def _refuse_fit(settings: TrainSettings, kind: Kind) -> None:
             f"fit={settings.fit} would cut away what is to be found; allowed for {kind.name}:"
             f" {', '.join(kind.fits)}"
         )
+
+
+def _refuse_parts(settings: TrainSettings, task: Task, net: nn.Module) -> None:
+    """Refuses means of training for parts that the network does not have."""
+    frozen_modules(task.backbone(net), settings.freeze)
+    if settings.dropout:
+        classifier_of(task.head(net))
 
 
 def _show(

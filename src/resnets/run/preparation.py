@@ -64,6 +64,7 @@ def prepare(
     check = _check(settings, screen)
     kind = KINDS[check.found.kind]
     settings = replace(settings, task=kind.name)
+    refuse_unfit(settings)
     samples, split = complete_splits(check.usable(), settings.val_fraction, settings.seed)
     findings = check.findings_after(samples)
     _tell([finding for finding in findings if finding not in check.findings], screen)
@@ -109,6 +110,22 @@ def _refuse_module(settings: TrainSettings, given: object, kind: Kind) -> None:
             f" package; {settings.model or type(given).__name__} is none: name one, such as"
             " resnet18"
         )
+
+
+def refuse_unfit(settings: TrainSettings) -> None:
+    """Refuses means of training that the task does not take.
+
+    Raises:
+        ValueError: With what it takes, or the cure.
+    """
+    assert settings.task is not None
+    for name, limit in TASKS[settings.task].limits.items():
+        if (value := getattr(settings, name)) not in limit.allowed:
+            allowed = ", ".join(str(one) for one in limit.allowed if one is not None)
+            raise ValueError(
+                f"{name}={value}: the task {settings.task} does not take it, since {limit.why};"
+                f" {f'allowed: {allowed}' if allowed else 'leave it out'}"
+            )
 
 
 def refuse_early(settings: TrainSettings, given: object) -> None:

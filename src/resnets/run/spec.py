@@ -181,6 +181,8 @@ def choose_task(name: str, settings: TrainSettings) -> Task:
 
 def _options(name: str, settings: TrainSettings) -> dict[str, Any]:
     known = to_dict(settings)
+    if settings.loss:  # of a task, `loss` is what it does
+        known["criterion"] = settings.loss
     return {key: known[key] for key in options_of(name) if key in known}
 
 
@@ -247,10 +249,9 @@ def _check_types(values: dict[str, Any], kinds: dict[str, type], where: str) -> 
 
 def _check_decided(settings: TrainSettings) -> None:
     """Of a run that began, only these may be open."""
-    free = (
-        "model", "format", "epochs", "minutes", "cache_gb", "precision", "frames", "seconds",
-        "recipe", "patience",
-    )  # fmt: skip
+    free = {"model", "format", "epochs", "minutes", "cache_gb", "precision", "frames", "seconds"}
+    free |= {"optimizer", "clip", "loss"}  # its phases and its task have them
+    free |= {"recipe", "patience"}
     for field in fields(settings):
         if field.name not in free and getattr(settings, field.name) is None:
             raise ValueError(f"settings: {field.name} is open; a value expected")

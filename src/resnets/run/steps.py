@@ -150,7 +150,7 @@ def _train(job: Job, state: TrainingState, plan: Plan, pacing: Pacing | None) ->
     with _interruptible() as stopping, job.screen.progress("training", plan.steps) as bar:
 
         def on_step(state: TrainingState, loss: float) -> None:
-            rate = state.step * job.images.batches.batch_size / max(1e-9, state.seconds)
+            rate = state.step * job.images.batches.step_size / max(1e-9, state.seconds)
             bar.update(state.step, f"loss {loss:.3f}  {rate:.0f} img/s  {_last(state.rows, main)}")
 
         def on_row(row: Row) -> bool:

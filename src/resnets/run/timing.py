@@ -241,7 +241,8 @@ def _try_steps(
         marks.append(time.perf_counter())
 
     hooks = Hooks(lambda _: {}, lambda _: None, on_step, stopping=enough)
-    batches = islice(images.batches.from_step(0, device, phase.size), 40)
+    most = 40 * settings.accumulate
+    batches = islice(images.batches.from_step(0, device, phase.size), most)
     train_steps(state, batches, task, plan, hooks)
     between = zip(marks[WARM_UP - 1 :], marks[WARM_UP:], strict=False)
     return state, statistics.median(after - before for before, after in between)

@@ -7,6 +7,7 @@ import math
 import statistics
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import torch
@@ -19,6 +20,7 @@ from resnets.run.spec import Spec
 from resnets.run.work import autocast_of, make_state
 from resnets.tasks import Task
 from resnets.training.loop import Hooks, TrainingState, train_steps
+from resnets.training.means import Means
 from resnets.training.optimizers import Schedule
 from resnets.training.plan import Phase, Plan, PlannedPhase
 
@@ -51,7 +53,13 @@ def take_steps(
     planned = PlannedPhase(Schedule(1e-6, count, 0), phase=phase)
     autocast = autocast_of(spec.settings, batch.images.device)
     train_norms = spec.settings.norms == "train"
-    plan = Plan((planned,), 1, 2 * count, 2 * count, train_norms=train_norms, autocast=autocast)
+    means = Means.of(spec.settings)
+    plan = Plan(
+        *((planned,), 1, 2 * count, 2 * count),
+        train_norms=train_norms,
+        autocast=autocast,
+        means=means,
+    )
     task: Task = spec.make_task()
     state = make_state(net, task, plan, spec.settings.average)
 
@@ -59,15 +67,16 @@ def take_steps(
         marks.append(time.perf_counter())
 
     hooks = Hooks(lambda _: {}, lambda _: None, on_step)
-    state = train_steps(state, [batch] * count, task, plan, hooks)
+    state = train_steps(state, [batch] * count * means.accumulate, task, plan, hooks)
     return state, [after - before for before, after in pairwise(marks)]
 
 
 def time_step(
     net: nn.Module, spec: Spec, samples: Sequence[Sample], side: int | None = None
 ) -> tuple[float, float]:
-    """Seconds of a training step on as many images as there are samples, and its loss, on a copy
-    of the network."""
+    """Seconds of a training step on as many images as there are samples, in one batch, and its
+    loss, on a copy of the network."""
+    spec = replace(spec, settings=replace(spec.settings, accumulate=1))
     device = next(net.parameters()).device
     batch, trial = blank_batch(spec, samples, device, side), copy.deepcopy(net)
     with torch.random.fork_rng([]):

@@ -25,6 +25,7 @@ from resnets.screen import Screen
 from resnets.tasks import Task
 from resnets.training.device import choose_device, memory_for_images, place_net
 from resnets.training.loop import Row, TrainingState, trained_part
+from resnets.training.means import Means, drop_features, freeze
 from resnets.training.optimizers import Average
 from resnets.training.plan import Plan, plan_phases
 from resnets.training.settings import TrainSettings
@@ -103,9 +104,8 @@ def read_images(spec: Spec, samples: list[Sample], screen: Screen) -> Images:
         for split in ("train", "val", "test")
     }
     refuse_unknown_classes(samples, spec.classes)
-    augmentation = Augmentation(
-        settings.crop or "none", settings.smallest or 1.0, settings.flip or "none"
-    )
+    view = (settings.crop or "none", settings.smallest or 1.0, settings.flip or "none")
+    augmentation = Augmentation(*view, settings.augment, settings.magnitude, settings.erase)
     sampling = spec.sampling
     held_out, measured = (
         PreparedImages(
@@ -146,10 +146,9 @@ def read_images(spec: Spec, samples: list[Sample], screen: Screen) -> Images:
 
     truth = Truth(read_truth, task.collate)
     by_class = settings.balance == "sampler"
-    strata = strata_of(task, training.samples, spec.classes) if by_class else None
-    batches = TrainingBatches(
-        training, truth, settings.batch_size, augmentation, settings.seed, strata
-    )
+    strata = strata_of(training.samples, spec.classes) if by_class else None
+    numbers = (settings.batch_size, augmentation, settings.seed, settings.accumulate)
+    batches = TrainingBatches(training, truth, *numbers, strata)
     return Images(samples, batches, held_out, measured)
 
 
@@ -172,6 +171,7 @@ def make_plan(spec: Spec, per_epoch: int, device: torch.device) -> Plan:
         train_norms=settings.norms == "train",
         autocast=autocast_of(settings, device),
         probed=spec.probe,
+        means=Means.of(settings),
     )
 
 
@@ -185,7 +185,8 @@ def autocast_of(settings: TrainSettings, device: torch.device) -> torch.dtype | 
 def make_state(
     net: nn.Module, task: Task, plan: Plan, average: float, step: int = 0
 ) -> TrainingState:
-    """A run's state before its first step, or one into which that of a later step can be put.
+    """A run's state before its first step, or one into which that of a later step can be put. The
+    network gets what its means do to it.
 
     Args:
         net: With its first weights.
@@ -195,6 +196,9 @@ def make_state(
         step: Whose phase it is for.
     """
     phase = plan.phase(step)
+    freeze(task.backbone(net), plan.means.freeze)
+    if plan.means.dropout:  # else there need not be a classifier
+        drop_features(task.head(net), plan.means.dropout)
     optimizer = phase.make_optimizer(trained_part(net, task, phase))
     return TrainingState(net, optimizer, Average(net, average * plan.steps))
 

@@ -12,14 +12,14 @@ from resnets.tasks.classes import Classification
 from resnets.tasks.clips import ClipClassification
 from resnets.tasks.labels import MultiLabel
 from resnets.tasks.mask import Segmentation
-from resnets.tasks.task import Targets, Task
+from resnets.tasks.task import Limit, Targets, Task
 
 TASKS: dict[str, type[Task]] = {
     task.kind.name: task
     for task in (Classification, MultiLabel, Detection, Segmentation, ClipClassification)
 }
 
-__all__ = ["TASKS", "Targets", "Task", "describe_task", "make_task", "options_of"]
+__all__ = ["TASKS", "Limit", "Targets", "Task", "describe_task", "make_task", "options_of"]
 
 
 def options_of(name: str) -> tuple[str, ...]:

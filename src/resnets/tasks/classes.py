@@ -16,7 +16,7 @@ from resnets.kinds.classes import CLASSES
 from resnets.kinds.prediction import Prediction
 from resnets.models import Network
 from resnets.models.weights import head_name
-from resnets.tasks.task import Targets
+from resnets.tasks.task import Limit, Targets
 
 
 @dataclass(frozen=True)
@@ -26,15 +26,22 @@ class Classification:
     Args:
         smoothing: The part of the target that is spread over all classes (Szegedy et al. 2016,
             section 7).
+        criterion: A row of `CRITERIA`.
         class_weights: Factor of the loss of an image, by its class; empty: 1.
     """
 
     kind: ClassVar[Kind] = CLASSES
     takes_modules: ClassVar[bool] = True
-    by_class: ClassVar[bool] = True
+    limits: ClassVar[dict[str, Limit]] = {}
+    criteria: ClassVar[tuple[str, ...]] = ("cross_entropy", "bce")
 
     smoothing: float = 0.0
+    criterion: str = "cross_entropy"
     class_weights: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.criterion not in self.criteria:
+            raise ValueError(f"criterion is {self.criterion}; allowed: {', '.join(self.criteria)}")
 
     def build(self, network: Network, classes: int) -> nn.Module:
         """The network with as many outputs as classes."""
@@ -66,11 +73,8 @@ class Classification:
     def loss(self, raw: Tensor, targets: Targets) -> dict[str, Tensor]:
         """`loss`, and the hits of the batch as `accuracy`: raw output (N, classes)."""
         labels = targets["labels"]
-        if self.class_weights:
-            each = F.cross_entropy(raw, labels, label_smoothing=self.smoothing, reduction="none")
-            loss = (each * each.new_tensor(self.class_weights)[labels]).mean()
-        else:
-            loss = F.cross_entropy(raw, labels, label_smoothing=self.smoothing)
+        weights = raw.new_tensor(self.class_weights)[labels] if self.class_weights else None
+        loss = CRITERIA[self.criterion](raw, labels, self.smoothing, weights)
         return {"loss": loss, "accuracy": (raw.detach().argmax(1) == labels).sum()}
 
     def inference(self, net: nn.Module) -> nn.Module:
@@ -80,6 +84,30 @@ class Classification:
     def settle(self, judged: Iterable[tuple[Prediction, Prediction]]) -> Self:
         """Nothing is fitted."""
         return self
+
+
+def cross_entropy(
+    raw: Tensor, labels: Tensor, smoothing: float, weights: Tensor | None = None
+) -> Tensor:
+    """That of the softmax over raw outputs (N, classes), for labels (N,); the mean over images, the
+    loss of each times its weight (N,)."""
+    if weights is None:
+        return F.cross_entropy(raw, labels, label_smoothing=smoothing)
+    each = F.cross_entropy(raw, labels, label_smoothing=smoothing, reduction="none")
+    return (each * weights).mean()
+
+
+def bce(raw: Tensor, labels: Tensor, smoothing: float, weights: Tensor | None = None) -> Tensor:
+    """Binary cross-entropy with a target of 0 or 1 for each class (Wightman et al. 2021,
+    arXiv:2110.00476, section 2), summed over classes, so that a logit is moved as far as by the
+    other. Smoothing gives a part of the target to all classes alike, as in timm."""
+    classes = raw.shape[1]
+    targets = F.one_hot(labels, classes).to(raw.dtype) * (1 - smoothing) + smoothing / classes
+    each = None if weights is None else weights[:, None]
+    return F.binary_cross_entropy_with_logits(raw, targets, each, reduction="sum") / len(raw)
+
+
+CRITERIA = {"cross_entropy": cross_entropy, "bce": bce}
 
 
 def _softmax(logits: Tensor) -> Tensor:

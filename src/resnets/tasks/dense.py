@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from resnets.models import Network
 from resnets.models.features import Features
+from resnets.tasks.task import Limit
 
 CHANNELS = 64  # of the fine map
 GROUPS = 16  # of a norm: statistics of one image, since batches are small
@@ -52,7 +53,14 @@ class DenseTask:
     """What tasks with a `Dense` network share; see `tasks.task.Task`."""
 
     takes_modules: ClassVar[bool] = False
-    by_class: ClassVar[bool] = False
+    limits: ClassVar[dict[str, Limit]] = {
+        "augment": Limit(("none", "colour"), "a change of shape would move what is to be found"),
+        "mixup": Limit((0,), "its loss is not linear in what is true of an image"),
+        "cutmix": Limit((0,), "its loss is not linear in what is true of an image"),
+        "dropout": Limit((0,), "its head is no classifier on features"),
+        "balance": Limit(("none",), "its images have no single class"),
+        "loss": Limit((None,), "it has a loss of its own"),
+    }
 
     def backbone(self, net: Any) -> nn.Module:
         """The network under the head."""

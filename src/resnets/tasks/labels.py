@@ -15,7 +15,7 @@ from resnets.kinds import Kind
 from resnets.kinds.labels import LABELS, THRESHOLD
 from resnets.kinds.prediction import Prediction
 from resnets.tasks.classes import Classification, ImageInference
-from resnets.tasks.task import Targets
+from resnets.tasks.task import Limit, Targets
 
 # No threshold lies nearer to 0 or 1: many images may differ there by less than engines do
 EDGE = 1e-3
@@ -32,8 +32,13 @@ class MultiLabel(Classification):
     """
 
     kind: ClassVar[Kind] = LABELS
-    by_class: ClassVar[bool] = False
+    criteria: ClassVar[tuple[str, ...]] = ("bce",)
+    limits: ClassVar[dict[str, Limit]] = {
+        "loss": Limit((None, "bce"), "any number of labels may be true"),
+        "balance": Limit(("none",), "its images have no single class"),
+    }
 
+    criterion: str = "bce"
     thresholds: tuple[float, ...] = ()
 
     def collate(self, truths: Sequence[Prediction]) -> Targets:

@@ -4,7 +4,7 @@ the options of the task."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 from torch import Tensor, nn
 
@@ -15,14 +15,21 @@ from resnets.models import Network
 Targets = dict[str, Tensor]  # whatever a loss needs, first dimension N; padded, never lists
 
 
+class Limit(NamedTuple):
+    """The values of a setting that a task takes, and why no others."""
+
+    allowed: tuple[Any, ...]
+    why: str
+
+
 class Task(Protocol):
     """How one kind of task is learnt. Its fields are stored with the model, by name."""
 
     kind: ClassVar[Kind]
     # whether any module (N, C, H, W) -> (N, classes) can be trained
     takes_modules: ClassVar[bool]
-    # whether each image has one class: then there is an option `class_weights` of the loss
-    by_class: ClassVar[bool]
+    # settings of training that it does not take as they come: what is allowed, and why
+    limits: ClassVar[dict[str, Limit]]
 
     def build(self, network: Network, classes: int) -> nn.Module:
         """The network with a head for so many classes; the same raw output in both modes."""

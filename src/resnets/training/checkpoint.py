@@ -79,6 +79,7 @@ def unpack(state: TrainingState, tensors: Mapping[str, Tensor], rest: object, ma
         number, _, slot = name.partition("/")
         slots.setdefault(int(number) if number.isdecimal() else -1, {})[slot] = tensor
     _check_slots(state.optimizer, slots)
+    _lay_out(state.optimizer, slots)
     try:
         state.net.load_state_dict(plain)
         state.average.net.load_state_dict(averaged)
@@ -109,10 +110,28 @@ def _check_slots(
     parameters = [one for group in optimizer.param_groups for one in group["params"]]
     for number, values in slots.items():
         shapes = [value.shape for value in values.values() if value.ndim]
-        if not 0 <= number < len(parameters) or any(
-            shape != parameters[number].shape for shape in shapes
+        if not 0 <= number < len(parameters) or not all(
+            _fits(shape, parameters[number].shape) for shape in shapes
         ):
             raise ValueError("the checkpoint is of another optimizer, or of other parameters")
+
+
+def _lay_out(optimizer: torch.optim.Optimizer, slots: dict[int, dict[str, Tensor]]) -> None:
+    """Puts slots into the order in memory that their parameters have: sums over them, such as the
+    norms of LAMB, are in the same bits only then."""
+    parameters = [one for group in optimizer.param_groups for one in group["params"]]
+    for number, values in slots.items():
+        like = parameters[number]
+        for name, value in values.items():
+            if value.shape == like.shape:
+                values[name] = torch.empty_like(like, dtype=value.dtype).copy_(value)
+
+
+def _fits(shape: torch.Size, whole: torch.Size) -> bool:
+    """Whether a slot is of a parameter, or of its rows or columns."""
+    return len(shape) == len(whole) and all(
+        side in (1, full) for side, full in zip(shape, whole, strict=True)
+    )
 
 
 def _checked(rest: object, main: str) -> dict[str, Any]:

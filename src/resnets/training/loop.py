@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from resnets.training.device import autocasting
+from resnets.training.means import frozen_modules
 from resnets.training.optimizers import Average
 from resnets.training.plan import Plan, PlannedPhase
 
@@ -142,7 +144,7 @@ def train_steps(
 
     Args:
         state: Where the run stands; changed in place.
-        batches: From `state.step` on.
+        batches: From `state.step` on, as many for a step as its means say.
         task: The loss, and which part of the network is what.
         plan: When things happen.
         hooks: What is called then.
@@ -155,10 +157,10 @@ def train_steps(
         hooks.save(state)
     # validation and saving do not count as training, waiting for images does
     mark = time.perf_counter()
-    for batch in batches:
+    for group in _grouped(batches, plan.means.accumulate):
         if state.step >= plan.steps or hooks.stopping():
             break
-        loss = _step(state, batch, task, plan)
+        loss = _step(state, group, task, plan)
         state.seconds += time.perf_counter() - mark
         hooks.on_step(state, loss)
         stop, new = False, plan.begins(state.step)
@@ -213,32 +215,54 @@ def trained_part(net: nn.Module, task: Task, planned: PlannedPhase) -> nn.Module
     return task.head(net) if planned.phase.trains == "head" else net
 
 
-def _step(state: TrainingState, batch: StepBatch, task: Task, plan: Plan) -> float:
+def _grouped(batches: Iterable[StepBatch], count: int) -> Iterator[tuple[StepBatch, ...]]:
+    """The batches of a step, one step after the other."""
+    source = iter(batches)
+    return iter(lambda: tuple(islice(source, count)), ())
+
+
+def _step(state: TrainingState, batches: Sequence[StepBatch], task: Task, plan: Plan) -> float:
+    """One step on the mean loss of some batches."""
     torch.manual_seed((plan.seed * 1_000_003 + state.step) % 2**63)
     planned = plan.phase(state.step)
     part = trained_part(state.net, task, planned)
     set_training(state.net, part, task, plan.train_norms)
+    for module in frozen_modules(task.backbone(state.net), plan.means.freeze):
+        module.training = False
     rate = plan.rate(state.step)
     for group in state.optimizer.param_groups:
         group["lr"] = rate * group["scale"]
-    with autocasting(batch.images.device, plan.autocast):
-        out = task.loss(state.net(batch.images), batch.targets)
-    loss = out["loss"].item()
-    if not math.isfinite(loss):
-        raise diverged(f"the loss became {loss}", state.step, plan)
     state.optimizer.zero_grad(set_to_none=True)
     moving = [one for group in state.optimizer.param_groups for one in group["params"]]
-    # of a part, gradients go no deeper than they must
-    out["loss"].backward(inputs=None if part is state.net else moving)
+    losses = []
+    for number, batch in enumerate(batches):
+        mixed = plan.means.mix(batch, (plan.seed, state.step, number))
+        with autocasting(batch.images.device, plan.autocast):
+            out = mixed.judge(task.loss, state.net(mixed.images))
+        losses.append(_checked_loss(out["loss"], state, plan))
+        # of a part, gradients go no deeper than they must
+        (out["loss"] / len(batches)).backward(inputs=None if part is state.net else moving)
+        _count(state, batch, out)
     if planned.phase.clip:
         nn.utils.clip_grad_norm_(moving, planned.phase.clip)
     state.optimizer.step()
     state.average.update(state.net)
     state.step += 1
+    return sum(losses) / len(losses)
+
+
+def _checked_loss(loss: Tensor, state: TrainingState, plan: Plan) -> float:
+    value = loss.item()
+    if not math.isfinite(value):
+        raise diverged(f"the loss became {value}", state.step, plan)
+    return value
+
+
+def _count(state: TrainingState, batch: StepBatch, out: Mapping[str, Tensor]) -> None:
+    """Adds what was told of a batch to the sums of a row."""
     sums = {name: float(value) for name, value in out.items() if name != "loss"}
-    sums = {"loss": loss * batch.count, **sums, "count": batch.count}
+    sums = {"loss": out["loss"].item() * batch.count, **sums, "count": batch.count}
     state.sums = {name: state.sums.get(name, 0.0) + value for name, value in sums.items()}
-    return loss
 
 
 def _row(state: TrainingState, plan: Plan) -> Row:

@@ -3,35 +3,71 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, nn, optim
 from torch.optim.swa_utils import AveragedModel
 
+from resnets.training.lamb import Lamb
 
-def make_sgd(
-    part: nn.Module, lr: float, momentum: float, weight_decay: float, depth: float = 1.0
-) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum."""
-    groups = parameter_groups(part, weight_decay, depth)
-    return torch.optim.SGD(groups, lr, momentum, nesterov=momentum > 0)
+Groups = list[dict[str, Any]]
 
 
-def make_adamw(
-    part: nn.Module, lr: float, momentum: float, weight_decay: float, depth: float = 1.0
-) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov and Hutter 2019); the momentum is its first beta."""
-    groups = parameter_groups(part, weight_decay, depth)
-    return torch.optim.AdamW(groups, lr, (momentum, 0.999))
+@dataclass(frozen=True)
+class Maker:
+    """How an optimizer is made, and what it usually takes.
+
+    Args:
+        build: Groups of parameters, a learning rate and the momentum, or first beta, to it.
+        lr: Usual learning rate, beside those of the other rows: a recipe that is for another
+            optimizer is carried over in this proportion.
+        weight_decay: Usual weight decay: far less where it is added to the gradient (L2).
+    """
+
+    build: Callable[[Groups, float, float], torch.optim.Optimizer]
+    lr: float
+    weight_decay: float
+
+    def __call__(
+        self, part: nn.Module, lr: float, momentum: float, weight_decay: float, depth: float = 1.0
+    ) -> torch.optim.Optimizer:
+        """An optimizer of a network, or of a part of it; see `parameter_groups`."""
+        return self.build(parameter_groups(part, weight_decay, depth), lr, momentum)
 
 
-OPTIMIZERS = {"sgd": make_sgd, "adamw": make_adamw}
+def _betas(momentum: float) -> tuple[float, float]:
+    return momentum, 0.999
 
 
-def parameter_groups(part: nn.Module, weight_decay: float, depth: float) -> list[dict[str, Any]]:
+def _sgd(groups: Groups, lr: float, momentum: float) -> torch.optim.Optimizer:
+    return optim.SGD(groups, lr, momentum, nesterov=momentum > 0)
+
+
+# SGD with Nesterov momentum; AdamW (Loshchilov and Hutter 2019); what else is in torch.optim for
+# weights of any shape; LAMB
+OPTIMIZERS = {
+    "sgd": Maker(_sgd, 0.1, 5e-4),
+    "adamw": Maker(lambda groups, lr, m: optim.AdamW(groups, lr, _betas(m)), 2e-3, 0.05),
+    "adam": Maker(lambda groups, lr, m: optim.Adam(groups, lr, _betas(m)), 2e-3, 1e-5),
+    "nadam": Maker(
+        lambda groups, lr, m: optim.NAdam(groups, lr, _betas(m), decoupled_weight_decay=True),
+        *(2e-3, 0.05),
+    ),
+    "radam": Maker(
+        lambda groups, lr, m: optim.RAdam(groups, lr, _betas(m), decoupled_weight_decay=True),
+        *(2e-3, 0.05),
+    ),
+    "rmsprop": Maker(lambda groups, lr, m: optim.RMSprop(groups, lr, momentum=m), 5e-4, 1e-5),
+    "adagrad": Maker(lambda groups, lr, m: optim.Adagrad(groups, lr), 1e-2, 1e-5),
+    "adafactor": Maker(lambda groups, lr, m: optim.Adafactor(groups, lr), 1e-2, 0.01),
+    "lamb": Maker(lambda groups, lr, m: Lamb(groups, lr, _betas(m)), 5e-3, 0.02),
+}
+
+
+def parameter_groups(part: nn.Module, weight_decay: float, depth: float) -> Groups:
     """The trained parameters of a network, or of a part of it, in groups of one rate.
 
     Biases and scales of norms, all of one dimension, do not decay (He et al. 2019, section 2).

@@ -34,11 +34,25 @@ class Paper:
 
 
 # From random weights, by the rates of papers: no averages of weights, no smoothing
-_SCRATCH: dict[str, Any] = {"weights": "none", "norms": "train", "average": 0.0, "smoothing": 0.0}
+_SCRATCH: dict[str, Any] = {
+    "weights": "none", "norms": "train", "optimizer": "sgd", "average": 0.0, "smoothing": 0.0,
+}  # fmt: skip
 _STEPS = {"warmup": 0.0, "schedule": "steps"}
 # Images of 32 px, moved by 4 px
 _SMALL = {**_SCRATCH, "size": 32, "crop": "shift", "flip": "horizontal"}
 _PHOTOS = {**_SCRATCH, "model": "resnet50", "crop": "resized", "flip": "horizontal", "size": 224}
+# What the three procedures of Wightman et al. have in common; checked against the configurations of
+# mmpretrain (resnet50_8xb256-rsb), but for the smoothing of A1
+_STRIKES_BACK: dict[str, Any] = {
+    **_PHOTOS,
+    "optimizer": "lamb",
+    "batch_size": 2048,
+    "smallest": 0.08,
+    "loss": "bce",
+    "cutmix": 1.0,
+    "augment": "rand",
+}
+_NOT_HERE = "repeated augmentation (A1, A2); RandAugment with a magnitude that varies by 0.5"
 
 PAPERS: dict[str, Paper] = {
     "probe": Paper(
@@ -123,6 +137,73 @@ PAPERS: dict[str, Paper] = {
         "lowers the rate where the error stops falling, here at equal parts; scales the shorter"
         " side to 256 to 480 px, for which crops of at least 22 % of an image stand; varies"
         " colours",
+    ),
+    "imagenet-a1": Paper(
+        "ResNet-50 on ImageNet at its best, in 600 epochs.",
+        "Wightman et al. 2021, arXiv:2110.00476, table 2, A1",
+        {
+            **_STRIKES_BACK,
+            "epochs": 600.0,
+            "lr": 5e-3,
+            "warmup": 0.00833,  # 5 epochs
+            "weight_decay": 0.01,
+            "smoothing": 0.1,
+            "mixup": 0.2,
+            "magnitude": 7,
+            "stochastic_depth": 0.05,
+        },
+        _NOT_HERE,
+    ),
+    "imagenet-a2": Paper(
+        "ResNet-50 on ImageNet in 300 epochs.",
+        "Wightman et al. 2021, arXiv:2110.00476, table 2, A2",
+        {
+            **_STRIKES_BACK,
+            "epochs": 300.0,
+            "lr": 5e-3,
+            "warmup": 0.01667,
+            "weight_decay": 0.02,
+            "mixup": 0.1,
+            "magnitude": 7,
+            "stochastic_depth": 0.05,
+        },
+        _NOT_HERE,
+    ),
+    "imagenet-a3": Paper(
+        "ResNet-50 on ImageNet in 100 epochs of smaller images.",
+        "Wightman et al. 2021, arXiv:2110.00476, table 2, A3",
+        {
+            **_STRIKES_BACK,
+            "size": 160,
+            "epochs": 100.0,
+            "lr": 8e-3,
+            "warmup": 0.05,
+            "weight_decay": 0.02,
+            "mixup": 0.1,
+            "magnitude": 6,
+        },
+        f"{_NOT_HERE}; measures at 224 px",
+    ),
+    "imagenet-tv2": Paper(
+        "The second weights of torchvision: 600 epochs with SGD.",
+        "torchvision, references/classification/README.md, new recipe",
+        {
+            **_PHOTOS,
+            "size": 176,
+            "epochs": 600.0,
+            "batch_size": 1024,
+            "lr": 0.5,
+            "warmup": 0.00833,  # 5 epochs
+            "weight_decay": 2e-5,
+            "smallest": 0.08,
+            "smoothing": 0.1,
+            "mixup": 0.2,
+            "cutmix": 1.0,
+            "augment": "trivial",
+            "erase": 0.1,
+            "average": 0.039,  # 0.99998 every 32 steps, in proportion to the batch
+        },
+        "repeated augmentation; measures at 224 px",
     ),
 }
 

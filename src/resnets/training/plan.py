@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
+from typing import Any
 
 import torch
 from torch import nn
 
+from resnets.training.means import Means
 from resnets.training.optimizers import OPTIMIZERS, Schedule
 from resnets.training.settings import TrainSettings, parse_milestones
 
@@ -103,6 +105,7 @@ class Plan:
         probed: Whether a linear probe came before the first step: phases are counted from it.
         bends: Where the run was made shorter or longer, as (step, steps of the whole run): from
             that step on, the rest of the schedule is gone through in the steps that are left then.
+        means: What is done in steps besides.
     """
 
     phases: tuple[PlannedPhase, ...]
@@ -115,6 +118,7 @@ class Plan:
     autocast: torch.dtype | None = None
     probed: bool = False
     bends: tuple[tuple[int, int], ...] = ()
+    means: Means = field(default_factory=Means)
 
     @property
     def planned(self) -> int:
@@ -187,3 +191,12 @@ def plan_phases(
             planned.append(PlannedPhase(schedule, start, phase, settings.momentum, decay))
         start += count
     return tuple(planned)
+
+
+def adapt_phases(phases: Sequence[Phase], settings: TrainSettings) -> tuple[Phase, ...]:
+    """The phases of a recipe with what the settings say of them."""
+    said = {"optimizer": settings.optimizer, "clip": settings.clip}
+    given: dict[str, Any] = {name: one for name, one in said.items() if one is not None}
+    return tuple(
+        replace(phase, depth=phase.depth * settings.layer_decay, **given) for phase in phases
+    )

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
+from resnets.training.optimizers import OPTIMIZERS
 from resnets.training.plan import Phase
 from resnets.training.settings import TrainSettings
 
@@ -223,9 +224,16 @@ LADDERS = {"classes": _LADDER, "labels": _LADDER}
 
 
 def choose_recipe(settings: TrainSettings, seen: Circumstances) -> Recipe:
-    """The row for the task of the settings and the start."""
+    """The row for the task of the settings and the start; its rate and weight decay carried over
+    to the optimizer that was asked for, if that is another."""
     assert settings.task is not None
-    return RECIPES[settings.task, seen.start]
+    recipe = RECIPES[settings.task, seen.start]
+    own = recipe.phases[-1].optimizer
+    if settings.optimizer in (None, own):
+        return recipe
+    asked = OPTIMIZERS[settings.optimizer]
+    lr = recipe.lr * asked.lr / OPTIMIZERS[own].lr
+    return replace(recipe, lr=lr, weight_decay=asked.weight_decay)
 
 
 def decide(settings: TrainSettings, seen: Circumstances) -> tuple[TrainSettings, dict[str, str]]:
@@ -257,7 +265,7 @@ def decide(settings: TrainSettings, seen: Circumstances) -> tuple[TrainSettings,
         "crop": recipe.crop,
         "smallest": recipe.smallest,
         "flip": recipe.flip,
-        "lr": round(recipe.lr * size / 64, 6),
+        "lr": round(recipe.lr * size * settings.accumulate / 64, 6),
     }
     if recipe.frames and seen.seconds:
         values |= {"frames": recipe.frames, "seconds": round(min(seen.seconds, LONGEST), 2)}

@@ -10,6 +10,9 @@ from resnets.ranges import parse_range
 from resnets.settings import check_values, setting
 
 DATA, NETWORK, TRAINING, OUTPUT = "Data", "Network", "Training", "Output"
+OPTIMIZERS = (  # rows of `optimizers.OPTIMIZERS`, which needs torch
+    *("sgd", "adamw", "adam", "nadam", "radam", "rmsprop", "adagrad", "adafactor", "lamb"),
+)
 
 
 @dataclass(frozen=True)
@@ -148,12 +151,42 @@ class TrainSettings:
         open="8 to 64, by the number of training images",
         flags=("--batch-size", "-b"),
     )
+    optimizer: str | None = setting(
+        "What moves the weights: a row of torch.optim, or lamb (You et al. 2020), for very large"
+        " batches.",
+        TRAINING,
+        None,
+        choices=OPTIMIZERS,
+        open="adamw when fine-tuning, and for boxes and masks; else sgd",
+    )
+    accumulate: int = setting(
+        "Batches per training step, their losses averaged: as batches so many times as large,"
+        " without their memory; BatchNorm sees the small ones.",
+        TRAINING,
+        1,
+        unit="batches",
+        between=(1, 4096),
+    )
     lr: float | None = setting(
         "Peak learning rate.",
         TRAINING,
         None,
         between=(1e-8, 100),
-        open="per 64 images of a batch, 0.002 (AdamW) when fine-tuning and 0.1 (SGD) from scratch",
+        open="per 64 images of a step, 0.002 (AdamW) when fine-tuning and 0.1 (SGD) from scratch",
+    )
+    layer_decay: float = setting(
+        "Factor of the learning rate from each part of the network to the one before it, from the"
+        " classifier to the stem; 1: all alike.",
+        TRAINING,
+        1.0,
+        between=(0.01, 1),
+    )
+    clip: float | None = setting(
+        "Largest norm of the gradient of a step; a longer one is shortened to it.",
+        TRAINING,
+        None,
+        between=(1e-6, 1e6),
+        open="any; 10 for boxes",
     )
     warmup: float = setting(
         "Fraction of the training steps spent warming up the learning rate.",
@@ -180,7 +213,11 @@ class TrainSettings:
         between=(0.001, 1),
     )
     momentum: float = setting(
-        "Nesterov momentum of SGD, and first beta of AdamW.", TRAINING, 0.9, between=(0, 0.9999)
+        "Nesterov momentum of SGD, momentum of RMSprop, and first beta of the Adam family and"
+        " LAMB.",
+        TRAINING,
+        0.9,
+        between=(0, 0.9999),
     )
     weight_decay: float | None = setting(
         "Weight decay of convolutional and linear layers.",
@@ -204,6 +241,42 @@ class TrainSettings:
         "none",
         choices=("none", "weights", "sampler"),
     )
+    loss: str | None = setting(
+        "What is minimised: cross_entropy (one of the classes), or bce (binary cross-entropy of"
+        " each class for itself; Wightman et al. 2021).",
+        TRAINING,
+        None,
+        choices=("cross_entropy", "bce"),
+        open="cross_entropy; for labels bce; boxes and masks have losses of their own",
+    )
+    mixup: float = setting(
+        "Mixes each image of a batch with another one, and what is true of them: alpha of the beta"
+        " distribution of the shares (Zhang et al. 2018), 0.2 is usual; 0 turns it off.",
+        TRAINING,
+        0.0,
+        between=(0, 100),
+    )
+    cutmix: float = setting(
+        "Puts a rectangle of another image of the batch into each (Yun et al. 2019): alpha, 1 is"
+        " usual; with mixup, each batch takes one of the two; 0 turns it off.",
+        TRAINING,
+        0.0,
+        between=(0, 100),
+    )
+    dropout: float = setting(
+        "Part of the features that are left out before the classifier, others in every step"
+        " (Srivastava et al. 2014).",
+        TRAINING,
+        0.0,
+        between=(0, 0.99),
+    )
+    stochastic_depth: float = setting(
+        "Probability that a step leaves out the last residual block, for the others less, in"
+        " proportion to their depth (Huang et al. 2016); as drop_path of the network.",
+        NETWORK,
+        0.0,
+        between=(0, 0.99),
+    )
     average: float = setting(
         "Horizon of the exponential moving average of the weights, as a fraction of the run; 0"
         " turns it off.",
@@ -224,6 +297,14 @@ class TrainSettings:
         TRAINING,
         False,
         choices=(False, True),
+    )
+    freeze: int = setting(
+        "Parts of the network that stay as they are, norms included: 1 for the stem, 2 for the"
+        " first stage too, and so on.",
+        NETWORK,
+        0,
+        unit="parts",
+        between=(0, 64),
     )
     precision: str | None = setting(
         "Numbers of training steps: bfloat16 (half as long, losses and weights stay in float32) or"
@@ -255,6 +336,26 @@ class TrainSettings:
         None,
         choices=("none", "horizontal", "both"),
         open="horizontal; none for clips, where it may change the class",
+    )
+    augment: str = setting(
+        "Changes of training images besides: colour (brightness, contrast, saturation, hue), rand"
+        " (RandAugment: two operations of colour or shape, Cubuk et al. 2020), trivial"
+        " (TrivialAugment: one, Müller and Hutter 2021), or none.",
+        TRAINING,
+        "none",
+        choices=("none", "colour", "rand", "trivial"),
+    )
+    magnitude: int = setting(
+        "How strong the operations of RandAugment are.",
+        TRAINING,
+        9,
+        between=(0, 30),
+    )
+    erase: float = setting(
+        "Probability that a random rectangle of a training image is erased (Zhong et al. 2020).",
+        TRAINING,
+        0.0,
+        between=(0, 1),
     )
     val_fraction: float = setting(
         "Fraction of the images held out for validation if the data have no validation split.",
@@ -295,6 +396,8 @@ class TrainSettings:
         parse_range(self.range)
         if self.bits == 16 and self.channels == 3:
             raise ValueError("bits=16 needs channels=1: colour is kept at 8 bits")
+        if self.bits == 16 and self.augment in ("rand", "trivial"):
+            raise ValueError(f"augment={self.augment} is for 8 bits; with bits=16 choose colour")
         parse_milestones(self.milestones)
         if self.epochs is not None and self.minutes:
             probe = " (recipe=probe means epochs=0)" if self.epochs == 0 else ""
