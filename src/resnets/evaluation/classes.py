@@ -296,6 +296,14 @@ def doubts(rows: Rows, evidence: Sequence[ClassEvidence], classes: Sequence[str]
     return []
 
 
+def stuck(rows: Rows, evidence: Sequence[ClassEvidence]) -> bool:
+    """Whether no accuracy is above the interval of the largest class's share."""
+    labels = np.array([one.label for one in evidence])
+    share = wilson(int(np.bincount(labels).max()), len(labels))
+    reached = (row.get(name) for row in rows for name in ("val_accuracy", "val_accuracy_ema"))
+    return all(value is None or value <= share.high for value in reached)
+
+
 EVALUATOR = Evaluator(
     main="accuracy",
     compare=compare,
@@ -307,6 +315,7 @@ EVALUATOR = Evaluator(
     doubts=doubts,
     model="Image classifier",
     caution="It always predicts one of its classes, also for an image of something else",
+    stuck=stuck,
     right=is_right,
     suspicion=Suspicion(suspicion, suspect_section),
 )

@@ -53,6 +53,8 @@ class Evaluator:
         model: What the model is, for its card.
         caution: What who uses it must know.
         unit: What is counted.
+        stuck: Rows of validations and evidence of the validation images to whether what was reached
+            is what the most frequent answer alone gives, within its interval.
         right: Whether an image is right, where the main number is the share of those that are.
         suspicion: Which labels may be wrong, where a label is right or wrong.
     """
@@ -68,5 +70,6 @@ class Evaluator:
     model: str
     caution: str
     unit: str = "images"
+    stuck: Callable[[Rows, Sequence[Evidence]], bool] = lambda rows, evidence: False
     right: Callable[[Evidence], bool] | None = None
     suspicion: Suspicion | None = None

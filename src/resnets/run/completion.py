@@ -24,10 +24,11 @@ from resnets.run.folder import RunFolder
 from resnets.run.reporting import Account, write_card, write_outcome_report
 from resnets.run.steps import Trained
 from resnets.run.suspects import find_suspects, suspect_section, suspects_csv
-from resnets.run.validation import main_number, settled
+from resnets.run.validation import held_out_truth, main_number, settled
 from resnets.run.work import Job, data_name
 from resnets.training.device import place_net
 from resnets.training.loop import Reached
+from resnets.training.plan import SLOWER
 
 HEADLINES = 2  # numbers on the screen; the report has all
 
@@ -101,6 +102,7 @@ def finish(job: Job, trained: Trained) -> Run:
         more = [suspect_section(job, suspects)]
     account = _account(job, trained, model, measured.metrics)
     steps = next_steps(measured.metrics, _background(job, state, len(suspects)), doubts)
+    steps = [*_slowed(job, state), *steps]
     with screen.progress("writing the report", 1):
         plot_curves(state.rows, folder.path / "results.png")
         advised = replace(account, steps=tuple(steps))
@@ -132,13 +134,19 @@ def _best(job: Job) -> Model:
 
 def _doubts(job: Job, state: Reached, model: Model) -> list[str]:
     """What speaks against the training, in sentences."""
-    kind = model.task.kind
-    evaluator = EVALUATORS[kind.name]
-    evidence = []
-    for sample in job.images.held_out.samples:
-        (truth,) = kind.ground_truth([sample], job.spec.classes)
-        evidence.append(evaluator.compare(truth, truth))
-    return evaluator.doubts(state.rows, evidence, job.spec.classes)
+    doubts = EVALUATORS[model.task.kind.name].doubts
+    return doubts(state.rows, held_out_truth(job), job.spec.classes)
+
+
+def _slowed(job: Job, state: Reached) -> list[str]:
+    """The next step after a collapse."""
+    if not state.slowed:
+        return []
+    rate = (job.spec.settings.lr or 0.0) * SLOWER
+    return [
+        f"The first three validations found nothing learnt, so the learning rate was lowered to a"
+        f" tenth at step {state.slowed:,}: start with it, --lr {rate:.2g}."
+    ]
 
 
 def _background(job: Job, state: Reached, suspects: int) -> Background:

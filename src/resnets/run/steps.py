@@ -20,7 +20,7 @@ from resnets.modelfile import write_model
 from resnets.run.pacing import Pacing
 from resnets.run.probe import soften
 from resnets.run.rehearsal import memory_explained
-from resnets.run.validation import Validation, columns_of_validation, main_number
+from resnets.run.validation import Validation, collapsed, columns_of_validation, main_number
 from resnets.run.work import Job, make_plan, make_state
 from resnets.training.checkpoint import pack, position, unpack
 from resnets.training.loop import (
@@ -97,6 +97,7 @@ def go_on(job: Job, tensors: dict[str, Tensor], checkpoint: Any) -> Trained:
         plan = replace(plan, bends=bends)
         state = make_state(job.net, job.task, plan, job.spec.settings.average, step)
         unpack(state, tensors, checkpoint, main)
+        plan = replace(plan, slowed=state.slowed)
     except ValueError as error:
         raise ValueError(f"{job.folder.last}: {error}; {cure}") from None
     if state.best and not job.folder.best.is_file():
@@ -159,10 +160,21 @@ def _train(job: Job, state: TrainingState, plan: Plan, pacing: Pacing | None) ->
                 job.folder.write_results(state.rows)
             if validated:
                 job.screen.say(_row_text(state.rows, main))
+            if not state.slowed and state.step < plan.steps and collapsed(job, state.rows):
+                state.slowed = state.step
+                job.screen.warn(
+                    f"nothing learnt so far: the {title(main)} stays at what the most frequent"
+                    " answer gives; from here on the learning rate is a tenth"
+                )
             stops = [callback(row) for callback in job.callbacks]  # all of them are told
             return any(stops)
 
         patience = job.spec.settings.patience
+
+        def replan(state: TrainingState, plan: Plan) -> Plan:
+            plan = (pacing or keep)(state, plan)
+            same = plan.slowed == state.slowed
+            return plan if same else replace(plan, slowed=state.slowed)
 
         def ending() -> bool:
             here = bool(state.rows) and state.rows[-1]["step"] == state.step
@@ -174,7 +186,7 @@ def _train(job: Job, state: TrainingState, plan: Plan, pacing: Pacing | None) ->
             on_step,
             on_row,
             ending,
-            pacing or keep,
+            replan,
             columns_of_validation(job.task),
         )
         batches = _batches(job, state, plan)
