@@ -369,6 +369,12 @@ class TrainSettings:
         0,
         between=(0, 2**63 - 1),
     )
+    log: str = setting(
+        "Trackers that get each row of results.csv besides: tensorboard, mlflow, wandb, with commas"
+        " between them; none sends nothing.",
+        OUTPUT,
+        "none",
+    )
     device: str = setting(
         "Device to train on: auto (CUDA, else MPS, else the CPU), cpu, cuda, cuda:1 or mps.",
         TRAINING,
