@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 import resnets
-from resnets.evaluation.classes import ClassEvidence, stuck
+from resnets.evaluation.classes import ClassEvidence
+from resnets.evaluation.majority import stuck
 from resnets.run.steps import no_better
 
 SMALL = {"size": 16, "weights": "none", "batch_size": 8, "quiet": True}
