@@ -38,7 +38,7 @@ class TensorBoard:
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer: Any = SummaryWriter(str(folder / "tensorboard"))  # type: ignore[no-untyped-call]
+        self.writer: Any = SummaryWriter(str(folder / "tensorboard"))
 
     def on_row(self, row: Row) -> None:
         step, numbers = _measured(row)
