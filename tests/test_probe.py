@@ -273,7 +273,7 @@ resnets.train(sys.argv[4], "resnet20", weights=weights, size=32, batch_size=16, 
 MEANS = {
     **{"optimizer": "lamb", "clip": 1.0, "layer_decay": 0.8, "accumulate": 2, "freeze": 1},
     **{"mixup": 0.2, "cutmix": 1.0, "augment": "rand", "erase": 0.5, "loss": "bce"},
-    **{"dropout": 0.2, "stochastic_depth": 0.3, "epochs": 6},
+    **{"dropout": 0.2, "stochastic_depth": 0.3, "epochs": 6, "precision": "float32"},
 }
 
 
