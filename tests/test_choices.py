@@ -9,6 +9,7 @@ from PIL import Image
 from resnets.run import choices
 from resnets.run.choices import EPOCHS, FROM_SCRATCH, STEPS, choose_precision, choose_side
 from resnets.run.preparation import prepare
+from resnets.run.start import make_preprocessing
 from resnets.screen import Screen
 from resnets.training.loop import Diverged
 from resnets.training.settings import TrainSettings
@@ -95,7 +96,8 @@ def test_the_largest_input_with_enough_epochs_is_taken(spec, monkeypatch, minute
     side = found.settings.size
     assert found.preprocessing.size == (side, side)
     assert side % 32 == 0
-    assert found.preprocessing.resize[0] == round(wanted.preprocessing.resize[0] * side / 224)
+    given = make_preprocessing(found.settings, None, (side, side))  # with the crop of all weights
+    assert found.preprocessing.resize == given.resize
     left = 0.85 * (60 * minutes - 25 - 0.3 * per_pixel * len(samples))
 
     def epochs(side):

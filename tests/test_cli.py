@@ -21,7 +21,11 @@ from PIL import Image
 
 pytest.importorskip("torch", reason="training install")
 
+import torch
+from safetensors.torch import load_file
+
 from resnets import cli, run
+from resnets.settings import read_yaml
 
 NETWORK = "resnet20 depths=1-1-1"  # the smallest network that goes the whole way
 CLASSES = ("강아지", "고양이 two")  # in the order of their names
@@ -526,7 +530,7 @@ def test_data_that_cannot_be_trained_on(tmp_path, make, words):
         (["--size", "4"], ["size is 4", "8 to 4096 pixels"]),
         (["--workers", "-1"], ["workers is -1", "0 to 1024 threads"]),
         (["--batch-size", "0"], ["batch_size is 0", "1 to 65536 images"]),
-        (["--epochs", "-1"], ["epochs is -1", "allowed: 0.01 or more"]),
+        (["--epochs", "-1"], ["epochs is -1", "allowed: 0 or more"]),
         (["--epochs", "nan"], ["epochs is nan"]),
         (["--val-fraction", "1"], ["val_fraction is 1", "0.01 to 0.9"]),
         (["--lr", "0"], ["lr is 0", "1e-08 to 100"]),
@@ -565,6 +569,10 @@ def test_settings_that_cannot_be(trained, tmp_path, flags, words):
         ("- a\n- b", ["a mapping of settings to values was expected"]),
         ("epochs: [1", ["not readable as YAML", "line"]),
         ("epochs: 1\nminutes: 1", ["both given"]),
+        ("settings: 3", ["settings and network, both mappings, expected in args.yaml of a run"]),
+        ("settings: {epochs: 1}", ["in a file of settings, these stand by themselves"]),
+        ("settings: {data: x}\nnetwork: {name: Net}", ["a module passed from Python (Net)"]),
+        ("steps: 3", ["unknown setting 'steps'", "a file of settings or args.yaml of a run"]),
     ],
 )
 def test_settings_files_that_cannot_be(trained, tmp_path, text, words):
@@ -643,6 +651,33 @@ def test_the_command_line_wins_over_the_settings_file(monkeypatch, tmp_path):
         "name": "mine",
         "quiet": False,
     }
+
+
+def test_a_run_is_repeated_from_its_args_with_other_data_if_need_be(trained, monkeypatch, tmp_path):
+    args = trained.folder / "args.yaml"
+    settings = asked_for(monkeypatch, "--config", args)
+    written = {k: v for k, v in read_yaml(args)["settings"].items() if v is not None}
+    for key in ("started", "quiet"):
+        settings.pop(key)
+    assert settings == written
+    assert (settings["data"], settings["epochs"]) == (str(trained.data), 1)
+    settings = asked_for(monkeypatch, "elsewhere", "--config", args, "--minutes", "2")
+    assert (settings["data"], settings["minutes"]) == ("elsewhere", 2)
+    assert "epochs" not in settings
+
+
+def test_a_repeated_run_ends_in_the_same_bits(trained, tmp_path):
+    folder = tmp_path / "again"
+    done = resnets("train", "--config", trained.folder / "args.yaml", "-o", folder, "--json")
+    assert only_json(done)["metrics"] == only_json(trained.done)["metrics"]
+    first, again = (
+        load_file(one / "weights" / "best.safetensors") for one in (trained.folder, folder)
+    )
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    kept = [read_yaml(one / "args.yaml") for one in (trained.folder, folder)]
+    for one in kept:
+        one.pop("command")
+    assert kept[0] == kept[1]
 
 
 def test_nothing_is_overwritten(trained):

@@ -19,6 +19,7 @@ DOCUMENTS = (
     "docs/adding-a-task.md",
     "docs/data.md",
     "docs/predictions.md",
+    "docs/recipes.md",
     "docs/settings.md",
 )
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -233,7 +233,7 @@ def test_it_is_one_file_with_its_metadata(exported):
     )
     golden = [entry["outputs"]["probabilities"] for entry in metadata["golden"]]
     assert [np.array(numbers).shape for numbers in golden] == [(3,), (3,)]
-    fields = {"smoothing": 0.0, "criterion": "cross_entropy"}
+    fields = {"smoothing": 0.0, "criterion": "cross_entropy", "class_weights": []}
     assert metadata["task"] == {"name": "classes", **fields}
     assert metadata["outputs"] == {
         "probabilities": "N, classes",

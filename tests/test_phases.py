@@ -376,8 +376,8 @@ def test_what_is_settled_becomes_part_of_the_best_weights(tmp_path, monkeypatch)
     assert not taken, "a task that fits nothing looks at no image"
     assert settled(job, SimpleNamespace(task=Fitted(0.1))).threshold == 0.25
     tensors, metadata = read_model(folder.best)
-    fields = {"name": "classes", "smoothing": 0.1, "criterion": "cross_entropy"}
-    assert metadata["task"] == {**fields, "threshold": 0.25}
+    fitted = {"name": "classes", "smoothing": 0.1, "threshold": 0.25}
+    assert metadata["task"] == {**describe_task(Classification()), **fitted}
     assert metadata["classes"] == []
     assert torch.equal(tensors["a"], torch.zeros(2))
 

@@ -183,6 +183,28 @@ def test_no_time_for_more_leaves_the_probe(stripes, tmp_path):
         resnets.run.resume(tmp_path / "run")
 
 
+def test_the_recipe_of_a_probe_stops_after_it(stripes, tmp_path):
+    weights = str(stripes / "first.safetensors")
+    folder = tmp_path / "run"
+    run = resnets.train(
+        stripes / "photos", weights=weights, recipe="probe", output=folder, **COMMON
+    )
+    args = read_yaml(folder / "args.yaml")
+    assert (args["probe"], args["steps"], args["settings"]["recipe"]) == (True, 0, "probe")
+    assert len((folder / "results.csv").read_text().splitlines()) == 2
+    assert run.proven.path.is_file()
+    tensors = load_file(folder / "weights" / "best.safetensors")
+    first = load_file(weights)
+    same = {
+        name
+        for name in first
+        if torch.equal(tensors[name].view(-1)[:14], first[name].view(-1)[:14])
+    }
+    assert first.keys() - same == {"fc.weight", "fc.bias"}
+    with pytest.raises(ValueError, match="finished"):
+        resnets.run.resume(folder)
+
+
 def test_an_earlier_run_leaves_nothing_behind(stripes, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()

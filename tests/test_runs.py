@@ -592,13 +592,13 @@ def test_text_is_text_and_nothing_else():
 @pytest.mark.parametrize("value", ["[a, b]", "2024-01-01", "3", "{a: b}"])
 @pytest.mark.parametrize("key", ["model", "output", "name", "weights", "data"])
 def test_settings_files_with_values_of_another_type(colours, tmp_path, key, value, monkeypatch):
-    from resnets.cli.train import _read_config
+    from resnets.cli.config import read_config
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config.yaml").write_text(f"{key}: {value}")
 
     def train():
-        given = _read_config(tmp_path / "config.yaml")
+        given = read_config(tmp_path / "config.yaml")
         resnets.train(**{"data": str(colours), "quiet": True, **given})
 
     with pytest.raises(ValueError, match=key):

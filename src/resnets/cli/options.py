@@ -100,8 +100,13 @@ def _of_settings(kind: type) -> Iterator[inspect.Parameter]:
 def _option(name: str, value: type, one: About, default: str) -> Any:
     if default == "required":
         return Argument(metavar=name.upper(), help=one.help, rich_help_panel=one.group)
+    flag = f"--{name.replace('_', '-')}"
+    if value is bool:
+        return Option(
+            f"{flag}/{flag.replace('--', '--no-')}", help=one.help, rich_help_panel=one.group
+        )
     return Option(
-        *(one.flags or (f"--{name.replace('_', '-')}",)),
+        *(one.flags or (flag,)),
         metavar="|".join(map(str, one.choices)) or METAVARS[value],
         help=one.help + bracket("" if one.choices else one.allowed()),
         show_default=default,

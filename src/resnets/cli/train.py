@@ -7,16 +7,17 @@ from typing import Annotated, Any
 
 from typer import Option
 
+from resnets.cli.config import merged, read_config, show_recipes
 from resnets.cli.options import Json, Quiet, with_settings
 from resnets.cli.output import print_json
-from resnets.settings import about
 from resnets.training.settings import OUTPUT, TRAINING, TrainSettings
 
 EXAMPLES = """
 resnets train photos/ --minutes 5
 resnets train photos/ --model "resnet50 attention=eca" --epochs 20
 resnets train photos/ --weights none --size 64 --flip both
-resnets train --config settings.yaml --seed 1
+resnets train photos/ --recipe probe
+resnets train --config runs/train/1/args.yaml --seed 1
 resnets train --resume runs/train/1
 """
 
@@ -28,7 +29,8 @@ def train(
             "--config",
             "-c",
             metavar="FILE",
-            help="YAML file of settings, named as in docs/settings.md; options that are given win.",
+            help="YAML file of settings, named as in docs/settings.md, or args.yaml of an earlier"
+            " run, to repeat it; options that are given win.",
             show_default="none",
             rich_help_panel=TRAINING,
         ),
@@ -80,6 +82,9 @@ def train(
 
     Settings left open are chosen from the data and the weights, and printed with the reason.
     """
+    if settings.get("recipe") == "list":
+        show_recipes()
+        return
     given = {"output": output, "name": name, "exist_ok": exist_ok or None, **settings}
     given = {key: value for key, value in given.items() if value is not None}  # 0 is a value
     from resnets.cli import STARTED
@@ -98,7 +103,7 @@ def train(
             )
         done = run.resume(resume, given.get("model"), quiet=quiet)
     else:
-        given = {**(_read_config(config) if config else {}), **given}
+        given = merged(read_config(config), given) if config else given
         if "data" not in given:
             raise ValueError(
                 "no data: resnets train FOLDER, a folder with one folder of images per class"
@@ -110,22 +115,6 @@ def train(
         screen = Screen()
         screen.say("")
         screen.say(f"next: resnets predict {done.proven.path} NEW_IMAGES/ -o new.csv")
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    from resnets.settings import change, nearest, read_yaml
-
-    values = read_yaml(path)
-    allowed = {*about(TrainSettings), "output", "name"}
-    for key in values:
-        if key not in allowed:
-            raise ValueError(f"{path}: unknown setting {key!r}: {nearest(str(key), allowed)}")
-    settings = {key: value for key, value in values.items() if key not in ("output", "name")}
-    try:
-        change(TrainSettings("-"), settings)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-    return values
 
 
 with_settings(TrainSettings, train)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from resnets.data.loader import ImageCache, Loaded
+from resnets.data.order import epoch_order
 from resnets.data.policies import DRAWS, ERASING, change_images, erase
 from resnets.data.transforms import Augmentation, augment_clips, normalise, uniform
 from resnets.kinds.prediction import Prediction
@@ -59,6 +60,7 @@ class TrainingBatches:
             another epoch.
         augmentation: How they are varied.
         seed: Fixes order and draws.
+        strata: Classes that are to be equally frequent (`epoch_order`); None: as they are.
         accumulate: Batches of a step.
 
     Raises:
@@ -73,9 +75,10 @@ class TrainingBatches:
         augmentation: Augmentation,
         seed: int,
         accumulate: int = 1,
+        strata: np.ndarray | None = None,
     ) -> None:
         self.images, self.truth = images, truth
-        self.augmentation, self.seed = augmentation, seed
+        self.augmentation, self.seed, self.strata = augmentation, seed, strata
         self._known: dict[int, Prediction] = {}
         self.batch_size, self.accumulate = min(batch_size, len(images)), accumulate
         self.step_size = self.batch_size * accumulate
@@ -87,11 +90,15 @@ class TrainingBatches:
                 f" {len(images) // self.batch_size}"
             )
 
-    def places(self, step: int) -> np.ndarray:
-        """Which images a step takes: a part of the epoch's own order."""
+    def numbers(self, step: int) -> np.ndarray:
+        """What a step takes of the epoch's own order (`epoch_order`)."""
         epoch, position = divmod(step, self.steps_per_epoch)
-        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.images))
+        order = epoch_order(len(self.images), self.seed, epoch, self.strata)
         return order[position * self.step_size : (position + 1) * self.step_size]
+
+    def places(self, step: int) -> np.ndarray:
+        """Which images a step takes."""
+        return self.numbers(step) % len(self.images)
 
     def from_step(
         self, first: int, device: torch.device, size: int | None = None
@@ -108,11 +115,13 @@ class TrainingBatches:
         waiting: list[tuple[int, np.ndarray, list[Future[Loaded]]]] = []
         coming = self._coming(first)
         while True:
-            for step, places in islice(coming, AHEAD + 1 - len(waiting)):
+            for step, numbers in islice(coming, AHEAD + 1 - len(waiting)):
+                places = numbers % len(self.images)
                 futures = list(self.images.prefetch(iter(places.tolist()), ahead=0))
-                waiting.append((step, places, futures))
-            now, places, futures = waiting.pop(0)
-            draws = uniform(self.seed, now // self.steps_per_epoch, places, ALL_DRAWS)
+                waiting.append((step, numbers, futures))
+            now, numbers, futures = waiting.pop(0)
+            draws = uniform(self.seed, now // self.steps_per_epoch, numbers, ALL_DRAWS)
+            places = numbers % len(self.images)
             loaded = [future.result() for future in futures]
             arrays = [one.pixels for one in loaded]
             images = augment_clips(arrays, self.augmentation, preprocessing, draws, shape)
@@ -133,10 +142,10 @@ class TrainingBatches:
         return how.augment, draws[:, VIEW : VIEW + DRAWS], how.magnitude
 
     def _coming(self, step: int) -> Iterator[tuple[int, np.ndarray]]:
-        """The steps of the batches from a step on, and which images each batch takes."""
+        """The steps of the batches from a step on, and what each batch takes (`numbers`)."""
         for now in count(step):
-            for places in np.split(self.places(now), self.accumulate):
-                yield now, places
+            for numbers in np.split(self.numbers(now), self.accumulate):
+                yield now, numbers
 
     def _truths(self, places: Sequence[int], loaded: Sequence[Loaded]) -> list[Prediction]:
         """What is true of images, in pixels of what was made of them: found once, if the image is

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,11 +15,10 @@ from resnets.evaluation.confusion import (
     choose_cases,
     sections,
 )
-from resnets.evaluation.evaluator import Evaluator, Quick, Rows
+from resnets.evaluation.evaluator import Evaluator, Quick
+from resnets.evaluation.majority import doubts, stuck
 from resnets.evaluation.metrics import Metrics
 from resnets.kinds.prediction import Cell, Prediction
-
-CLEARLY = 3  # standard errors between the largest class's share and a network that has learnt
 
 
 class ClassEvidence(NamedTuple):
@@ -77,45 +75,6 @@ def is_right(one: ClassEvidence) -> bool:
     return bool(one.probabilities.argmax() == one.label)
 
 
-def doubts(rows: Rows, evidence: Sequence[ClassEvidence], classes: Sequence[str]) -> list[str]:
-    """Sentences on accuracies that the largest class alone would give; none where the network has
-    learnt something and kept it.
-
-    Args:
-        rows: Of results.csv.
-        evidence: Of the validation images.
-        classes: Their names.
-    """
-    labels = np.array([one.label for one in evidence])
-    counts = np.bincount(labels, minlength=len(classes))
-    share = float(counts.max() / len(labels))
-    error = math.sqrt(share * (1 - share) / len(labels))
-    pairs = [(row.get("val_accuracy"), row.get("val_accuracy_ema")) for row in rows]
-    reached = [[value for value in pair if value is not None] for pair in pairs]
-    reached = [values for values in reached if values]
-    if not reached:
-        return []
-    best, last = max(map(max, reached)), max(reached[-1])
-    alone = (
-        f"the largest class, {classes[int(counts.argmax())]}, makes up {share:.1%} of the images"
-    )
-    causes = (
-        "the learning rate is too high or too low (--lr), the run too short, the labels wrong, or"
-        " the statistics of BatchNorm do not fit the images (--norms train)"
-    )
-    if best <= share + error:
-        return [
-            f"the validation accuracy never rose clearly above {best:.1%}, and {alone}: the network"
-            f" has learnt next to nothing. Perhaps {causes}"
-        ]
-    if last <= share + error and best > share + CLEARLY * error:
-        return [
-            f"the validation accuracy fell from {best:.1%} to {last:.1%} at the end, and {alone}:"
-            f" the training collapsed, and the best weights are from before. Perhaps {causes}"
-        ]
-    return []
-
-
 EVALUATOR = Evaluator(
     main="accuracy",
     compare=compare,
@@ -129,6 +88,7 @@ EVALUATOR = Evaluator(
     caution="It always predicts one of its classes, also for an image of something else, which the"
     " column `familiar` tells, where there is one",
     baseline=baseline,
+    stuck=stuck,
     right=is_right,
     suspicion=SUSPICION,
     strangeness=STRANGENESS,

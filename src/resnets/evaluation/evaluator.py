@@ -56,6 +56,8 @@ class Evaluator:
         unit: What is counted.
         baseline: What is reached without a network, in a few words; empty where that says nothing.
         pipeline: The task by its name on the Hugging Face hub.
+        stuck: Rows of validations and evidence of the validation images to whether what was reached
+            is what the most frequent answer alone gives, within its interval.
         right: Whether an image is right, where the main number is the share of those that are.
         suspicion: Which labels may be wrong, where a label is right or wrong.
         strangeness: Which images are least familiar, where predictions say that.
@@ -74,6 +76,7 @@ class Evaluator:
     unit: str = "images"
     baseline: Callable[[Metrics], str] = lambda metrics: ""
     pipeline: str = "image-classification"
+    stuck: Callable[[Rows, Sequence[Evidence]], bool] = lambda rows, evidence: False
     right: Callable[[Evidence], bool] | None = None
     suspicion: Search | None = None
     strangeness: Search | None = None

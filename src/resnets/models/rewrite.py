@@ -208,11 +208,16 @@ def drop_paths(net: nn.Module, rate: float) -> None:
         block.drop_path = StochasticDepth(rate * index / max(1, len(blocks) - 1), "row")
 
 
-def save_memory(net: nn.Module) -> None:
+def save_memory(net: nn.Module) -> int:
     """What is inside of each block is computed again in the backward pass instead of being kept
     (Chen et al. 2016, arXiv:1604.06174); of a dense layer the half that costs the memory (Pleiss et
     al. 2017, arXiv:1707.06990). BatchNorm's statistics are updated once, not again in the second
-    pass."""
+    pass. To do it twice changes nothing.
+
+    Returns:
+        How many blocks there are of which this is known.
+    """
+    count = 0
     for module in net.modules():
         name = (
             "narrow"
@@ -222,6 +227,7 @@ def save_memory(net: nn.Module) -> None:
             else None
         )
         if name:
+            count += 1
             method = getattr(type(module), name).__get__(module)
             setattr(
                 module,
@@ -230,6 +236,7 @@ def save_memory(net: nn.Module) -> None:
                     checkpoint, method, use_reentrant=False, context_fn=partial(_contexts, module)
                 ),
             )
+    return count
 
 
 def _contexts(block: nn.Module) -> tuple[Any, Any]:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from resnets.modelfile import build_network, read_model, write_model
 from resnets.run.completion import Run, finish
 from resnets.run.folder import RunFolder, claim, held
 from resnets.run.keywords import TrainCall, takes
+from resnets.run.loggers import logging
 from resnets.run.pacing import Pacing
 from resnets.run.preparation import prepare
 from resnets.run.probe import make_probe
@@ -34,8 +36,9 @@ from resnets.run.timing import decide_steps
 from resnets.run.unfold import restore_statistics
 from resnets.run.work import Callback, Job, place_network, read_images
 from resnets.screen import Screen
-from resnets.settings import change
+from resnets.settings import change, to_dict
 from resnets.training.loop import Diverged, Reached
+from resnets.training.papers import filled
 from resnets.training.settings import TrainSettings
 
 __all__ = ["Run", "resume", "train"]
@@ -81,7 +84,10 @@ def train(
     _check_types(data, model, output, name)
     named = model if isinstance(model, str) else None
     given = None if model is None or isinstance(model, str) else model
-    wanted = change(TrainSettings(str(data)), {**({"model": named} if named else {}), **settings})
+    asked = filled({**({"model": named} if named else {}), **settings})
+    if given is not None:
+        asked.pop("model", None)  # that of the recipe
+    wanted = change(TrainSettings(str(data)), asked)
     with claim(Path(output) if output else None, name, exist_ok) as folder:
         prepared = prepare(wanted, given, screen, started)
         images = read_images(prepared.spec, prepared.samples, screen)
@@ -138,7 +144,9 @@ def resume(
         job = Job(spec, files, net, images, screen, callbacks, started)
         if checkpoint is None:
             return _begin(job)
-        return _end(job, go_on(job, tensors, checkpoint))
+        with _logged(job) as logged:
+            trained = go_on(logged, tensors, checkpoint)
+        return _end(job, trained)
 
 
 def _load_first(net: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -171,7 +179,17 @@ def _begin(job: Job, split: str = "") -> Run:
             return _end(job, Trained(reached))
         job = replace(job, spec=spec)
     _write(job, split)
-    return _end(job, carry_out(job, reached, pacing))
+    with _logged(job) as logged:
+        trained = carry_out(logged, reached, pacing)
+    return _end(job, trained)
+
+
+@contextmanager
+def _logged(job: Job) -> Iterator[Job]:
+    """The job, whose rows go to the trackers that are named."""
+    settings = job.spec.settings
+    with logging(settings.log, job.folder.path, to_dict(settings)) as more:
+        yield replace(job, callbacks=(*job.callbacks, *more))
 
 
 def _write(job: Job, split: str) -> None:

@@ -93,11 +93,11 @@ def choose_side(
         f"size {side}: with {own} about {max(0.0, epochs(own)):.1f} epochs would fit, with it"
         f" {max(0.0, epochs(side)):.1f}"
     )
-    scaled = [
-        (round(height * side / own), round(width * side / own))
-        for height, width in (value.size, value.resize)
-    ]
-    preprocessing = replace(value, size=scaled[0], resize=scaled[1])
+    # as `make_preprocessing` does for a size that is given: the run can be repeated from args.yaml
+    crop, (height, width) = value.size[0] / value.resize[0], value.size
+    size = (round(height * side / own), round(width * side / own))
+    resize = (int(size[0] / crop), int(size[1] / crop))
+    preprocessing = replace(value, size=size, resize=resize)
     return replace(spec, settings=replace(spec.settings, size=side), preprocessing=preprocessing)
 
 

@@ -27,10 +27,11 @@ from resnets.run.folder import RunFolder
 from resnets.run.reporting import Account, duplicate_sections, write_card, write_outcome_report
 from resnets.run.steps import Trained
 from resnets.run.suspects import find_suspects, suspect_section, suspects_csv
-from resnets.run.validation import main_number, settled
+from resnets.run.validation import held_out_truth, main_number, settled
 from resnets.run.work import Job, data_name
 from resnets.training.device import place_net
 from resnets.training.loop import Reached
+from resnets.training.plan import SLOWER
 
 HEADLINES = 2  # numbers on the screen; the report has all
 
@@ -111,6 +112,7 @@ def finish(job: Job, trained: Trained) -> Run:
     account = _account(job, trained, model, measured.metrics)
     account = replace(account, facts=(*account.facts, *calibrated, *familiar))
     steps = next_steps(measured.metrics, _background(job, state, len(suspects)), doubts)
+    steps = [*_slowed(job, state), *steps]
     with screen.progress("writing the report", 1):
         plot_curves(state.rows, folder.path / "results.png")
         advised = replace(account, steps=tuple(steps))
@@ -121,7 +123,11 @@ def finish(job: Job, trained: Trained) -> Run:
     cautioned = replace(account, facts=(*account.facts, *cautions))
     write_card(folder.card, model, cautioned, measured.metrics, proven)
     run = Run(folder.path, model, measured.metrics, proven, time.monotonic() - job.started)
-    ended = {"stopped": trained.stopped, "diverged": trained.diverged}
+    ended = {
+        "stopped": trained.stopped,
+        "diverged": trained.diverged,
+        "ended_early": trained.enough,
+    }
     text = json.dumps({**run.to_dict(), **ended}, ensure_ascii=False, indent=1)
     write_file(folder.summary, text)
     _tell(job, run, doubts)
@@ -138,13 +144,19 @@ def _best(job: Job) -> Model:
 
 def _doubts(job: Job, state: Reached, model: Model) -> list[str]:
     """What speaks against the training, in sentences."""
-    kind = model.task.kind
-    evaluator = EVALUATORS[kind.name]
-    evidence = []
-    for sample in job.images.held_out.samples:
-        (truth,) = kind.ground_truth([sample], job.spec.classes)
-        evidence.append(evaluator.compare(truth, truth))
-    return evaluator.doubts(state.rows, evidence, job.spec.classes)
+    doubts = EVALUATORS[model.task.kind.name].doubts
+    return doubts(state.rows, held_out_truth(job), job.spec.classes)
+
+
+def _slowed(job: Job, state: Reached) -> list[str]:
+    """The next step after a collapse."""
+    if not state.slowed:
+        return []
+    rate = (job.spec.settings.lr or 0.0) * SLOWER
+    return [
+        f"The first three validations found nothing learnt, so the learning rate was lowered to a"
+        f" tenth at step {state.slowed:,}: start with it, --lr {rate:.2g}."
+    ]
 
 
 def _background(job: Job, state: Reached, suspects: int) -> Background:
@@ -197,6 +209,8 @@ def _notes(job: Job, trained: Trained, model: Model) -> list[str]:
             notes.append("so were the options of the task, such as thresholds")
     if trained.stopped:
         notes.append(f"stopped at step {state.step:,} of {job.spec.steps:,}")
+    if trained.enough:
+        notes.append(f"ended at step {state.step:,} of {job.spec.steps:,}: {trained.enough}")
     if trained.diverged:
         notes.append(
             f"the training diverged: {trained.diverged}. These are the last good weights, of step"

@@ -19,9 +19,11 @@ from resnets.kinds import Kind
 from resnets.kinds.sample import Finding, Sample
 from resnets.modelfile import describe_network
 from resnets.models import Network
+from resnets.models.rewrite import save_memory
 from resnets.models.weights import load_weights
 from resnets.pretrained import Weights
 from resnets.ranges import format_range
+from resnets.run.balance import weighted
 from resnets.run.circumstances import median
 from resnets.run.featured import can_probe
 from resnets.run.rehearsal import check_module
@@ -31,6 +33,7 @@ from resnets.sampling import Sampling
 from resnets.screen import Screen
 from resnets.tasks import TASKS, Task, describe_task
 from resnets.training.means import classifier_of, frozen_modules
+from resnets.training.papers import PAPERS
 from resnets.training.plan import adapt_phases
 from resnets.training.recipes import Circumstances, choose_model, choose_recipe, decide
 from resnets.training.settings import TrainSettings
@@ -115,6 +118,16 @@ def make_network(
     return Made(net, network, str(network), reason)
 
 
+def _refuse_saving(net: nn.Module, settings: TrainSettings) -> None:
+    """As long as it is tried, a network saves memory as it does in the run."""
+    if settings.save_memory and not save_memory(net):
+        raise ValueError(
+            f"save_memory: {settings.model or type(net).__name__} has no blocks of this package, of"
+            " which it is known what can be computed again; leave it out, or name a network such as"
+            " resnet50"
+        )
+
+
 def design(
     settings: TrainSettings,
     data: Data,
@@ -141,6 +154,7 @@ def design(
         decided = replace(decided, range=format_range(data.check.deep_range))
     assert decided.size is not None
     shape = input_shape(decided.size, data.kind.fits, data.sizes)
+    _refuse_saving(made.net, decided)
     task = choose_task(data.kind.name, decided)
     if decided.calibrate != "none" and not can_probe(made.net, task):
         raise ValueError(
@@ -148,10 +162,19 @@ def design(
             f" features; {made.name} for the task {data.kind.name} does not: leave it out"
         )
     _refuse_parts(decided, task, made.net)
+    if decided.balance == "weights":
+        task = weighted(task, data.training, data.classes)
     recipe, fresh = choose_recipe(decided, seen), False
     if weights is not None:
         loaded = load_weights(task.backbone(made.net), weights.state)
         origin, fresh = f"{weights.source}: {loaded}", bool(loaded.left)
+    probe = recipe.probe and fresh and can_probe(made.net, task)
+    if decided.epochs == 0 and not probe:
+        raise ValueError(
+            f"{_wanted(settings)} stops after the linear probe of a pretrained network with a fresh"
+            f" head, and this run has none (first weights: {origin}); choose --weights auto or a"
+            " file of weights for other classes, --model resnet18, or more epochs"
+        )
     _show(decided, reasons, made, origin, screen)
     return Spec(
         settings=decided,
@@ -169,7 +192,7 @@ def design(
         pairs=tuple(data.check.shown_pairs()),
         command=_command(),
         # a head that came trained, or as given, is kept
-        probe=recipe.probe and fresh and can_probe(made.net, task),
+        probe=probe,
         sampling=_sampling(decided, data.kind),
     )
 
@@ -187,6 +210,10 @@ def _sampling(settings: TrainSettings, kind: Kind) -> Sampling | None:
     if settings.bits != 8:
         raise ValueError(f"bits={settings.bits}: videos are read with 8; leave it out")
     return Sampling(settings.frames, float(settings.seconds))
+
+
+def _wanted(settings: TrainSettings) -> str:
+    return f"recipe={settings.recipe}" if settings.recipe else f"epochs={settings.epochs:g}"
 
 
 def _refuse_fit(settings: TrainSettings, kind: Kind) -> None:
@@ -208,7 +235,11 @@ def _show(
     settings: TrainSettings, reasons: Mapping[str, str], made: Made, weights: str, screen: Screen
 ) -> None:
     """What was decided, with the reasons."""
-    rows = [
+    rows = []
+    if settings.recipe:
+        paper = PAPERS[settings.recipe]
+        rows = [("recipe", f"{settings.recipe}: {paper}", paper.source)]
+    rows += [
         ("model", settings.model or type(made.net).__name__, made.reason),
         ("weights", weights, ""),
         *((key, str(getattr(settings, key)), reason) for key, reason in reasons.items()),

@@ -28,6 +28,7 @@ from resnets.preprocessing import Preprocessing
 from resnets.sampling import Sampling
 from resnets.torch_engine import TorchEngine
 
+LARGEST = float(np.finfo(np.float16).max)  # after a collapse, maps may lie beyond it
 PROOF_IMAGES = 16  # whole images of the data that an export is compared on
 
 
@@ -117,7 +118,7 @@ def measure_model(
         evidence.append(evaluator.compare(truth, prediction))
         rows.append({"file": sample.name, **evaluator.row(truth, prediction)})
         heat = prediction.heat_map()
-        maps.append(None if heat is None else heat.astype(np.float16))
+        maps.append(None if heat is None else heat.clip(-LARGEST, LARGEST).astype(np.float16))
         predictions.append(prediction.light().seen(view))
     groups = clusters([sample.group for sample in images.samples])
     metrics = evaluator.measure(evidence, model.classes, groups)

@@ -20,6 +20,7 @@ from resnets.models import Network
 from resnets.run.choices import choose_precision, choose_rung, choose_side, in_float32
 from resnets.run.circumstances import look, sizes_of
 from resnets.run.design import Data, design, make_network
+from resnets.run.loggers import loggers_of
 from resnets.run.rehearsal import check_module, try_network
 from resnets.run.spec import Spec
 from resnets.run.start import check_weights, first_weights
@@ -137,6 +138,7 @@ def refuse_early(settings: TrainSettings, given: object) -> None:
     if settings.task is not None and settings.task not in KINDS:
         raise ValueError(f"no task {settings.task!r}; {nearest(settings.task, KINDS)}")
     refuse_precision(settings.precision, choose_device(settings.device))
+    loggers_of(settings.log)
     check_weights(settings.weights)
     if given is not None:
         check_module(given)

@@ -263,6 +263,7 @@ def _check_decided(settings: TrainSettings) -> None:
     """Of a run that began, only these may be open."""
     free = {"model", "format", "epochs", "minutes", "cache_gb", "precision", "frames", "seconds"}
     free |= {"optimizer", "clip", "loss"}  # its phases and its task have them
+    free |= {"recipe", "patience"}
     for field in fields(settings):
         if field.name not in free and getattr(settings, field.name) is None:
             raise ValueError(f"settings: {field.name} is open; a value expected")

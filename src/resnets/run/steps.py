@@ -20,7 +20,7 @@ from resnets.modelfile import write_model
 from resnets.run.pacing import Pacing
 from resnets.run.probe import soften
 from resnets.run.rehearsal import memory_explained
-from resnets.run.validation import Validation, columns_of_validation, main_number
+from resnets.run.validation import Validation, collapsed, columns_of_validation, main_number
 from resnets.run.work import Job, make_plan, make_state
 from resnets.training.checkpoint import pack, position, unpack
 from resnets.training.loop import (
@@ -48,11 +48,13 @@ class Trained:
         state: Where it ended.
         stopped: Whether that is before its last step.
         diverged: What became NaN or infinite, after a good validation.
+        enough: Why it ended before its last step and is finished all the same.
     """
 
     state: Reached
     stopped: bool = False
     diverged: str = ""
+    enough: str = ""
 
 
 def carry_out(job: Job, reached: Reached, pacing: Pacing | None = None) -> Trained:
@@ -95,6 +97,7 @@ def go_on(job: Job, tensors: dict[str, Tensor], checkpoint: Any) -> Trained:
         plan = replace(plan, bends=bends)
         state = make_state(job.net, job.task, plan, job.spec.settings.average, step)
         unpack(state, tensors, checkpoint, main)
+        plan = replace(plan, slowed=state.slowed)
     except ValueError as error:
         raise ValueError(f"{job.folder.last}: {error}; {cure}") from None
     if state.best and not job.folder.best.is_file():
@@ -108,14 +111,39 @@ def _carry_out(job: Job, state: TrainingState, plan: Plan, pacing: Pacing | None
         with memory_explained(job.spec.settings):
             _train(job, state, plan, pacing)
             plan = replace(plan, bends=state.bends)
-            if state.step < plan.steps:
+            early = state.step < plan.steps
+            enough = no_better(state.rows, job.spec.settings.patience, main_number(job.task))
+            if early and enough:
+                job.screen.say(f"ended at step {state.step:,} of {plan.steps:,}: {enough}")
+            elif early:
                 _stop_early(job, state, plan)
     except Diverged as error:
         if not state.best:
             raise
         job.screen.warn(f"diverged: {error}")
         return Trained(state, diverged=str(error))
-    return Trained(state, stopped=state.step < plan.steps)
+    return Trained(state, stopped=early and not enough, enough=enough if early else "")
+
+
+def no_better(rows: Sequence[Row], patience: int | None, main: str) -> str:
+    """Why a run is to end after its last validation; empty where it is to go on.
+
+    Args:
+        rows: Of results.csv.
+        patience: Validations without a higher main number that it is given; None: all.
+        main: Name of that number.
+    """
+    if patience is None or not rows or rows[-1][f"val_{main}"] is None:
+        return ""
+    pairs = [(row["step"], row[f"val_{main}"], row.get(f"val_{main}_ema")) for row in rows]
+    reached = [(max(raw, mean or raw), step) for step, raw, mean in pairs if raw is not None]
+    highest = max(value for value, _ in reached)
+    place = next(place for place, (value, _) in enumerate(reached) if value == highest)
+    if len(reached) - 1 - place < patience:
+        return ""
+    return (
+        f"no better validation in the last {patience}, since step {reached[place][1]:,} (patience)"
+    )
 
 
 def _train(job: Job, state: TrainingState, plan: Plan, pacing: Pacing | None) -> None:
@@ -132,16 +160,33 @@ def _train(job: Job, state: TrainingState, plan: Plan, pacing: Pacing | None) ->
                 job.folder.write_results(state.rows)
             if validated:
                 job.screen.say(_row_text(state.rows, main))
+            if not state.slowed and state.step < plan.steps and collapsed(job, state.rows):
+                state.slowed = state.step
+                job.screen.warn(
+                    f"nothing learnt so far: the {title(main)} stays at what the most frequent"
+                    " answer gives; from here on the learning rate is a tenth"
+                )
             stops = [callback(row) for callback in job.callbacks]  # all of them are told
             return any(stops)
+
+        patience = job.spec.settings.patience
+
+        def replan(state: TrainingState, plan: Plan) -> Plan:
+            plan = (pacing or keep)(state, plan)
+            same = plan.slowed == state.slowed
+            return plan if same else replace(plan, slowed=state.slowed)
+
+        def ending() -> bool:
+            here = bool(state.rows) and state.rows[-1]["step"] == state.step
+            return stopping() or (here and bool(no_better(state.rows, patience, main)))
 
         hooks = Hooks(
             lambda state: validation(plan),
             lambda state: _save(job, state),
             on_step,
             on_row,
-            stopping,
-            pacing or keep,
+            ending,
+            replan,
             columns_of_validation(job.task),
         )
         batches = _batches(job, state, plan)

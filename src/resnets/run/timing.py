@@ -118,7 +118,7 @@ def decide_steps(job: Job, exporting: float | None = None) -> tuple[Spec, Costs 
     settings = spec.settings
     if settings.minutes is None:
         assert settings.epochs is not None
-        steps = max(1, round(settings.epochs * per_epoch))
+        steps = max(1, round(settings.epochs * per_epoch)) if settings.epochs else 0
         return replace(spec, steps=steps, interval=validation_interval(steps, per_epoch)), None
 
     def left() -> float:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from resnets.data.loader import PreparedImages
 from resnets.evaluation import EVALUATORS
-from resnets.evaluation.evaluator import Quick
+from resnets.evaluation.evaluator import Evidence, Quick
 from resnets.modelfile import Model, read_model, write_model
 from resnets.run import outcome
 from resnets.run.work import Job, autocast_of
@@ -15,6 +16,8 @@ from resnets.tasks import Task, describe_task
 from resnets.torch_engine import TorchEngine
 from resnets.training.loop import Row, TrainingState, diverged
 from resnets.training.plan import Plan
+
+STILL = 0.01  # of the training loss between validations, below which it does not fall
 
 
 def main_number(task: Task) -> str:
@@ -67,6 +70,33 @@ class Validation:
                 metadata = {**self.job.spec.metadata(), "weights": best}
                 write_model(self.job.folder.best, engine.model.net.state_dict(), metadata)
         return row
+
+
+def held_out_truth(job: Job) -> list[Evidence]:
+    """The evidence of validation images of which everything is said rightly."""
+    kind = job.task.kind
+    compare = EVALUATORS[kind.name].compare
+    truths = kind.ground_truth(job.images.held_out.samples, job.spec.classes)
+    return [compare(truth, truth) for truth in truths]
+
+
+def collapsed(job: Job, rows: Sequence[Row]) -> bool:
+    """Whether a run has learnt nothing by its third validation, which is the last row: the second
+    and the third say what the most frequent answer gives, and the training loss does not fall."""
+    main = main_number(job.task)
+    ends = [
+        place for place, row in enumerate(rows) if row["step"] and row[f"val_{main}"] is not None
+    ]
+    if len(ends) != 3 or ends[-1] != len(rows) - 1:
+        return False
+    first, second, third = ends
+    earlier, later = (
+        statistics.fmean(row["train_loss"] or 0.0 for row in rows[start + 1 : end + 1])
+        for start, end in ((first, second), (second, third))
+    )
+    falls = later < earlier * (1 - STILL)
+    stuck = EVALUATORS[job.task.kind.name].stuck
+    return not falls and stuck([rows[second], rows[third]], held_out_truth(job))
 
 
 def _rank(best: Mapping[str, Any], main: str) -> tuple[float, float, int]:

@@ -17,6 +17,8 @@ from resnets.data.transforms import Augmentation
 from resnets.data.windows import to_windows
 from resnets.kinds.prediction import Prediction
 from resnets.kinds.sample import Sample
+from resnets.models.rewrite import save_memory
+from resnets.run.balance import strata_of
 from resnets.run.folder import RunFolder
 from resnets.run.spec import Spec
 from resnets.screen import Screen
@@ -150,15 +152,20 @@ def read_images(spec: Spec, samples: list[Sample], screen: Screen) -> Images:
         return task.kind.ground_truth(samples, spec.classes)
 
     truth = Truth(read_truth, task.collate)
+    by_class = settings.balance == "sampler"
+    strata = strata_of(training.samples, spec.classes) if by_class else None
     numbers = (settings.batch_size, augmentation, settings.seed, settings.accumulate)
-    batches = TrainingBatches(training, truth, *numbers)
+    batches = TrainingBatches(training, truth, *numbers, strata)
     return Images(samples, batches, held_out, measured)
 
 
 def place_network(net: nn.Module, spec: Spec) -> nn.Module:
-    """The network on its device, which a resumed run may find changed."""
+    """The network on its device, which a resumed run may find changed; its blocks compute twice,
+    where memory is to be saved."""
     device = choose_device(spec.settings.device)
     refuse_precision(spec.settings.precision, device)
+    if spec.settings.save_memory:
+        save_memory(net)
     return place_net(net, device)
 
 

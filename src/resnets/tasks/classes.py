@@ -27,6 +27,7 @@ class Classification:
         smoothing: The part of the target that is spread over all classes (Szegedy et al. 2016,
             section 7).
         criterion: A row of `CRITERIA`.
+        class_weights: Factor of the loss of an image, by its class; empty: 1.
     """
 
     kind: ClassVar[Kind] = CLASSES
@@ -36,6 +37,7 @@ class Classification:
 
     smoothing: float = 0.0
     criterion: str = "cross_entropy"
+    class_weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.criterion not in self.criteria:
@@ -71,7 +73,8 @@ class Classification:
     def loss(self, raw: Tensor, targets: Targets) -> dict[str, Tensor]:
         """`loss`, and the hits of the batch as `accuracy`: raw output (N, classes)."""
         labels = targets["labels"]
-        loss = CRITERIA[self.criterion](raw, labels, self.smoothing)
+        weights = raw.new_tensor(self.class_weights)[labels] if self.class_weights else None
+        loss = CRITERIA[self.criterion](raw, labels, self.smoothing, weights)
         return {"loss": loss, "accuracy": (raw.detach().argmax(1) == labels).sum()}
 
     def inference(self, net: nn.Module) -> nn.Module:
@@ -83,18 +86,25 @@ class Classification:
         return self
 
 
-def cross_entropy(raw: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-    """That of the softmax over raw outputs (N, classes), for labels (N,)."""
-    return F.cross_entropy(raw, labels, label_smoothing=smoothing)
+def cross_entropy(
+    raw: Tensor, labels: Tensor, smoothing: float, weights: Tensor | None = None
+) -> Tensor:
+    """That of the softmax over raw outputs (N, classes), for labels (N,); the mean over images, the
+    loss of each times its weight (N,)."""
+    if weights is None:
+        return F.cross_entropy(raw, labels, label_smoothing=smoothing)
+    each = F.cross_entropy(raw, labels, label_smoothing=smoothing, reduction="none")
+    return (each * weights).mean()
 
 
-def bce(raw: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+def bce(raw: Tensor, labels: Tensor, smoothing: float, weights: Tensor | None = None) -> Tensor:
     """Binary cross-entropy with a target of 0 or 1 for each class (Wightman et al. 2021,
     arXiv:2110.00476, section 2), summed over classes, so that a logit is moved as far as by the
     other. Smoothing gives a part of the target to all classes alike, as in timm."""
     classes = raw.shape[1]
     targets = F.one_hot(labels, classes).to(raw.dtype) * (1 - smoothing) + smoothing / classes
-    return F.binary_cross_entropy_with_logits(raw, targets, reduction="sum") / len(raw)
+    each = None if weights is None else weights[:, None]
+    return F.binary_cross_entropy_with_logits(raw, targets, each, reduction="sum") / len(raw)
 
 
 CRITERIA = {"cross_entropy": cross_entropy, "bce": bce}

@@ -58,6 +58,7 @@ class DenseTask:
         "mixup": Limit((0,), "its loss is not linear in what is true of an image"),
         "cutmix": Limit((0,), "its loss is not linear in what is true of an image"),
         "dropout": Limit((0,), "its head is no classifier on features"),
+        "balance": Limit(("none",), "its images have no single class"),
         "loss": Limit((None,), "it has a loss of its own"),
     }
 

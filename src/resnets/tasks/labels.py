@@ -34,7 +34,8 @@ class MultiLabel(Classification):
     kind: ClassVar[Kind] = LABELS
     criteria: ClassVar[tuple[str, ...]] = ("bce",)
     limits: ClassVar[dict[str, Limit]] = {
-        "loss": Limit((None, "bce"), "any number of labels may be true")
+        "loss": Limit((None, "bce"), "any number of labels may be true"),
+        "balance": Limit(("none",), "its images have no single class"),
     }
 
     criterion: str = "bce"

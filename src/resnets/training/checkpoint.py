@@ -39,6 +39,7 @@ def pack(state: TrainingState) -> tuple[dict[str, Tensor], dict[str, Any]]:
         "rows": state.rows,
         "best": state.best,
         "bends": [list(bend) for bend in state.bends],
+        "slowed": state.slowed,
     }
     if scaler := state.scaler.state_dict():
         rest["scaler"] = scaler
@@ -98,7 +99,7 @@ def unpack(state: TrainingState, tensors: Mapping[str, Tensor], rest: object, ma
         state.scaler.load_state_dict(rest["scaler"])
     state.step, state.seconds = rest["step"], rest["seconds"]
     state.sums, state.rows, state.best = dict(rest["sums"]), list(rest["rows"]), dict(rest["best"])
-    state.bends = bends_of(rest)
+    state.bends, state.slowed = bends_of(rest), rest.get("slowed", 0)
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -162,6 +163,8 @@ def _checked(rest: object, main: str) -> dict[str, Any]:
     scaled = scaler is None or (
         isinstance(scaler, dict) and scaler.keys() == SCALER and _are_numbers(scaler.values())
     )
+    slowed = rest.get("slowed", 0)
+    compared = compared and type(slowed) is int and 0 <= slowed <= rest["step"]
     if not (summed and rows and compared and scaled and _bends(rest) and rest["step"] >= 0):
         raise ValueError("not a checkpoint: its numbers are not of the expected kind")
     return rest

@@ -82,6 +82,7 @@ class Reached:
         best: What is known of the best weights so far: the main number by its name, `loss` or None,
             `weights` (probe, raw or averaged), `step`.
         bends: Of the plan, so far.
+        slowed: Of the plan: the step from which on the learning rate is lower; 0: none.
     """
 
     step: int = 0
@@ -89,6 +90,7 @@ class Reached:
     rows: list[Row] = field(default_factory=list)
     best: dict[str, Any] = field(default_factory=dict)
     bends: tuple[tuple[int, int], ...] = ()
+    slowed: int = 0
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""What moves the weights: optimizers, warm-up and cosine, and the average of weights."""
+"""What moves the weights: optimizers, schedules, and the average of weights."""
 
 from __future__ import annotations
 
@@ -104,25 +104,38 @@ def parameter_groups(part: nn.Module, weight_decay: float, depth: float) -> Grou
 
 @dataclass(frozen=True)
 class Schedule:
-    """The learning rate by step: a linear warm-up, then half a cosine to zero (Loshchilov and
-    Hutter 2017; Goyal et al. 2017).
+    """The learning rate by step: a linear warm-up (Goyal et al. 2017), then half a cosine to zero
+    (Loshchilov and Hutter 2017) or another shape.
 
     Args:
         peak: The highest rate.
         steps: All steps of it.
         warmup: Steps of the warm-up.
+        shape: `cosine`, `linear`, `steps` or `constant`.
+        milestones: Fractions of all steps at which the rate falls (`steps`).
+        gamma: What it is multiplied by there.
     """
 
     peak: float
     steps: int
     warmup: int
+    shape: str = "cosine"
+    milestones: tuple[float, ...] = ()
+    gamma: float = 0.1
 
     def __call__(self, step: float) -> float:
         """The rate of a step, counted from 0; of places between steps too."""
         if step < self.warmup:
             return self.peak * (step + 1) / (self.warmup + 1)
-        part = (step - self.warmup) / max(1, self.steps - self.warmup)
-        return self.peak * (1 + math.cos(math.pi * min(1.0, part))) / 2
+        part = min(1.0, (step - self.warmup) / max(1, self.steps - self.warmup))
+        if self.shape == "cosine":
+            return self.peak * (1 + math.cos(math.pi * part)) / 2
+        if self.shape == "linear":
+            return self.peak * (1 - part)
+        if self.shape == "steps":
+            passed = sum(step >= round(one * self.steps) for one in self.milestones)
+            return self.peak * self.gamma**passed
+        return self.peak
 
 
 class Average:

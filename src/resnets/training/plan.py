@@ -12,9 +12,10 @@ from torch import nn
 
 from resnets.training.means import Means
 from resnets.training.optimizers import OPTIMIZERS, Schedule
-from resnets.training.settings import TrainSettings
+from resnets.training.settings import TrainSettings, parse_milestones
 
 TRAINS = ("all", "head")
+SLOWER = 0.1  # of the learning rate, after a collapse
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ class Plan:
         probed: Whether a linear probe came before the first step: phases are counted from it.
         bends: Where the run was made shorter or longer, as (step, steps of the whole run): from
             that step on, the rest of the schedule is gone through in the steps that are left then.
+        slowed: The step from which on the learning rate is a tenth, after a collapse; 0: none.
         means: What is done in steps besides.
     """
 
@@ -118,6 +120,7 @@ class Plan:
     autocast: torch.dtype | None = None
     probed: bool = False
     bends: tuple[tuple[int, int], ...] = ()
+    slowed: int = 0
     means: Means = field(default_factory=Means)
 
     @property
@@ -152,7 +155,8 @@ class Plan:
     def rate(self, step: int) -> float:
         """The learning rate of a step."""
         phase = self.phase(step)
-        return phase.schedule(self.place(step) - phase.start)
+        factor = SLOWER if 0 < self.slowed <= step else 1.0
+        return factor * phase.schedule(self.place(step) - phase.start)
 
     def bent(self, step: int, steps: int) -> Plan:
         """The plan with another number of steps for the whole run, from a step on."""
@@ -179,7 +183,14 @@ def plan_phases(
     start = 0
     for phase, count in zip(phases, split_steps(phases, steps), strict=True):
         if count:
-            schedule = Schedule(settings.lr * phase.lr, count, round(settings.warmup * count))
+            schedule = Schedule(
+                settings.lr * phase.lr,
+                count,
+                round(settings.warmup * count),
+                settings.schedule,
+                parse_milestones(settings.milestones),
+                settings.gamma,
+            )
             decay = settings.weight_decay
             planned.append(PlannedPhase(schedule, start, phase, settings.momentum, decay))
         start += count

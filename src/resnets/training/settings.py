@@ -109,11 +109,19 @@ class TrainSettings:
         choices=("crop", "pad", "stretch"),
         open="crop; pad if most images are longer than 1.6 : 1",
     )
-    epochs: float | None = setting(
-        "Passes over the training images; a fraction is allowed.",
+    recipe: str | None = setting(
+        "Recipe by name, whose values are taken where no option is given: probe (stop after the"
+        " linear probe) or that of a paper; list explains them.",
         TRAINING,
         None,
-        between=(0.01, 1e6),
+        open="that of the task and the weights",
+    )
+    epochs: float | None = setting(
+        "Passes over the training images; a fraction is allowed, and 0 stops after the linear"
+        " probe.",
+        TRAINING,
+        None,
+        between=(0, 1e6),
         open="5 when fine-tuning, 30 from scratch",
         flags=("--epochs", "-e"),
     )
@@ -125,6 +133,14 @@ class TrainSettings:
         unit="minutes",
         between=(0.1, 1e6),
         open="no limit",
+    )
+    patience: int | None = setting(
+        "Validations without a better one, after which the run ends before its last epoch.",
+        TRAINING,
+        None,
+        unit="validations",
+        between=(1, 1e6),
+        open="none: to the end",
     )
     batch_size: int | None = setting(
         "Images per training step.",
@@ -178,6 +194,24 @@ class TrainSettings:
         0.1,
         between=(0, 0.9),
     )
+    schedule: str = setting(
+        "Learning rate after the warm-up: cosine or linear (both down to 0), steps (times gamma at"
+        " each of the milestones) or constant.",
+        TRAINING,
+        "cosine",
+        choices=("cosine", "linear", "steps", "constant"),
+    )
+    milestones: str = setting(
+        "Where schedule=steps lowers the learning rate, as fractions of the run.",
+        TRAINING,
+        "0.5-0.75",
+    )
+    gamma: float = setting(
+        "Factor of the learning rate at each of the milestones.",
+        TRAINING,
+        0.1,
+        between=(0.001, 1),
+    )
     momentum: float = setting(
         "Nesterov momentum of SGD, momentum of RMSprop, and first beta of the Adam family and"
         " LAMB.",
@@ -205,6 +239,14 @@ class TrainSettings:
         TRAINING,
         "none",
         choices=("none", "temperature"),
+    )
+    balance: str = setting(
+        "Classes of unequal size: none (as they are), weights (the loss of an image by the inverse"
+        " frequency of its class), or sampler (each class is shown equally often). Validation stays"
+        " as it is.",
+        TRAINING,
+        "none",
+        choices=("none", "weights", "sampler"),
     )
     loss: str | None = setting(
         "What is minimised: cross_entropy (one of the classes), or bce (binary cross-entropy of"
@@ -255,6 +297,13 @@ class TrainSettings:
         None,
         choices=("train", "frozen"),
         open="train; frozen when fine-tuning in batches below 16",
+    )
+    save_memory: bool = setting(
+        "Compute what is inside of each block again in the backward pass instead of keeping it:"
+        " less memory, more time, the same gradients.",
+        TRAINING,
+        False,
+        choices=(False, True),
     )
     freeze: int = setting(
         "Parts of the network that stay as they are, norms included: 1 for the stem, 2 for the"
@@ -328,6 +377,12 @@ class TrainSettings:
         0,
         between=(0, 2**63 - 1),
     )
+    log: str = setting(
+        "Trackers that get each row of results.csv besides: tensorboard, mlflow, wandb, with commas"
+        " between them; none sends nothing.",
+        OUTPUT,
+        "none",
+    )
     device: str = setting(
         "Device to train on: auto (CUDA, else MPS, else the CPU), cpu, cuda, cuda:1 or mps.",
         TRAINING,
@@ -357,5 +412,25 @@ class TrainSettings:
             raise ValueError("bits=16 needs channels=1: colour is kept at 8 bits")
         if self.bits == 16 and self.augment in ("rand", "trivial"):
             raise ValueError(f"augment={self.augment} is for 8 bits; with bits=16 choose colour")
-        if self.epochs and self.minutes:
-            raise ValueError("epochs and minutes are both given; choose one")
+        parse_milestones(self.milestones)
+        if self.epochs is not None and self.minutes:
+            probe = " (recipe=probe means epochs=0)" if self.epochs == 0 else ""
+            raise ValueError(f"epochs and minutes are both given; choose one{probe}")
+
+
+def parse_milestones(text: str) -> tuple[float, ...]:
+    """`"0.5-0.75"` to fractions of a run, in their order.
+
+    Raises:
+        ValueError: Others.
+    """
+    try:
+        found = tuple(map(float, text.split("-")))
+    except ValueError:
+        found = ()
+    if not found or not all(0 < one < 1 for one in found) or list(found) != sorted(set(found)):
+        raise ValueError(
+            f"milestones={text}: fractions of the run expected, each above the one before, such as"
+            " 0.5-0.75"
+        )
+    return found
