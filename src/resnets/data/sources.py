@@ -50,8 +50,8 @@ def find_data(source: str | Path, format: str | None = None, kind: str | None = 
 
 
 def sample_folder(kind: str = "classes") -> Path:
-    """The blood cells that ship with the package: labels.csv and a folder for each kind of cell;
-    for `boxes` whole images and boxes.csv."""
+    """The images that ship with the package: satellite images, a folder for each kind of land; for
+    `boxes` whole microscope images and boxes.csv."""
     return Path(str(files("resnets"))) / ("sample_boxes" if kind == "boxes" else "sample")
 
 

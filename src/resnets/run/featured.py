@@ -27,6 +27,7 @@ def find_features(
     net: nn.Module,
     images: PreparedImages,
     progress: Callable[[int], None] = lambda done: None,
+    mirrored: bool = False,
 ) -> Featured:
     """The features of prepared images, on the CPU, in the precision of the run.
 
@@ -35,6 +36,7 @@ def find_features(
         net: Of it, with whatever weights.
         images: To look at.
         progress: Told of images that are done.
+        mirrored: Look at their mirror images, left for right.
     """
     task, preprocessing = spec.make_task(), spec.preprocessing
     device = next(net.parameters()).device
@@ -44,6 +46,7 @@ def find_features(
     with torch.inference_mode():
         for places, pixels, _ in images.batches(BATCH):
             inputs = place_input(torch.from_numpy(preprocessing.normalise(pixels)), device)
+            inputs = inputs.flip(-1) if mirrored else inputs
             with autocasting(device, autocast):
                 found.append(features(inputs).float().cpu())
             progress(int(places[-1]) + 1)

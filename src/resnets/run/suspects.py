@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from resnets.data.loader import PreparedImages
 from resnets.evaluation import EVALUATORS
@@ -76,7 +77,7 @@ def find_suspects(job: Job, model: Model) -> list[Suspect]:
     folds = _folds(samples)
     if len(folds.unique()) < FOLDS:  # too few images to hold some of them out
         return []
-    parts = [find_features(job.spec, model.net, one) for one in images]
+    parts = [_features(job.spec, model.net, one) for one in images]
     targets = {name: torch.cat([part.targets[name] for part in parts]) for name in parts[0].targets}
     together = Featured(torch.cat([part.features for part in parts]), targets)
     raw = predict_held_out(together, folds, len(model.classes), job.task.loss, STRENGTH)
@@ -105,9 +106,9 @@ def time_search(spec: Spec, model: Model, few: PreparedImages, count: int) -> fl
     """
     if not seeks_suspects(model):
         return 0.0
-    find_features(spec, model.net, few)
+    _features(spec, model.net, few)
     tick = time.perf_counter()
-    some = find_features(spec, model.net, few)
+    some = _features(spec, model.net, few)
     looking = (time.perf_counter() - tick) / len(few) * count
     # heads take time in proportion to the images: those of repeated ones, as far as that tells
     repeats = -(-min(count, FITTED) // len(few))
@@ -117,6 +118,15 @@ def time_search(spec: Spec, model: Model, few: PreparedImages, count: int) -> fl
     tick = time.perf_counter()
     predict_held_out(many, places, len(model.classes), spec.make_task().loss, STRENGTH)
     return looking + (time.perf_counter() - tick) / len(many.features) * count
+
+
+def _features(spec: Spec, net: nn.Module, images: PreparedImages) -> Featured:
+    """Features of images; where a run trains on mirror images too, the mean with theirs, in which
+    less is left to chance."""
+    seen = [find_features(spec, net, images)]
+    if spec.settings.flip != "none":
+        seen.append(find_features(spec, net, images, mirrored=True))
+    return Featured(torch.stack([one.features for one in seen]).mean(0), seen[0].targets)
 
 
 def _folds(samples: Sequence[Sample]) -> torch.Tensor:
