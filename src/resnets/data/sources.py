@@ -55,6 +55,12 @@ def sample_folder(kind: str = "classes") -> Path:
     return Path(str(files("resnets"))) / ("sample_boxes" if kind == "boxes" else "sample")
 
 
+def sample_photos() -> list[Path]:
+    """Whole images that ship with the package, all of one size, larger than the input of small
+    networks and smaller than that of large ones."""
+    return sorted((sample_folder("boxes") / "images").iterdir())
+
+
 def _path(source: str | Path) -> Path:
     """Where a source lies; a data set of torchvision is downloaded."""
     if not str(source).strip():

@@ -14,7 +14,7 @@ from PIL import Image
 
 from resnets.clip import open_video, read_clip
 from resnets.data.loader import PreparedImages
-from resnets.data.sources import find_data, sample_folder
+from resnets.data.sources import sample_photos
 from resnets.evaluation import EVALUATORS
 from resnets.evaluation.evaluator import Evidence
 from resnets.evaluation.metrics import Metrics, clusters
@@ -134,14 +134,13 @@ def measure_model(
 def proof_images(
     preprocessing: Preprocessing, samples: Sequence[Sample] = (), sampling: Sampling | None = None
 ) -> list[Image.Image | Sequence[Image.Image]]:
-    """Whole images, or clips, to prove an export on: of the data, spread over them, or of the
-    sample of whole photos that ships with the package, which are all of one size."""
-    given = bool(samples)
-    samples = samples or find_data(sample_folder("boxes")).samples
-    places = np.unique(np.linspace(0, len(samples) - 1, PROOF_IMAGES).astype(int))
-    if sampling and given:
+    """Whole images, or clips, to prove an export on: of the data, spread over them, or those
+    that ship with the package, which are all of one size."""
+    paths = [sample.path for sample in samples] or sample_photos()
+    places = np.unique(np.linspace(0, len(paths) - 1, PROOF_IMAGES).astype(int))
+    if sampling and samples:
         return [_proof_clip(samples[place], sampling, preprocessing.channels) for place in places]
-    images = [preprocessing.open(samples[place].path) for place in places]
+    images = [preprocessing.open(paths[place]) for place in places]
     if sampling:  # any images in a row, each clip beginning with another one
         order = np.add.outer(range(len(images)), range(sampling.frames)) % len(images)
         return [[images[place] for place in clip] for clip in order]
