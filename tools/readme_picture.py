@@ -58,7 +58,7 @@ PALETTE = re.compile(
 )  # colours that only erased progress bars have
 PARTS = re.compile(r"\x1b\[[?\d;]*[A-Za-z]|.", re.DOTALL)
 WIDTH = 620  # of the report's window, in pixels
-SUSPECTS = 640  # of the height of the suspect labels
+SUSPECTS = 790  # of the height of the suspect labels: three rows
 SCALE = 1.75  # pixels of the file for a pixel of the page
 
 PAGE = """<!doctype html><meta charset="utf-8"><style>
