@@ -1,6 +1,7 @@
 """Shared by the tests: small pictures to train on."""
 
 import os
+from pathlib import Path
 
 # Before torch is imported, here and in what the tests start: for networks as small as these,
 # threads cost more than they save, and on a busy machine they wait for one another.
@@ -32,6 +33,12 @@ def write_pictures(folder, classes=("blue", "red"), count=16, size=32, seed=0):
             pixels = np.clip(np.array(COLOURS[name]) + noise, 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / name / f"{number:02d}.png")
     return folder
+
+
+@pytest.fixture(scope="session")
+def cells():
+    """1,270 crops of blood cells: labels.csv with groups, three classes of unequal size."""
+    return Path(__file__).parent / "data" / "cells"
 
 
 @pytest.fixture(scope="session")

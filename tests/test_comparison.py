@@ -122,15 +122,14 @@ def invoke(*arguments):
 
 
 @pytest.fixture(scope="module")
-def two_runs(tmp_path_factory):
+def two_runs(cells, tmp_path_factory):
     """A run that has learnt, and one that has not."""
     from resnets import train
-    from resnets.data.sources import sample_folder
 
     root = tmp_path_factory.mktemp("against")
     common = {"weights": "none", "size": 16, "quiet": True}
-    learnt = train(sample_folder(), "resnet20", epochs=3, output=root / "a", **common)
-    not_ = train(sample_folder(), "resnet20", epochs=0.1, lr=1e-6, output=root / "b", **common)
+    learnt = train(cells, "resnet20", epochs=3, output=root / "a", **common)
+    not_ = train(cells, "resnet20", epochs=0.1, lr=1e-6, output=root / "b", **common)
     return learnt, not_
 
 

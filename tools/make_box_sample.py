@@ -4,7 +4,7 @@ set.
     python tools/make_box_sample.py BCCD src/resnets/sample_boxes
 
 BCCD is a copy of https://github.com/Shenggan/BCCD_Dataset: the folder that holds LICENSE and
-BCCD/Annotations. Images that show part of another one again are left out (`make_sample.SHOWN_AGAIN`).
+BCCD/Annotations. Images that show part of another one again are left out (`make_cells.SHOWN_AGAIN`).
 """
 
 import argparse
@@ -14,7 +14,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-from make_sample import SHOWN_AGAIN, Box, read_boxes
+from make_cells import SHOWN_AGAIN, Box, read_boxes
 from PIL import Image
 
 COUNT, HELD_OUT = 100, 28

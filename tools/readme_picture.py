@@ -1,8 +1,7 @@
-"""Make the picture of the README: the terminal of a real `resnets train` beside a confusion cell of
-its report, opened.
+"""Make the picture of the README: the terminal of a real `resnets demo` beside the suspect labels and
+a confusion cell of its report, opened.
 
-    python tools/readme_picture.py src/resnets/sample docs/readme.png --name cells --arguments
-    "--size 32 --epochs 12"
+    python tools/readme_picture.py docs/readme.png
 
 Needs a Unix terminal, Chromium and Playwright (in the `dev` install). Nothing is drawn by hand: the
 command is run under a terminal, what it wrote is read as a terminal reads it, and the cell is
@@ -59,6 +58,7 @@ PALETTE = re.compile(
 )  # colours that only erased progress bars have
 PARTS = re.compile(r"\x1b\[[?\d;]*[A-Za-z]|.", re.DOTALL)
 WIDTH = 620  # of the report's window, in pixels
+SUSPECTS = 790  # of the height of the suspect labels: three rows
 SCALE = 1.75  # pixels of the file for a pixel of the page
 
 PAGE = """<!doctype html><meta charset="utf-8"><style>
@@ -69,7 +69,7 @@ pre {{ font: 14.5px/1.5 "DejaVu Sans Mono", Menlo, Consolas, monospace; }}
 .prompt {{ color: #6e7681; }} .typed {{ color: #f0f6fc; font-weight: bold; }}
 div {{ display: flex; flex-direction: column; align-items: start; justify-content: space-evenly; gap: 20px; padding: 22px; }}
 img {{ display: block; zoom: {zoom}; }} img + img {{ border-radius: 8px; }}
-</style><body><main><pre>{terminal}</pre><div><img src="matrix.png"><img src="cell.png"></div></main></body>"""
+</style><body><main><pre>{terminal}</pre><div><img src="suspects.png"><img src="cell.png"></div></main></body>"""
 
 
 class Terminal:
@@ -189,7 +189,7 @@ def run_in_terminal(command: list[str], columns: int, folder: Path) -> str:
 
 
 def photograph_report(browser: Browser, report: Path) -> tuple[bytes, bytes]:
-    """The confusion matrix with a cell in focus, and that cell opened: the mistake with the most
+    """The first suspect labels, and a cell of the confusion matrix opened: the mistake with the most
     pictures, if there is one."""
     page = browser.new_page(
         viewport={"width": WIDTH, "height": 900},
@@ -209,51 +209,37 @@ def photograph_report(browser: Browser, report: Path) -> tuple[bytes, bytes]:
     chosen = next(
         (cell for cell in reversed(order) if cell.get_attribute("data-count") != "0"), order[-1]
     )
-    chosen.focus()
-    matrix = page.locator(".matrix").screenshot()
-    page.locator("h1").click()  # takes the focus away: the ring belongs to the keyboard
+    suspects = page.locator("section", has=page.get_by_role("heading", name="Suspect labels"))
+    box = suspects.bounding_box()
+    assert box is not None
+    clip = {**box, "height": min(box["height"], SUSPECTS)}
+    shown = page.screenshot(clip=clip, full_page=True)
     chosen.click()
     page.mouse.move(0, 0)
-    return matrix, page.locator("dialog").screenshot()
+    return shown, page.locator("dialog").screenshot()
 
 
 def main() -> None:
-    """Trains, opens the report, and puts the two side by side."""
+    """Runs the demonstration, opens the report, and puts the two side by side."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path, help="a folder to train on")
     parser.add_argument("picture", type=Path, help="FILE.png to write")
-    parser.add_argument("--name", default="photos", help="what the folder is called in the picture")
-    parser.add_argument("--arguments", default="", help="further arguments of `resnets train`")
-    parser.add_argument(
-        "--weights", type=Path, help="a file of weights; in the picture, only its name is seen"
-    )
     parser.add_argument("--columns", type=int, default=100, help="width of the terminal")
     parser.add_argument("--browser", default=shutil.which("chromium"), help="path of Chromium")
     options = parser.parse_args()
-    command = ["resnets", "train", f"{options.name}/", *shlex.split(options.arguments)]
     with tempfile.TemporaryDirectory() as temporary, sync_playwright() as playwright:
         folder = Path(temporary)
-        (folder / options.name).mkdir()
-        for entry in options.data.resolve().iterdir():
-            (folder / options.name / entry.name).symlink_to(entry)
-        if options.weights:
-            (folder / options.weights.name).symlink_to(options.weights.resolve())
-            command += ["--weights", options.weights.name]
         terminal = Terminal(options.columns)
-        terminal.write(run_in_terminal(command, options.columns, folder))
-        typed = (
-            '<span class="prompt">$</span> <span'
-            f' class="typed">{html.escape(shlex.join(command))}</span>\n'
-        )
+        terminal.write(run_in_terminal(["resnets", "demo"], options.columns, folder))
+        typed = '<span class="prompt">$</span> <span class="typed">resnets demo</span>\n'
         browser = playwright.chromium.launch(executable_path=options.browser, args=list(FLAGS))
-        report = next(folder.glob("runs/train/*/report.html"))
+        report = folder / "runs" / "demo" / "report.html"
         write_picture(browser, typed + terminal.to_html(), report, options.picture)
         browser.close()
 
 
 def write_picture(browser: Browser, terminal: str, report: Path, picture: Path) -> None:
     """Terminal and report side by side, in 256 colours."""
-    shots = dict(zip(("matrix.png", "cell.png"), photograph_report(browser, report), strict=True))
+    shots = dict(zip(("suspects.png", "cell.png"), photograph_report(browser, report), strict=True))
     for name, content in shots.items():
         report.with_name(name).write_bytes(content)
     composed = report.with_name("readme.html")

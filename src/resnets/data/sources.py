@@ -50,9 +50,15 @@ def find_data(source: str | Path, format: str | None = None, kind: str | None = 
 
 
 def sample_folder(kind: str = "classes") -> Path:
-    """The blood cells that ship with the package: labels.csv and a folder for each kind of cell;
-    for `boxes` whole images and boxes.csv."""
+    """The images that ship with the package: satellite images, a folder for each kind of land; for
+    `boxes` whole microscope images and boxes.csv."""
     return Path(str(files("resnets"))) / ("sample_boxes" if kind == "boxes" else "sample")
+
+
+def sample_photos() -> list[Path]:
+    """Whole images that ship with the package, all of one size, larger than the input of small
+    networks and smaller than that of large ones."""
+    return sorted((sample_folder("boxes") / "images").iterdir())
 
 
 def _path(source: str | Path) -> Path:

@@ -33,7 +33,7 @@ def calibrate(job: Job, model: Model, seen: Seen) -> list[tuple[str, str]]:
         return []
     head: Any = model.task.head(model.net)
     with torch.inference_mode():
-        raw = head.cpu()(seen["val"][1].features)
+        raw = head.cpu()(seen["val"].featured.features)
     head.to(job.device)
 
     def loss(logarithm: float) -> float:

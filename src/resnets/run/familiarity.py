@@ -29,8 +29,8 @@ def with_familiarity(model: Model, seen: Seen) -> tuple[Model, list[tuple[str, s
     """
     if "familiar" not in model.task.kind.outputs or not seen:
         return model, []
-    (images, train), (_, held_out) = seen["train"], seen["val"]
-    found = fit_familiarity(model, images.samples, train, held_out)
+    train, held_out = seen["train"], seen["val"].featured
+    found = fit_familiarity(model, train.images.samples, train.featured, held_out)
     told = _kept(found, seen) if found else "not told: there are too few images"
     return replace(model, familiarity=found), [("familiar images", told)]
 
@@ -66,12 +66,12 @@ def time_fit(model: Model, some: Featured) -> float:
 def _kept(found: Familiarity, seen: Seen) -> str:
     """How many of the run's own images count as familiar: of a test part; else of the validation
     images, each to the scale of the other half of them."""
-    scaled, (images, featured) = seen["val"][0], seen.get("test", seen["val"])
-    distances = found.distances(featured.features)
+    scaled, judged = seen["val"].images, seen.get("test", seen["val"])
+    distances = found.distances(judged.featured.features)
     if "test" in seen:
         kept = share_beyond(distances, found.knots) >= UNFAMILIAR
         of = f"test images, on the scale of the {len(scaled):,} validation images"
     else:
-        kept = kept_when_halved(distances, draw_folds(images.samples, 2), UNFAMILIAR)
+        kept = kept_when_halved(distances, draw_folds(judged.images.samples, 2), UNFAMILIAR)
         of = "validation images, each on the scale of the other half of them"
     return f"{wilson(int(kept.sum()), len(kept))} {of}"

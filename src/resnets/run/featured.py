@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +22,17 @@ from resnets.training.probe import Featured
 
 BATCH = 32  # images at a time
 
-Seen = dict[str, tuple[PreparedImages, Featured]]  # images and their features, by part of the data
+
+class Looked(NamedTuple):
+    """Images, their features, and the mean of these and of those of the mirror images where a run
+    trains on mirror images too."""
+
+    images: PreparedImages
+    featured: Featured
+    averaged: Featured
+
+
+Seen = dict[str, Looked]  # by part of the data
 
 
 def can_probe(net: nn.Module, task: Task) -> bool:
@@ -43,19 +54,36 @@ def find_features(
         images: To look at.
         progress: Told of images that are done.
     """
+    return _look(spec, net, images, progress, mirrored=False).featured
+
+
+def _look(
+    spec: Spec,
+    net: nn.Module,
+    images: PreparedImages,
+    progress: Callable[[int], None] = lambda done: None,
+    mirrored: bool = True,
+) -> Looked:
+    """Mirrored: at mirror images too, where the run trains on them. With these, 27 and 32 of 40
+    wrong labels of EuroSAT were among the first 40 suspects, instead of 26 and 30 (two seeds)."""
     task, preprocessing = spec.make_task(), spec.preprocessing
     device = next(net.parameters()).device
     features = task.features(net.eval())
     assert features is not None
-    autocast, found = autocast_of(spec.settings, device), []
+    autocast = autocast_of(spec.settings, device)
+    ways = [False, True] if mirrored and spec.settings.flip != "none" else [False]
+    found: list[list[torch.Tensor]] = [[] for _ in ways]
     with torch.inference_mode():
         for places, pixels, _ in images.batches(BATCH):
             inputs = place_input(torch.from_numpy(preprocessing.normalise(pixels)), device)
-            with autocasting(device, autocast):
-                found.append(features(inputs).float().cpu())
+            for turned, one in zip(ways, found, strict=True):
+                with autocasting(device, autocast):
+                    one.append(features(inputs.flip(-1) if turned else inputs).float().cpu())
             progress(int(places[-1]) + 1)
-    truths = task.kind.ground_truth(images.samples, spec.classes)
-    return Featured(torch.cat(found).clone(), task.collate(truths))
+    targets = task.collate(task.kind.ground_truth(images.samples, spec.classes))
+    each = [torch.cat(one).clone() for one in found]
+    averaged = torch.stack(each).mean(0)
+    return Looked(images, Featured(each[0], targets), Featured(averaged, targets))
 
 
 def training_images_of(job: Job) -> PreparedImages:
@@ -75,12 +103,12 @@ def see_all(job: Job, model: Model) -> Seen:
     seen: Seen = {}
     with job.screen.progress("features of the best weights", sum(map(len, images.values()))) as bar:
         for part, one in images.items():
-            before = sum(len(earlier) for earlier, _ in seen.values())
+            before = sum(len(earlier.images) for earlier in seen.values())
 
             def update(looked: int, before: int = before) -> None:
                 bar.update(before + looked)
 
-            seen[part] = one, find_features(job.spec, model.net, one, update)
+            seen[part] = _look(job.spec, model.net, one, update)
     return seen
 
 
@@ -97,9 +125,9 @@ def time_seeing(
     """
     if not _asks(spec, model):
         return 0.0, None
-    find_features(spec, model.net, few)
+    _look(spec, model.net, few)
     tick = time.perf_counter()
-    some = find_features(spec, model.net, few)
+    some = _look(spec, model.net, few).featured
     return (time.perf_counter() - tick) / len(few) * count, some
 
 

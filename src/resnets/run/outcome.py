@@ -14,7 +14,7 @@ from PIL import Image
 
 from resnets.clip import open_video, read_clip
 from resnets.data.loader import PreparedImages
-from resnets.data.sources import find_data, sample_folder
+from resnets.data.sources import sample_photos
 from resnets.evaluation import EVALUATORS
 from resnets.evaluation.evaluator import Evidence
 from resnets.evaluation.metrics import Metrics, clusters
@@ -135,19 +135,16 @@ def measure_model(
 def proof_images(
     preprocessing: Preprocessing, samples: Sequence[Sample] = (), sampling: Sampling | None = None
 ) -> list[Image.Image | Sequence[Image.Image]]:
-    """Whole images, or clips, to prove an export on: of the data, spread over them, or of the
-    sample that ships with the package, whose images are all of one size."""
-    given, count = samples, PROOF_IMAGES
-    samples = samples or find_data(sample_folder()).samples
-    if sampling and not given:
-        count *= sampling.frames
-    places = np.unique(np.linspace(0, len(samples) - 1, count).astype(int))
-    if sampling and given:
+    """Whole images, or clips, to prove an export on: of the data, spread over them, or those
+    that ship with the package, which are all of one size."""
+    paths = [sample.path for sample in samples] or sample_photos()
+    places = np.unique(np.linspace(0, len(paths) - 1, PROOF_IMAGES).astype(int))
+    if sampling and samples:
         return [_proof_clip(samples[place], sampling, preprocessing.channels) for place in places]
-    images = [preprocessing.open(samples[place].path) for place in places]
-    if sampling:
-        starts = range(0, len(images) - sampling.frames + 1, sampling.frames)
-        return [images[start : start + sampling.frames] for start in starts]
+    images = [preprocessing.open(paths[place]) for place in places]
+    if sampling:  # any images in a row, each clip beginning with another one
+        order = np.add.outer(range(len(images)), range(sampling.frames)) % len(images)
+        return [[images[place] for place in clip] for clip in order]
     return list(images)
 
 

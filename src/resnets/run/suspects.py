@@ -62,11 +62,11 @@ def find_suspects(job: Job, model: Model, seen: Seen) -> list[Suspect]:
     suspicion = EVALUATORS[job.task.kind.name].suspicion
     if suspicion is None or not seen:
         return []
-    samples = [sample for images, _ in seen.values() for sample in images.samples]
+    samples = [sample for one in seen.values() for sample in one.images.samples]
     folds = _folds(samples)
     if len(folds.unique()) < FOLDS:  # too few images to hold some of them out
         return []
-    parts = [featured for _, featured in seen.values()]
+    parts = [one.averaged for one in seen.values()]
     targets = {name: torch.cat([part.targets[name] for part in parts]) for name in parts[0].targets}
     together = Featured(torch.cat([part.features for part in parts]), targets)
     raw = predict_held_out(together, folds, len(model.classes), job.task.loss, STRENGTH)
