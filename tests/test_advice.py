@@ -5,6 +5,8 @@ import pytest
 
 from resnets.evaluation.accuracy import measure
 from resnets.evaluation.advice import MOST, Background, next_steps
+from resnets.evaluation.forecast import Growth
+from resnets.evaluation.metrics import Estimate, wilson
 
 NAMES = ("ant", "bee", "cat", "dog")
 
@@ -96,3 +98,10 @@ def test_no_more_than_a_handful():
     counts[3, 2] = 30
     known = Background("accuracy", rows([0.5, 0.6, 0.7]), {"dog": 3}, suspects=9)
     assert len(next_steps(metrics_of(counts), known, ["a", "b", "c"])) <= MOST
+
+
+@pytest.mark.parametrize(("gain", "told"), [(0.03, True), (0.004, False)])
+def test_more_images_are_asked_for_where_they_would_help(gain, told):
+    growth = Growth("accuracy", (100,), (wilson(90, 100),), Estimate(0.9 + gain, 0.8, 1, 100))
+    steps = next_steps(GOOD, Background("accuracy", growth=growth), [])
+    assert ("Collect more images" in steps[0]) == told

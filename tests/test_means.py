@@ -452,7 +452,12 @@ def test_a_run_with_all_means_resumes_to_the_same_bits(colours, tmp_path):
     assert not torch.equal(tensors["fc.weight"], theirs["fc.weight"])
     spec = Spec.read(tmp_path / "part" / "args.yaml")
     assert [(one.optimizer, one.clip, one.depth) for one in spec.phases] == [("lamb", 1.0, 0.8)]
-    assert spec.task == {"name": "classes", "smoothing": 0.0, "criterion": "bce"}
+    assert spec.task == {
+        "name": "classes",
+        "smoothing": 0.0,
+        "criterion": "bce",
+        "class_weights": [],
+    }
     assert spec.network["name"] == f"{NETWORK} drop_path=0.3"
     assert spec.steps == 9  # 24 training images, 8 a step
     assert "9 steps of 8 (3.0 epochs)" in (whole.folder / "report.html").read_text()

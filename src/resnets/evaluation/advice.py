@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from resnets.evaluation.evaluator import Rows
+from resnets.evaluation.forecast import WORTH, Growth
 from resnets.evaluation.metrics import Metrics, title
 
 RISING = 0.01  # of the main number in the last third of the validations: worth more time
@@ -26,12 +27,14 @@ class Background:
         rows: Of results.csv.
         counts: Training images by class.
         suspects: Images whose label may be wrong.
+        growth: What more images would bring, where that was measured.
     """
 
     main: str
     rows: Rows = ()
     counts: Mapping[str, int] = field(default_factory=dict)
     suspects: int = 0
+    growth: Growth | None = None
 
 
 def next_steps(metrics: Metrics, known: Background, doubts: list[str]) -> list[str]:
@@ -50,6 +53,11 @@ def next_steps(metrics: Metrics, known: Background, doubts: list[str]) -> list[s
         steps.append(
             f"{known.suspects:,} image{'s look' if several else ' looks'} like another class than"
             " the label says: look at the first suspect labels, and correct those that are wrong."
+        )
+    if known.growth and known.growth.gain >= WORTH:
+        steps.append(
+            f"Collect more images: with twice as many, the {title(known.growth.number)} of a linear"
+            f" probe would rise by about {100 * known.growth.gain:.1f} points."
         )
     return steps[:MOST] or ["Nothing stands out. More images of every class would help most."]
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from resnets.modelfile import Model, read_model, write_model
-from resnets.run.featured import Seen
-from resnets.run.probe import measure_raw, scale_head
+from resnets.run.featured import Seen, measure_raw
+from resnets.run.probe import scale_head
 from resnets.run.work import Job
 
 HOTTEST = 20.0  # times as certain, or as uncertain, as the network is by itself

@@ -15,6 +15,7 @@ from resnets.data.splits import read_split
 from resnets.evaluation import EVALUATORS
 from resnets.evaluation.advice import Background, next_steps
 from resnets.evaluation.curves import plot_curves
+from resnets.evaluation.forecast import Growth, growth_section
 from resnets.evaluation.metrics import Metrics, title
 from resnets.export import Proven
 from resnets.files import write_file
@@ -24,6 +25,7 @@ from resnets.run.calibration import calibrate
 from resnets.run.familiarity import with_familiarity
 from resnets.run.featured import see_all
 from resnets.run.folder import RunFolder
+from resnets.run.growth import read_growth
 from resnets.run.reporting import Account, duplicate_sections, write_card, write_outcome_report
 from resnets.run.steps import Trained
 from resnets.run.suspects import find_suspects, suspect_section, suspects_csv
@@ -109,9 +111,11 @@ def finish(job: Job, trained: Trained) -> Run:
         write_file(folder.suspects, suspects_csv(job, suspects))
         more = [suspect_section(job, suspects)]
     more += duplicate_sections(job.spec, job.images.samples)
+    if growth := read_growth(job):
+        more.append(growth_section(growth))
     account = _account(job, trained, model, measured.metrics)
     account = replace(account, facts=(*account.facts, *calibrated, *familiar))
-    steps = next_steps(measured.metrics, _background(job, state, len(suspects)), doubts)
+    steps = next_steps(measured.metrics, _background(job, state, len(suspects), growth), doubts)
     steps = [*_slowed(job, state), *steps]
     with screen.progress("writing the report", 1):
         plot_curves(state.rows, folder.path / "results.png")
@@ -159,11 +163,11 @@ def _slowed(job: Job, state: Reached) -> list[str]:
     ]
 
 
-def _background(job: Job, state: Reached, suspects: int) -> Background:
+def _background(job: Job, state: Reached, suspects: int, growth: Growth | None) -> Background:
     """What the next steps are computed from beside the metrics."""
     training = [sample for sample in job.images.samples if sample.split == "train"]
     counts = Counter(label for sample in training for label in sample.labels)
-    return Background(main_number(job.task), tuple(state.rows), counts, suspects)
+    return Background(main_number(job.task), tuple(state.rows), counts, suspects, growth)
 
 
 def _account(job: Job, trained: Trained, model: Model, metrics: Metrics) -> Account:
@@ -184,7 +188,7 @@ def _account(job: Job, trained: Trained, model: Model, metrics: Metrics) -> Acco
 def _files(job: Job) -> tuple[str, ...]:
     """What the report links to, relative to it."""
     folder = job.folder
-    there = [folder.suspects] if folder.suspects.is_file() else []
+    there = [file for file in (folder.suspects, folder.learning_curve) if file.is_file()]
     files = [job.exported, folder.best, folder.predictions, *there, folder.results, folder.card]
     return tuple(file.relative_to(folder.path).as_posix() for file in [*files, folder.args])
 

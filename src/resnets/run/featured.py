@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +12,8 @@ from torch import nn
 
 from resnets.data.loader import PreparedImages
 from resnets.evaluation import EVALUATORS
+from resnets.evaluation.evaluator import Evidence, Quick
+from resnets.kinds.prediction import Outputs
 from resnets.kinds.sample import Sample
 from resnets.modelfile import Model
 from resnets.run.spec import Spec
@@ -145,3 +147,19 @@ def draw_folds(samples: Sequence[Sample], count: int) -> torch.Tensor:
     _, number = np.unique(groups, return_inverse=True)
     order = np.random.default_rng(0).permutation(int(number.max()) + 1)
     return torch.from_numpy(order[number] % count)
+
+
+def judge_raw(job: Job, raw: torch.Tensor) -> list[Evidence]:
+    """What raw outputs for the validation images say, held against the truth."""
+    kind, samples, classes = job.task.kind, job.images.held_out.samples, job.spec.classes
+    evaluator, options = EVALUATORS[kind.name], job.spec.make_model(job.net).options
+    inference: Any = job.task.inference(job.net)
+    outputs: Outputs = {next(iter(kind.outputs)): inference.activation(raw).numpy()}
+    truths = kind.ground_truth(samples, classes)
+    found = kind.unbatch(outputs, [sample.name for sample in samples], classes, options)
+    return [evaluator.compare(*pair) for pair in zip(truths, found, strict=True)]
+
+
+def measure_raw(job: Job, raw: torch.Tensor) -> Quick:
+    """What a validation would find, from the raw outputs for its images."""
+    return EVALUATORS[job.task.kind.name].quick(judge_raw(job, raw))

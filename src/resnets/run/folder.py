@@ -46,6 +46,7 @@ class RunFolder:
         self.split = path / "split.csv"
         self.predictions = path / "predictions.csv"
         self.suspects = path / "suspects.csv"
+        self.learning_curve = path / "learning_curve.csv"
         self.report = path / "report.html"
         self.card = path / "model_card.md"
         self.summary = path / "summary.json"
@@ -71,7 +72,7 @@ class RunFolder:
 
     def forget(self) -> None:
         """Removes what an earlier run in this folder said at its end, and a new one may not say."""
-        for file in (self.summary, self.suspects):
+        for file in (self.summary, self.suspects, self.learning_curve):
             file.unlink(missing_ok=True)
 
     def discard(self) -> None:

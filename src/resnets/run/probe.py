@@ -4,17 +4,16 @@ exported within seconds, so that there is a file to use while the rest is being 
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 import torch
 
-from resnets.evaluation import EVALUATORS
-from resnets.evaluation.evaluator import Quick
 from resnets.evaluation.metrics import title
-from resnets.kinds.prediction import Outputs
 from resnets.modelfile import write_model
 from resnets.run.familiarity import fit_familiarity
-from resnets.run.featured import find_features, training_images_of
+from resnets.run.featured import find_features, measure_raw, training_images_of
+from resnets.run.growth import measure_growth
 from resnets.run.outcome import export_outcome
 from resnets.run.validation import main_number
 from resnets.run.work import Job
@@ -46,8 +45,9 @@ def make_probe(job: Job) -> tuple[Reached, float]:
             job.spec, job.net, images.held_out, lambda done: bar.update(len(prepared) + done)
         )
     speed = total / (time.monotonic() - started)
+    fit = partial(fit_probe, val=val, outputs=len(job.spec.classes), loss=task.loss)
     with job.screen.progress("linear probe", 1):
-        fitted = fit_probe(train, val, len(job.spec.classes), task.loss)
+        fitted = fit(train)
     _set_head(task.head(job.net), fitted)
     quick = measure_raw(job, fitted(val.features))
     best = {main: quick.main, "loss": quick.loss, "weights": "probe", "step": 0}
@@ -65,6 +65,7 @@ def make_probe(job: Job) -> tuple[Reached, float]:
     place_net(job.net, device)
     exporting, seconds = time.monotonic() - tick, time.monotonic() - job.started
     job.screen.say(f"{proven}, usable after {seconds:.0f} s; what follows replaces it if better")
+    measure_growth(job, train, fitted, fit, val.features)
     row: Row = {
         "step": 0,
         "epoch": 0.0,
@@ -104,15 +105,3 @@ def scale_head(head: Any, factor: float) -> None:
     head.weight.mul_(factor)
     if head.bias is not None:
         head.bias.mul_(factor)
-
-
-def measure_raw(job: Job, raw: torch.Tensor) -> Quick:
-    """What a validation would find, from the raw outputs for the held-out images."""
-    kind, samples, classes = job.task.kind, job.images.held_out.samples, job.spec.classes
-    evaluator, options = EVALUATORS[kind.name], job.spec.make_model(job.net).options
-    (name, *_) = kind.outputs
-    inference: Any = job.task.inference(job.net)
-    outputs: Outputs = {name: inference.activation(raw).numpy()}
-    truths = kind.ground_truth(samples, classes)
-    found = kind.unbatch(outputs, [sample.name for sample in samples], classes, options)
-    return evaluator.quick([evaluator.compare(*pair) for pair in zip(truths, found, strict=True)])

@@ -217,7 +217,7 @@ def _stop_early(job: Job, state: TrainingState, plan: Plan) -> None:
 def _save(job: Job, state: TrainingState) -> None:
     tensors, rest = pack(state)
     write_model(job.folder.last, tensors, {**job.spec.metadata(), "checkpoint": rest})
-    if state.step == 0:
+    if state.step == 0 and not job.spec.probe:  # before a probe, that was done
         job.folder.forget()
 
 
