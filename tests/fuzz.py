@@ -364,14 +364,14 @@ def tables(folder):
 
 
 def settings_files(folder):
-    from resnets.cli.train import _read_config
+    from resnets.cli.config import read_config
 
     path = folder / "c.yaml"
     sound = "model: resnet20\nepochs: 3\nlr: 0.1\nsize: 32\nflip: none\nnorms: train\nseed: 4\n"
 
     def attempt(rng):
         path.write_text(changed_text(rng, sound), "utf-8")
-        return path, lambda: _read_config(path)
+        return path, lambda: read_config(path)
 
     return attempt
 

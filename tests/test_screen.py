@@ -156,9 +156,11 @@ def test_the_card_shows_names_as_they_are(trained):
     assert "\\x1b\\[31m" in card.replace("\\\\", "\\")
     assert "\\| \\*star\\* \\[x\\](y) \\<b\\>" in card
     assert not re.search(r"[\x00-\x09\x0b-\x1f]", card)
-    rows = [line for line in card.splitlines() if line.startswith("|")]
-    for row in rows:
-        assert len(re.findall(r"(?<!\\)\|", row)) == 3, row
+    tables = re.findall(r"(?:^\|.*\n)+", card, re.MULTILINE)
+    assert len(tables) == 3, "facts, numbers, classes"
+    for table in tables:
+        bars = {len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}
+        assert len(bars) == 1, table
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,9 @@ MOST_DIRECTIONS = 64
 EACH = 8  # images for each direction, at least
 FEWEST = 20  # held-out images: of fewer not even the strangest is among 5 %
 LEVELS = 64  # of the distances of held-out images that are kept
-APART = 1e-3  # of a distance: a level closer than that to the next would make rounding count
-TINY = 1e-9  # distance of features that are all alike
+# Of levels, at least: features have length one, and those of two engines, or of an image that the
+# graph has scaled, are up to 1e-5 apart, which must not count
+APART = 5e-3
 PREFIX = "familiarity/"  # of tensors in a model file
 EMBEDDING = 1  # its place among the outputs of a network
 
@@ -98,13 +99,13 @@ class Familiarity(nn.Module):
         return found
 
     def distances(self, features: Tensor) -> Tensor:
-        """(N, channels) to the squared distance (N,) to the nearest class, in units of the variance
-        in other than the main directions."""
+        """(N, channels) to the distance (N,) to the nearest class: features have length one, and
+        main directions count as far as they vary no more than the others."""
         middle = self.means.mean(0)  # subtracted first: distances are small beside the features
         points, centres = F.normalize(features.float()) - middle, self.means - middle
         whole = _squares(points, centres)
         usual = _squares(points @ self.basis, centres @ self.basis)
-        return (whole - usual).amin(1)
+        return (whole - usual).amin(1).clamp_min(0).sqrt()
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, channels) to (N,) between 0 and 1."""
@@ -132,9 +133,8 @@ def make_knots(distances: Tensor) -> Tensor:
 def share_beyond(distances: Tensor, knots: Tensor) -> Tensor:
     """The share of the images behind some knots that are at least as far away: piecewise linear,
     so that engines agree."""
-    ends = knots[1:].clamp_min(TINY)
-    gaps = torch.maximum(ends - knots[:-1], APART * ends)
-    return ((ends - distances[:, None]) / gaps).clamp(0, 1).mean(1)
+    middles, gaps = (knots[1:] + knots[:-1]) / 2, (knots[1:] - knots[:-1]).clamp_min(APART)
+    return ((middles - distances[:, None]) / gaps + 0.5).clamp(0, 1).mean(1)
 
 
 def kept_when_halved(distances: Tensor, halves: Tensor, threshold: float) -> Tensor:
