@@ -79,7 +79,7 @@ def test_a_run_with_a_probe_tells_what_more_images_would_bring(colours, tmp_path
     photos, rng = tmp_path / "photos", np.random.default_rng(0)
     for name, level in (("dark", 90), ("grey", 120), ("light", 150)):
         (photos / name).mkdir(parents=True)
-        for number in range(40):
+        for number in range(90):
             pixels = np.clip(level + rng.normal(0, 60, (16, 16, 3)), 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(photos / name / f"{number}.png")
     run = resnets.train(
@@ -92,6 +92,6 @@ def test_a_run_with_a_probe_tells_what_more_images_would_bring(colours, tmp_path
     )
     with (run.folder / "learning_curve.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [int(row["images"]) for row in rows] == [12, 24, 48, 96, 192]
+    assert [int(row["images"]) for row in rows] == [27, 54, 108, 216, 432]
     assert {row["number"] for row in rows} == {"accuracy"}
     assert "More images" in (run.folder / "report.html").read_text("utf-8")

@@ -76,7 +76,7 @@ def extrapolate(number: str, sizes: Sequence[int], right: np.ndarray, seed: int 
     n = right.shape[1]
     times = draw_images(n, None, seed)
     drawn = np.concatenate([right.mean(1)[None], times @ right.T / n])
-    doubled = 1 - _error_of_double(np.log(sizes), 1 - drawn, n)
+    doubled = 1 - _error_of_double(np.array(sizes), 1 - drawn, n)
     low, high = np.percentile(doubled[1:], [2.5, 97.5])
     value = float(doubled[0])
     reached = tuple(wilson(round(share * n), n) for share in right.mean(1).tolist())
@@ -84,13 +84,14 @@ def extrapolate(number: str, sizes: Sequence[int], right: np.ndarray, seed: int 
     return Growth(number, tuple(sizes), reached, forecast)
 
 
-def _error_of_double(logs: np.ndarray, errors: np.ndarray, n: int) -> np.ndarray:
-    """(draws,) from (draws, sizes): a line through the logarithms; an error of 0 in n images is
-    taken for that of half an image."""
-    heights = np.log(np.maximum(errors, 0.5 / n))
-    centred = logs - logs.mean()
-    slopes = (heights @ centred) / (centred @ centred)
-    now = heights.mean(1) + slopes * (logs[-1] - logs.mean())
+def _error_of_double(sizes: np.ndarray, errors: np.ndarray, n: int) -> np.ndarray:
+    """(draws,) from (draws, sizes): a line through the logarithms, sizes weighted by themselves, so
+    that the end of the curve counts; an error of 0 in n images is taken for that of half an
+    image."""
+    heights, logs, weights = np.log(np.maximum(errors, 0.5 / n)), np.log(sizes), sizes / sizes.sum()
+    centred = logs - weights @ logs
+    slopes = heights @ (weights * centred) / (weights @ centred**2)
+    now = heights @ weights + slopes * centred[-1]
     return np.exp(now + np.clip(slopes, -FALLS, 0) * np.log(2))
 
 
