@@ -19,7 +19,7 @@ from resnets.run.work import Job
 from resnets.training.probe import Featured, Fitted
 
 PARTS = {0.125: 4, 0.25: 3, 0.5: 2}  # of the training images, and how often each is drawn
-# Training images: from 100, the forecast was more than 2 points off in 4 of 12 trials, from 250 or
+# Training images: from 100, the forecast was more than 2 points off in 5 of 12 trials, from 250 or
 # more in 4 of 21 (benchmarks/learning_curve.py); more than the most take too long
 FEWEST, MOST = 200, 20_000
 
