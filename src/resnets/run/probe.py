@@ -64,7 +64,8 @@ def make_probe(job: Job) -> tuple[Reached, float]:
         proven = export_outcome(model, job.exported, images.measured.samples)
     place_net(job.net, device)
     exporting, seconds = time.monotonic() - tick, time.monotonic() - job.started
-    job.screen.say(f"{proven}, usable after {seconds:.0f} s; what follows replaces it if better")
+    follows = "" if job.spec.settings.epochs == 0 else "; what follows replaces it if better"
+    job.screen.say(f"{proven}, usable after {seconds:.0f} s{follows}")
     measure_growth(job, train, fitted, fit, val.features)
     row: Row = {
         "step": 0,
