@@ -3,7 +3,8 @@ training meet.
 
 Reading order is running order: `preparation` looks and decides, `rehearsal` tries the network,
 `work` reads the images, `probe` makes a first model, `finder` finds the learning rate if asked,
-`timing` fixes the number of steps, `steps` trains and `validation` chooses the best weights, `completion` measures, reports and exports.
+`timing` fixes the number of steps, `steps` trains and `validation` chooses the best weights,
+`completion` measures, reports and exports.
 `resume` enters at `work` with what an earlier run wrote down.
 """
 
