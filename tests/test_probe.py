@@ -205,6 +205,23 @@ def test_the_recipe_of_a_probe_stops_after_it(stripes, tmp_path):
         resnets.run.resume(folder)
 
 
+def test_a_rate_that_is_found_after_the_probe_makes_the_run_that_it_makes_if_given(
+    stripes, tmp_path
+):
+    # the precision would be decided by timing a step, for each run anew
+    options = {"weights": str(stripes / "first.safetensors"), "epochs": 1, **COMMON}
+    options["precision"] = "float32"
+    found, given = tmp_path / "found", tmp_path / "given"
+    resnets.train(stripes / "photos", output=found, find_lr=True, **options)
+    rate = read_yaml(found / "args.yaml")["settings"]["lr"]
+    resnets.train(stripes / "photos", output=given, lr=rate, **options)
+    first, other = (
+        read_model(folder / "weights" / "last.safetensors")[0] for folder in (found, given)
+    )
+    assert first.keys() == other.keys()
+    assert all(torch.equal(first[name], other[name]) for name in first)
+
+
 def test_an_earlier_run_leaves_nothing_behind(stripes, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()

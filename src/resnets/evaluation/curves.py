@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,6 +87,40 @@ def plot_curves(rows: Rows, path: Path) -> None:
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend()
+    figure.savefig(path)
+
+
+def plot_search(
+    rates: Sequence[float],
+    losses: Sequence[float],
+    smoothed: Sequence[float],
+    chosen: float,
+    path: Path,
+) -> None:
+    """Draws the loss over the learning rate, and the rate that was chosen.
+
+    Args:
+        rates: Of each step, on a logarithmic axis.
+        losses: Of each step.
+        smoothed: The same, without most of the noise.
+        chosen: Among the rates, or near them.
+        path: A .png file.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.semilogx(rates, losses, ".", alpha=0.4, label="of each step")
+    axes.semilogx(rates, smoothed, "-", label="smoothed")
+    axes.axvline(chosen, color="black", linestyle="--", label=f"chosen: {chosen:g}")
+    # a last step far above the others would leave nothing to be seen of them
+    low, high = min(smoothed), max(smoothed[0], min(smoothed))
+    axes.set_ylim(low - 0.2 * (high - low + 0.01), high + 0.6 * (high - low + 0.01))
+    axes.set(title="Learning rate finder", xlabel="learning rate", ylabel="training loss")
+    axes.grid(alpha=0.3)
+    axes.legend()
     figure.savefig(path)
 
 

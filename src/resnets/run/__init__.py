@@ -2,8 +2,9 @@
 training meet.
 
 Reading order is running order: `preparation` looks and decides, `rehearsal` tries the network,
-`work` reads the images, `probe` makes a first model, `timing` fixes the number of steps, `steps`
-trains and `validation` chooses the best weights, `completion` measures, reports and exports.
+`work` reads the images, `probe` makes a first model, `finder` finds the learning rate if asked,
+`timing` fixes the number of steps, `steps` trains and `validation` chooses the best weights,
+`completion` measures, reports and exports.
 `resume` enters at `work` with what an earlier run wrote down.
 """
 
@@ -23,6 +24,7 @@ from resnets.data.splits import check_split, read_split, split_csv
 from resnets.files import write_file
 from resnets.modelfile import build_network, read_model, write_model
 from resnets.run.completion import Run, finish
+from resnets.run.finder import find_rate
 from resnets.run.folder import RunFolder, claim, held
 from resnets.run.keywords import TrainCall, takes
 from resnets.run.loggers import logging
@@ -170,14 +172,20 @@ def _begin(job: Job, split: str = "") -> Run:
         write_model(job.folder.last, job.net.state_dict(), job.spec.metadata())
         job.folder.forget()
         reached, exporting = make_probe(job)
-    pacing = None
+    pacing = search = None
     if not job.spec.steps:
+        if job.spec.settings.find_lr:
+            spec, search = find_rate(job)
+            job = replace(job, spec=spec)
         spec, costs = decide_steps(job, exporting)
         if costs and spec.settings.minutes:
             pacing = Pacing(job.started + 60 * spec.settings.minutes, costs, job.screen)
         if not spec.steps:
             return _end(job, Trained(reached))
         job = replace(job, spec=spec)
+        job.folder.forget_search()
+        if search:
+            search.write(job.folder)
     _write(job, split)
     with _logged(job) as logged:
         trained = carry_out(logged, reached, pacing)

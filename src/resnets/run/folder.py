@@ -43,6 +43,8 @@ class RunFolder:
         self.best = path / "weights" / "best.safetensors"
         self.last = path / "weights" / "last.safetensors"
         self.results = path / "results.csv"
+        self.search = path / "lr_finder.csv"
+        self.search_curve = path / "lr_finder.png"
         self.split = path / "split.csv"
         self.predictions = path / "predictions.csv"
         self.suspects = path / "suspects.csv"
@@ -78,6 +80,13 @@ class RunFolder:
     def discard(self) -> None:
         """Removes what a run writes before its first validation."""
         for file in (self.args, self.split, self.last, self.results):
+            file.unlink(missing_ok=True)
+        self.forget_search()
+
+    def forget_search(self) -> None:
+        """Removes what a search for the learning rate wrote: another run has another one, or
+        none."""
+        for file in (self.search, self.search_curve):
             file.unlink(missing_ok=True)
 
     def write_results(self, rows: Sequence[Mapping[str, float | None]]) -> None:

@@ -139,6 +139,7 @@ def refuse_early(settings: TrainSettings, given: object) -> None:
         raise ValueError(f"no task {settings.task!r}; {nearest(settings.task, KINDS)}")
     refuse_precision(settings.precision, choose_device(settings.device))
     loggers_of(settings.log)
+    _refuse_search(settings)
     check_weights(settings.weights)
     if given is not None:
         check_module(given)
@@ -154,6 +155,16 @@ def refuse_early(settings: TrainSettings, given: object) -> None:
         check_foreign(settings.model)
     else:
         Network.parse(settings.model, in_channels=settings.channels)
+
+
+def _refuse_search(settings: TrainSettings) -> None:
+    if settings.find_lr and settings.lr is not None:
+        raise ValueError(f"find_lr and lr={settings.lr:g} are both given; choose one")
+    if settings.find_lr and settings.epochs == 0:
+        raise ValueError(
+            "find_lr: with epochs=0 (recipe=probe means it) nothing is trained that has a learning"
+            " rate; leave it out, or give more epochs"
+        )
 
 
 def _check(settings: TrainSettings, screen: Screen) -> Check:

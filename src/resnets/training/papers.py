@@ -226,4 +226,6 @@ def filled(given: Mapping[str, Any]) -> dict[str, Any]:
     values = dict(PAPERS[name].values)
     if given.get("minutes") and values.get("epochs"):
         del values["epochs"]  # as far as it gets in that time
+    if given.get("find_lr"):
+        values.pop("lr", None)
     return {**values, **{key: value for key, value in given.items() if value is not None}}

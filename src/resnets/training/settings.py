@@ -174,6 +174,14 @@ class TrainSettings:
         between=(1e-8, 100),
         open="per 64 images of a step, 0.002 (AdamW) when fine-tuning and 0.1 (SGD) from scratch",
     )
+    find_lr: bool = setting(
+        "Find the peak learning rate before the first step, instead of lr: a copy of the network is"
+        " trained for up to 100 steps with a rising rate; that of the steepest fall of the loss is"
+        " taken (Smith 2017).",
+        TRAINING,
+        False,
+        choices=(False, True),
+    )
     layer_decay: float = setting(
         "Factor of the learning rate from each part of the network to the one before it, from the"
         " classifier to the stem; 1: all alike.",
