@@ -1,9 +1,6 @@
 """The precision of training steps: the scaler of float16, tried on the CPU, where it changes
 nothing but the range of the gradients; and the memory that steps reuse."""
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -133,27 +130,3 @@ def test_the_slots_of_a_checkpoint_take_the_order_of_their_parameters(optimizer)
     for parameter, slots in again.optimizer.state.items():
         assert all(one.stride() == parameter.stride() for one in slots.values() if one.ndim)
     assert equal(run(again, plan, 3).net.state_dict(), whole.net.state_dict())
-
-
-FAULTS = """
-import resource, sys, torch
-from resnets.training.device import reuse_memory
-if sys.argv[1] == "reuse":
-    reuse_memory()
-for _ in range(12):
-    torch.empty(16, 2**20).fill_(1.0)  # the heap takes its shape
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(5):
-    torch.empty(16, 2**20).fill_(1.0)  # 64 MB
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-
-
-@pytest.mark.skipif(
-    sys.platform != "linux" or not os.confstr("CS_GNU_LIBC_VERSION"), reason="not glibc"
-)
-def test_large_arrays_get_the_memory_of_those_before_them():
-    fresh, reused = (
-        int(subprocess.check_output([sys.executable, "-c", FAULTS, how])) for how in ("", "reuse")
-    )
-    assert reused < fresh / 10

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from resnets.kinds.prediction import Prediction
     from resnets.kinds.sample import Sample
     from resnets.run.completion import Run
+    from resnets.run.folder import RunFolder
     from resnets.screen import Screen
 
 SETTINGS: dict[str, Any] = {
@@ -81,7 +82,7 @@ def run_demo(output: Path, seed: int = 0) -> dict[str, Any]:
     network = _measure(said, held_out, run.model.classes, planted)
     probabilities = predict_linear(training, held_out, run.model.classes)
     linear = _measure(probabilities, held_out, run.model.classes, planted)
-    found = _find(planted, folder.suspects)
+    found = _find(planted, folder)
     _tell(screen, run, found, network, linear)
     _show(screen, run, planted, predictions, held_out)
     summary = {
@@ -117,23 +118,17 @@ def _measure(
     return measure(np.asarray(probabilities), truths, classes, groups)
 
 
-def _find(planted: Planted, suspects: Path) -> Found:
-    """Looks for what was planted, in what the check says and among the suspects."""
-    from resnets.data.check import check_images
-    from resnets.data.sources import find_data
+def _find(planted: Planted, folder: RunFolder) -> Found:
+    """Looks for what was planted, in what the check of the run said and among its suspects."""
+    from resnets.run.spec import Spec
 
-    check = check_images(find_data(planted.folder)).to_dict()
-    unusable = {
-        name
-        for one in check["findings"]
-        if one["text"].startswith("unusable")
-        for name in one["files"]
-    }
-    pairs = [set(pair["files"]) for pair in check["pairs"]]
-    with suspects.open(encoding="utf-8", newline="") as file:
+    spec = Spec.read(folder.args)
+    left_out = [text for _, text in spec.findings if text.startswith("unusable")]
+    pairs = [{first, second} for first, second, _ in spec.pairs]
+    with folder.suspects.open(encoding="utf-8", newline="") as file:
         names = [row["file"] for row in csv.DictReader(file)]
     return Found(
-        int(planted.truncated in unusable),
+        int(any(planted.truncated in text for text in left_out)),
         sum(set(pair) in pairs for pair in planted.duplicates),
         {first: len(set(planted.wrong) & set(names[:first])) for first in FIRST},
     )

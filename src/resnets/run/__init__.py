@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from resnets.run.completion import Run, finish
 from resnets.run.finder import find_rate
 from resnets.run.folder import RunFolder, claim, held
 from resnets.run.keywords import TrainCall, takes
-from resnets.run.loggers import logging
+from resnets.run.loggers import logged
 from resnets.run.pacing import Pacing
 from resnets.run.preparation import prepare
 from resnets.run.probe import make_probe
@@ -38,7 +37,7 @@ from resnets.run.timing import decide_steps
 from resnets.run.unfold import restore_statistics
 from resnets.run.work import Callback, Job, place_network, read_images
 from resnets.screen import Screen
-from resnets.settings import change, to_dict
+from resnets.settings import change
 from resnets.training.loop import Diverged, Reached
 from resnets.training.papers import filled
 from resnets.training.settings import TrainSettings
@@ -146,8 +145,8 @@ def resume(
         job = Job(spec, files, net, images, screen, callbacks, started)
         if checkpoint is None:
             return _begin(job)
-        with _logged(job) as logged:
-            trained = go_on(logged, tensors, checkpoint)
+        with logged(job) as one:
+            trained = go_on(one, tensors, checkpoint)
         return _end(job, trained)
 
 
@@ -187,17 +186,9 @@ def _begin(job: Job, split: str = "") -> Run:
         if search:
             search.write(job.folder)
     _write(job, split)
-    with _logged(job) as logged:
-        trained = carry_out(logged, reached, pacing)
+    with logged(job) as one:
+        trained = carry_out(one, reached, pacing)
     return _end(job, trained)
-
-
-@contextmanager
-def _logged(job: Job) -> Iterator[Job]:
-    """The job, whose rows go to the trackers that are named."""
-    settings = job.spec.settings
-    with logging(settings.log, job.folder.path, to_dict(settings)) as more:
-        yield replace(job, callbacks=(*job.callbacks, *more))
 
 
 def _write(job: Job, split: str) -> None:

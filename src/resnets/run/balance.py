@@ -7,19 +7,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from resnets.data.splits import class_indices
 from resnets.kinds.sample import Sample
 from resnets.tasks import Task, describe_task, make_task
-
-
-def strata_of(samples: Sequence[Sample], classes: Sequence[str]) -> np.ndarray:
-    """(n,) the class of each sample, which has one, by its number."""
-    numbers = {name: number for number, name in enumerate(classes)}
-    return np.array([numbers[sample.labels[0]] for sample in samples])
 
 
 def weighted(task: Task, samples: Sequence[Sample], classes: Sequence[str]) -> Task:
     """The task with its loss weighted by the inverse frequency of classes; over the samples, the
     mean weight is 1."""
-    counts = np.bincount(strata_of(samples, classes), minlength=len(classes))
+    counts = np.bincount(class_indices(samples, classes), minlength=len(classes))
     weights = len(samples) / (len(classes) * np.maximum(counts, 1))
     return make_task({**describe_task(task), "class_weights": [round(one, 6) for one in weights]})

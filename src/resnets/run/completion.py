@@ -175,7 +175,7 @@ def _account(job: Job, trained: Trained, model: Model, metrics: Metrics) -> Acco
     if missing := metrics.unmeasured:
         facts.append(("not measured", f"no held-out image of: {', '.join(missing)}"))
     return Account(
-        f"{model.network_name} on {data_name(spec.settings.data)}",
+        data_name(spec.settings.data),
         spec.command,
         tuple(facts),
         tuple(trained.state.rows),

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -118,16 +118,6 @@ def make_network(
     return Made(net, network, str(network), reason)
 
 
-def _refuse_saving(net: nn.Module, settings: TrainSettings) -> None:
-    """As long as it is tried, a network saves memory as it does in the run."""
-    if settings.save_memory and not save_memory(net):
-        raise ValueError(
-            f"save_memory: {settings.model or type(net).__name__} has no blocks of this package, of"
-            " which it is known what can be computed again; leave it out, or name a network such as"
-            " resnet50"
-        )
-
-
 def design(
     settings: TrainSettings,
     data: Data,
@@ -154,14 +144,8 @@ def design(
         decided = replace(decided, range=format_range(data.check.deep_range))
     assert decided.size is not None
     shape = input_shape(decided.size, data.kind.fits, data.sizes)
-    _refuse_saving(made.net, decided)
     task = choose_task(data.kind.name, decided)
-    if decided.calibrate != "none" and not can_probe(made.net, task):
-        raise ValueError(
-            f"calibrate={decided.calibrate} needs a network that ends in a linear layer on pooled"
-            f" features; {made.name} for the task {data.kind.name} does not: leave it out"
-        )
-    _refuse_parts(decided, task, made.net)
+    _refuse_parts(decided, task, made)
     if decided.balance == "weights":
         task = weighted(task, data.training, data.classes)
     recipe, fresh = choose_recipe(decided, seen), False
@@ -170,11 +154,7 @@ def design(
         origin, fresh = f"{weights.source}: {loaded}", bool(loaded.left)
     probe = recipe.probe and fresh and can_probe(made.net, task)
     if decided.epochs == 0 and not probe:
-        raise ValueError(
-            f"{_wanted(settings)} stops after the linear probe of a pretrained network with a fresh"
-            f" head, and this run has none (first weights: {origin}); choose --weights auto or a"
-            " file of weights for other classes, --model resnet18, or more epochs"
-        )
+        _refuse_nothing(settings, origin)
     _show(decided, reasons, made, origin, screen)
     return Spec(
         settings=decided,
@@ -212,8 +192,13 @@ def _sampling(settings: TrainSettings, kind: Kind) -> Sampling | None:
     return Sampling(settings.frames, float(settings.seconds))
 
 
-def _wanted(settings: TrainSettings) -> str:
-    return f"recipe={settings.recipe}" if settings.recipe else f"epochs={settings.epochs:g}"
+def _refuse_nothing(settings: TrainSettings, origin: str) -> NoReturn:
+    wanted = f"recipe={settings.recipe}" if settings.recipe else f"epochs={settings.epochs:g}"
+    raise ValueError(
+        f"{wanted} stops after the linear probe of a pretrained network with a fresh head, and this"
+        f" run has none (first weights: {origin}); choose --weights auto or a file of weights for"
+        " other classes, --model resnet18, or more epochs"
+    )
 
 
 def _refuse_fit(settings: TrainSettings, kind: Kind) -> None:
@@ -224,11 +209,23 @@ def _refuse_fit(settings: TrainSettings, kind: Kind) -> None:
         )
 
 
-def _refuse_parts(settings: TrainSettings, task: Task, net: nn.Module) -> None:
-    """Refuses means of training for parts that the network does not have."""
-    frozen_modules(task.backbone(net), settings.freeze)
+def _refuse_parts(settings: TrainSettings, task: Task, made: Made) -> None:
+    """Refuses means of training for parts that the network does not have. As long as it is tried,
+    it saves memory as it does in the run."""
+    name = made.name or type(made.net).__name__
+    if settings.save_memory and not save_memory(made.net):
+        raise ValueError(
+            f"save_memory: {name} has no blocks of this package, of which it is known what can"
+            " be computed again; leave it out, or name a network such as resnet50"
+        )
+    if settings.calibrate != "none" and not can_probe(made.net, task):
+        raise ValueError(
+            f"calibrate={settings.calibrate} needs a network that ends in a linear layer on pooled"
+            f" features; {name} for the task {task.kind.name} does not: leave it out"
+        )
+    frozen_modules(task.backbone(made.net), settings.freeze)
     if settings.dropout:
-        classifier_of(task.head(net))
+        classifier_of(task.head(made.net))
 
 
 def _show(

@@ -7,9 +7,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
 
+from resnets.data.splits import class_indices
 from resnets.evaluation.metrics import wilson
 from resnets.kinds.prediction import UNFAMILIAR
 from resnets.kinds.sample import Sample
@@ -48,8 +48,7 @@ def fit_familiarity(
     """
     if "familiar" not in model.task.kind.outputs:
         return None
-    truths = model.task.kind.ground_truth(samples, model.classes)
-    groups = torch.tensor([int(np.asarray(truth.by_class()).argmax()) for truth in truths])
+    groups = torch.from_numpy(class_indices(samples, model.classes))
     return Familiarity.fit(train.features, groups, held_out.features)
 
 

@@ -5,8 +5,6 @@ the rate of each a little higher than that of the one before (Smith 2017, arXiv:
 from __future__ import annotations
 
 import copy
-import csv
-import io
 import math
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,7 +14,7 @@ from itertools import islice
 import numpy as np
 
 from resnets.evaluation.curves import plot_search
-from resnets.files import write_file
+from resnets.files import csv_text, write_file
 from resnets.run.folder import RunFolder
 from resnets.run.probe import soften
 from resnets.run.spec import Spec
@@ -73,13 +71,14 @@ class Search:
 
     def write(self, folder: RunFolder) -> None:
         """The table and the curve."""
-        means, text = smoothed(self.losses), io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow(("step", "learning_rate", "loss", "smoothed_loss"))
-        columns = (range(len(self.rates)), self.rates, self.losses, means.tolist())
-        table.writerows(zip(*columns, strict=True))
-        write_file(folder.search, text.getvalue())
-        plot_search(self.rates, self.losses, means.tolist(), self.best()[0], folder.search_curve)
+        means = smoothed(self.losses).tolist()
+        steps = enumerate(zip(self.rates, self.losses, means, strict=True))
+        rows = [
+            {"step": step, "learning_rate": rate, "loss": loss, "smoothed_loss": mean}
+            for step, (rate, loss, mean) in steps
+        ]
+        write_file(folder.search, csv_text(rows))
+        plot_search(self.rates, self.losses, means, self.best()[0], folder.search_curve)
 
 
 def find_rate(job: Job) -> tuple[Spec, Search]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from resnets.files import locked, write_file
+from resnets.files import csv_text, locked, write_file
 
 # Of results.csv: these first, then what else is known of the training, its speed, the validation
 FIRST = ("step", "epoch", "phase", "seconds", "learning_rate", "train_loss")
@@ -91,11 +89,7 @@ class RunFolder:
 
     def write_results(self, rows: Sequence[Mapping[str, float | None]]) -> None:
         """results.csv, whole: one line a row, empty where nothing was measured."""
-        text = io.StringIO()
-        table = csv.DictWriter(text, columns_of(rows), lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
-        write_file(self.results, text.getvalue())
+        write_file(self.results, csv_text(rows, columns_of(rows)))
 
 
 def choose_folder(

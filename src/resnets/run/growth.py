@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from resnets.data.splits import class_indices
 from resnets.evaluation import EVALUATORS
 from resnets.evaluation.forecast import Growth, extrapolate
-from resnets.files import write_file
+from resnets.files import csv_text, write_file
 from resnets.run.featured import judge_raw
 from resnets.run.validation import main_number
 from resnets.run.work import Job
@@ -43,17 +43,13 @@ def measure_growth(
     def judge(fitted: Fitted) -> np.ndarray:
         return np.array([is_right(one) for one in judge_raw(job, fitted(val))], np.float64)
 
-    strata = np.array([sample.unique_labels[0] for sample in samples])
+    strata = class_indices(samples, job.spec.classes)
     with job.screen.progress("learning curve", sum(PARTS.values())) as bar:
         sizes, right = grow(train, strata, fit, judge, bar.update)
     growth = extrapolate(
         main_number(job.task), [*sizes, len(samples)], np.stack([*right, judge(whole)])
     )
-    text = io.StringIO()
-    table = csv.DictWriter(text, list(growth.rows()[0]), lineterminator="\n")
-    table.writeheader()
-    table.writerows(growth.rows())
-    write_file(job.folder.learning_curve, text.getvalue())
+    write_file(job.folder.learning_curve, csv_text(growth.rows()))
 
 
 def grow(
@@ -67,7 +63,7 @@ def grow(
 
     Args:
         train: All of them.
-        strata: (n,) names of classes; each part has its share of each.
+        strata: (n,) classes; each part has its share of each.
         fit: A probe on some of them.
         judge: A probe to (m,), whether it is right on each validation image.
         progress: Told of probes that are done.

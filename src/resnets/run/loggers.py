@@ -8,10 +8,12 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from resnets.settings import nearest
+from resnets.run.work import Job
+from resnets.settings import nearest, to_dict
 from resnets.training.loop import Row
 
 
@@ -108,12 +110,13 @@ def loggers_of(names: str) -> list[Any]:
 
 
 @contextmanager
-def logging(names: str, folder: Path, settings: Mapping[str, Any]) -> Iterator[list[Any]]:
-    """Callbacks for the rows of a run; what they go to is closed at the end, also after an
-    error."""
+def logged(job: Job) -> Iterator[Job]:
+    """The job, whose rows go to the loggers that are named as well; these are closed at the end,
+    also after an error."""
+    settings = job.spec.settings
     with ExitStack() as stack:
         made: list[Logger] = []
-        for kind in loggers_of(names):
-            made.append(kind(folder, settings))
+        for kind in loggers_of(settings.log):
+            made.append(kind(job.folder.path, to_dict(settings)))
             stack.callback(made[-1].close)
-        yield [one.on_row for one in made]
+        yield replace(job, callbacks=(*job.callbacks, *(one.on_row for one in made)))

@@ -65,8 +65,7 @@ def measure_and_report(
     screen.say(f"{model.network_name} ({path}) on {part} of {data}, {len(usable):,} images")
     if report:
         about = [("model", str(path)), ("data", f"{part} of {data}")]
-        title, command = f"{model.network_name} on {Path(data).name}", f"resnets val {path} {data}"
-        account = Account(title, command, tuple(about))
+        account = Account(Path(data).name, f"resnets val {path} {data}", tuple(about))
         write_outcome_report(report, model, measured, images, account)
         screen.say(f"report: {report}")
     return _judged(model, measured)

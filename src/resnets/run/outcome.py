@@ -3,8 +3,6 @@ of them."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from resnets.evaluation import EVALUATORS
 from resnets.evaluation.evaluator import Evidence
 from resnets.evaluation.metrics import Metrics, clusters
 from resnets.export import Proven, export_model
+from resnets.files import csv_text
 from resnets.kinds.inverse import InverseTransform
 from resnets.kinds.prediction import Cell, Outputs, Prediction
 from resnets.kinds.sample import Sample
@@ -58,11 +57,7 @@ class Measured:
 
     def to_csv(self) -> str:
         """predictions.csv: what was said of each image."""
-        text = io.StringIO()
-        table = csv.DictWriter(text, list(self.rows[0]), lineterminator="\n")
-        table.writeheader()
-        table.writerows(self.rows)
-        return text.getvalue()
+        return csv_text(self.rows)
 
 
 def judged(

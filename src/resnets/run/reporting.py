@@ -16,7 +16,6 @@ from PIL import Image
 from resnets.data.findings import differ
 from resnets.data.loader import PreparedImages
 from resnets.evaluation import EVALUATORS
-from resnets.evaluation.evaluator import Evaluator
 from resnets.evaluation.maps import overlay, thumbnail
 from resnets.evaluation.metrics import Metrics, heading, title
 from resnets.evaluation.report import Report, write_report
@@ -44,17 +43,17 @@ class Account:
     """What is told of a measurement beside its numbers.
 
     Args:
-        title: What was measured on what.
+        data: What was measured on.
         command: What repeats it, as typed.
         facts: (name, value) pairs.
         rows: Of results.csv; empty where nothing was trained.
         findings: What the check of the data found: severity and text.
         notes: What else a reader must know.
         steps: What to do next.
-        files: What else was written, relative to report and card.
+        files: What else was written, relative to the report.
     """
 
-    title: str
+    data: str
     command: str
     facts: tuple[tuple[str, str], ...]
     rows: tuple[Mapping[str, Any], ...] = ()
@@ -78,7 +77,7 @@ def write_outcome_report(
     cases = [_case(int(place), model, measured, images) for place in places]
     strange = _least_familiar(model, measured, images)
     report = Report(
-        account.title,
+        _title(model, account),
         account.command,
         account.facts,
         measured.metrics,
@@ -190,8 +189,8 @@ def write_card(
     evaluator = EVALUATORS[model.task.kind.name]
     classes = [markdown(one) for one in metrics.classes]
     lines = [
-        *_front_matter(evaluator, account, metrics),
-        f"# {markdown(account.title)}",
+        *_front_matter(model, account, metrics),
+        f"# {markdown(_title(model, account))}",
         "",
         f"{evaluator.model} with {len(classes):,} classes: {listed(classes, 20)}.",
         "",
@@ -221,19 +220,23 @@ def write_card(
     write_file(path, "\n".join(lines) + "\n")
 
 
-def _front_matter(evaluator: Evaluator, account: Account, metrics: Metrics) -> list[str]:
+def _title(model: Model, account: Account) -> str:
+    return f"{model.network_name} on {account.data}"
+
+
+def _front_matter(model: Model, account: Account, metrics: Metrics) -> list[str]:
     """What the Hugging Face hub reads of a card; a licence is the user's to choose."""
-    task = {"type": evaluator.pipeline}
-    dataset = {"name": account.title.rpartition(" on ")[2], "type": "custom"}
+    pipeline = EVALUATORS[model.task.kind.name].pipeline
+    task, dataset = {"type": pipeline}, {"name": account.data, "type": "custom"}
     measured = [
         {"name": title(name), "type": name, "value": round(one.value, 6)}
         for name, one in metrics.numbers.items()
     ]
     results = [{"task": task, "dataset": dataset, "metrics": measured}]
-    index = [{"name": account.title, "results": results}]
+    index = [{"name": _title(model, account), "results": results}]
     values = {
         "library_name": "onnx",
-        "pipeline_tag": evaluator.pipeline,
+        "pipeline_tag": pipeline,
         "tags": ["resnets", "residual-network"],
         "model-index": index,
     }

@@ -8,8 +8,6 @@ training 26.
 
 from __future__ import annotations
 
-import csv
-import io
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from resnets.data.loader import PreparedImages
 from resnets.evaluation import EVALUATORS
 from resnets.evaluation.maps import thumbnail
 from resnets.evaluation.sections import Case, Section
+from resnets.files import csv_text
 from resnets.kinds.prediction import Prediction
 from resnets.kinds.sample import Sample
 from resnets.modelfile import Model
@@ -104,15 +103,12 @@ def _folds(samples: Sequence[Sample]) -> torch.Tensor:
 
 def suspects_csv(job: Job, suspects: Sequence[Suspect]) -> str:
     """suspects.csv: what each image is said to be and looks like."""
-    row, text = EVALUATORS[job.task.kind.name].row, io.StringIO()
+    row = EVALUATORS[job.task.kind.name].row
     rows = [
         {"file": one.sample.name, "split": one.sample.split, **row(one.truth, one.prediction)}
         for one in suspects
     ]
-    table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
-    return text.getvalue()
+    return csv_text(rows)
 
 
 def suspect_section(job: Job, suspects: Sequence[Suspect]) -> Section:

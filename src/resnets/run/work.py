@@ -12,13 +12,12 @@ from torch import nn
 
 from resnets.data.batches import TrainingBatches, Truth
 from resnets.data.loader import PreparedImages, training_images
-from resnets.data.splits import refuse_unknown_classes
+from resnets.data.splits import class_indices, refuse_unknown_classes
 from resnets.data.transforms import Augmentation
 from resnets.data.windows import to_windows
 from resnets.kinds.prediction import Prediction
 from resnets.kinds.sample import Sample
 from resnets.models.rewrite import save_memory
-from resnets.run.balance import strata_of
 from resnets.run.folder import RunFolder
 from resnets.run.spec import Spec
 from resnets.screen import Screen
@@ -153,7 +152,7 @@ def read_images(spec: Spec, samples: list[Sample], screen: Screen) -> Images:
 
     truth = Truth(read_truth, task.collate)
     by_class = settings.balance == "sampler"
-    strata = strata_of(training.samples, spec.classes) if by_class else None
+    strata = class_indices(training.samples, spec.classes) if by_class else None
     numbers = (settings.batch_size, augmentation, settings.seed, settings.accumulate)
     batches = TrainingBatches(training, truth, *numbers, strata)
     return Images(samples, batches, held_out, measured)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 from pathlib import Path
@@ -12,7 +11,6 @@ from torch import Tensor, nn
 
 BFLOAT16 = {"amx_bf16", "avx512_bf16"}  # flags of processors
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-TRIM, MMAP = -1, -3  # parameters of mallopt in glibc's malloc.h
 
 
 def choose_device(name: str) -> torch.device:
@@ -44,25 +42,9 @@ def choose_device(name: str) -> torch.device:
 def place_net(net: nn.Module, device: torch.device) -> nn.Module:
     """A network on a device, its weights in the order that is fastest there: channels last, but for
     convolutions over time, which a CPU trains a third more slowly so."""
-    if device.type == "cpu":
-        reuse_memory()
     net = net.to(device)
     flat = all(weight.ndim < 5 for weight in net.parameters())
     return net.to(memory_format=torch.channels_last) if flat else net
-
-
-def reuse_memory() -> None:
-    """Lets the process keep the memory of large arrays that it is done with. glibc returns each
-    to the system and gets it back in fresh pages, thousands in every training step; other C
-    libraries are left as they are."""
-    try:
-        known = os.confstr("CS_GNU_LIBC_VERSION")
-    except (AttributeError, ValueError, OSError):  # not Linux, or not glibc
-        return
-    if known:
-        libc = ctypes.CDLL(None)
-        libc.mallopt(MMAP, 2**30)
-        libc.mallopt(TRIM, 2**31 - 1)
 
 
 def place_input(images: Tensor, device: torch.device) -> Tensor:

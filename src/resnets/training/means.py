@@ -96,8 +96,7 @@ def classifier_of(head: nn.Module) -> nn.Linear:
 
 def drop_features(head: nn.Module, rate: float) -> None:
     """Leaves out features before the classifier in training (Srivastava et al. 2014, section 10);
-    the draws are those of the
-    step."""
+    the draws are those of the step."""
 
     def drop(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Tensor, ...]:
         (features,) = inputs
