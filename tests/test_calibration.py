@@ -61,5 +61,7 @@ def test_a_network_without_a_linear_head_is_refused(photos, tmp_path):
     from torch import nn
 
     net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 2))
-    with pytest.raises(ValueError, match="needs a network that ends in a linear layer.*Sequential"):
+    with pytest.raises(
+        ValueError, match=r"needs a network that ends in a linear layer.*Sequential"
+    ):
         resnets.train(photos, net, weights="none", calibrate="temperature", output=tmp_path / "r")
