@@ -50,6 +50,7 @@ def timed(monkeypatch, seconds):
         return found if isinstance(found, tuple) else (found, 1.0)
 
     monkeypatch.setattr(choices, "time_step", time_step)
+    monkeypatch.setattr(choices, "SHORT", 0.05)  # see conftest.py
 
 
 @pytest.mark.parametrize(
