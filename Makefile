@@ -20,10 +20,10 @@ demo: $(VENV)/train.stamp
 	@echo "the command lies at $(BIN)/resnets; to have it on the path: . $(BIN)/activate"
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-all: lint
-	$(BIN)/python -m pytest -m ''
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m ''
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

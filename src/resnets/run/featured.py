@@ -13,10 +13,12 @@ from torch import nn
 from resnets.data.loader import PreparedImages
 from resnets.evaluation import EVALUATORS
 from resnets.evaluation.evaluator import Evidence, Quick
+from resnets.export.compiled import Compute, compile_module
 from resnets.kinds.prediction import Outputs
 from resnets.kinds.sample import Sample
 from resnets.modelfile import Model
 from resnets.run.spec import Spec
+from resnets.run.trials import blank_images
 from resnets.run.work import Job, autocast_of
 from resnets.tasks import Task
 from resnets.training.device import autocasting, place_input
@@ -42,46 +44,66 @@ def can_probe(net: nn.Module, task: Task) -> bool:
     return task.features(net) is not None and isinstance(task.head(net), nn.Linear)
 
 
-def find_features(
-    spec: Spec,
-    net: nn.Module,
-    images: PreparedImages,
-    progress: Callable[[int], None] = lambda done: None,
-) -> Featured:
-    """The features of prepared images, on the CPU, in the precision of the run.
+def computing(spec: Spec, net: nn.Module, count: int = BATCH) -> Compute:
+    """From normalised images, up to `count` of them, to their features, both on the CPU: in the
+    precision of the run, on a CPU by OpenVINO where that can be.
 
     Args:
         spec: Of the run.
         net: Of it, with whatever weights.
+        count: Of the images at a time.
+    """
+    features, device = spec.make_task().features(net.eval()), next(net.parameters()).device
+    assert features is not None
+    autocast = autocast_of(spec.settings, device)
+    if device.type == "cpu":
+        example = place_input(blank_images(count, spec, device), device)
+        if found := compile_module(features, example, autocast is torch.bfloat16):
+            return found
+
+    def compute(inputs: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode(), autocasting(device, autocast):
+            return features(place_input(inputs, device)).float().cpu()
+
+    return compute
+
+
+def find_features(
+    spec: Spec,
+    compute: Compute,
+    images: PreparedImages,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Featured:
+    """The features of prepared images, on the CPU.
+
+    Args:
+        spec: Of the run.
+        compute: `computing`.
         images: To look at.
         progress: Told of images that are done.
     """
-    return _look(spec, net, images, progress, mirrored=False).featured
+    return _look(spec, compute, images, progress, mirrored=False).featured
 
 
 def _look(
     spec: Spec,
-    net: nn.Module,
+    compute: Compute,
     images: PreparedImages,
     progress: Callable[[int], None] = lambda done: None,
     mirrored: bool = True,
 ) -> Looked:
-    """Mirrored: at mirror images too, where the run trains on them. With these, 27 and 32 of 40
-    wrong labels of EuroSAT were among the first 40 suspects, instead of 26 and 30 (two seeds)."""
+    """Mirrored: at mirror images too, where a run from scratch trains on them; with these, 27 and
+    32 of 40 wrong labels of EuroSAT were among the first 40 suspects, instead of 26 and 30 (two
+    seeds). Pretrained networks are large: it would take as long as an epoch of their training."""
     task, preprocessing = spec.make_task(), spec.preprocessing
-    device = next(net.parameters()).device
-    features = task.features(net.eval())
-    assert features is not None
-    autocast = autocast_of(spec.settings, device)
-    ways = [False, True] if mirrored and spec.settings.flip != "none" else [False]
+    mirrored = mirrored and not spec.probe and spec.settings.flip != "none"
+    ways = [False, True] if mirrored else [False]
     found: list[list[torch.Tensor]] = [[] for _ in ways]
-    with torch.inference_mode():
-        for places, pixels, _ in images.batches(BATCH):
-            inputs = place_input(torch.from_numpy(preprocessing.normalise(pixels)), device)
-            for turned, one in zip(ways, found, strict=True):
-                with autocasting(device, autocast):
-                    one.append(features(inputs.flip(-1) if turned else inputs).float().cpu())
-            progress(int(places[-1]) + 1)
+    for places, pixels, _ in images.batches(BATCH):
+        inputs = torch.from_numpy(preprocessing.normalise(pixels))
+        for turned, one in zip(ways, found, strict=True):
+            one.append(compute(inputs.flip(-1) if turned else inputs))
+        progress(int(places[-1]) + 1)
     targets = task.collate(task.kind.ground_truth(images.samples, spec.classes))
     each = [torch.cat(one).clone() for one in found]
     averaged = torch.stack(each).mean(0)
@@ -103,6 +125,7 @@ def see_all(job: Job, model: Model) -> Seen:
     if job.images.measured is not job.images.held_out:
         images["test"] = job.images.measured
     seen: Seen = {}
+    compute = computing(job.spec, model.net)
     with job.screen.progress("features of the best weights", sum(map(len, images.values()))) as bar:
         for part, one in images.items():
             before = sum(len(earlier.images) for earlier in seen.values())
@@ -110,7 +133,7 @@ def see_all(job: Job, model: Model) -> Seen:
             def update(looked: int, before: int = before) -> None:
                 bar.update(before + looked)
 
-            seen[part] = _look(job.spec, model.net, one, update)
+            seen[part] = _look(job.spec, compute, one, update)
     return seen
 
 
@@ -127,9 +150,10 @@ def time_seeing(
     """
     if not _asks(spec, model):
         return 0.0, None
-    _look(spec, model.net, few)
+    compute = computing(spec, model.net, min(BATCH, len(few)))
+    _look(spec, compute, few)
     tick = time.perf_counter()
-    some = _look(spec, model.net, few).featured
+    some = _look(spec, compute, few).featured
     return (time.perf_counter() - tick) / len(few) * count, some
 
 

@@ -12,7 +12,7 @@ import torch
 from resnets.evaluation.metrics import title
 from resnets.modelfile import write_model
 from resnets.run.familiarity import fit_familiarity
-from resnets.run.featured import find_features, measure_raw, training_images_of
+from resnets.run.featured import computing, find_features, measure_raw, training_images_of
 from resnets.run.growth import measure_growth
 from resnets.run.outcome import export_outcome
 from resnets.run.validation import main_number
@@ -39,10 +39,11 @@ def make_probe(job: Job) -> tuple[Reached, float]:
     images, task, main = job.images, job.task, main_number(job.task)
     prepared = training_images_of(job)
     total, started = len(prepared) + len(images.held_out), time.monotonic()
+    compute = computing(job.spec, job.net)
     with job.screen.progress("features", total) as bar:
-        train = find_features(job.spec, job.net, prepared, bar.update)
+        train = find_features(job.spec, compute, prepared, bar.update)
         val = find_features(
-            job.spec, job.net, images.held_out, lambda done: bar.update(len(prepared) + done)
+            job.spec, compute, images.held_out, lambda done: bar.update(len(prepared) + done)
         )
     speed = total / (time.monotonic() - started)
     fit = partial(fit_probe, val=val, outputs=len(job.spec.classes), loss=task.loss)
