@@ -114,14 +114,15 @@ def main() -> None:
     names = [name for name in names if not options.only or name in options.only]
     pythons = dict(one.split("=", 1) for one in options.python)
     options.out.mkdir(parents=True, exist_ok=True)
-    table = options.out / "duel.csv"
+    table, unseen = options.out / "duel.csv", None
     if options.task == "classes":
         options.data = deal(options.data, options.out / "data" / options.data.name, options)
+        unseen = beside(options.data)
         if options.weights:
             options.weights = unfolded(options.weights, options.data, options.out)
         if "peers" not in pythons and any(CONTENDERS[name].python == "peers" for name in names):
             pythons["peers"] = make_environment(options.out / "peers")
-    data = describe(options.data, options.task)
+    data = describe(options.data, options.task, unseen)
     for seed in range(options.seeds):
         for name in names:
             if any(row["contender"] == name and row["seed"] == str(seed) for row in read(table)):
@@ -135,12 +136,13 @@ def main() -> None:
 
 
 def deal(source: Path, folder: Path, options: argparse.Namespace) -> Path:
-    """The data as FOLDER/{train,val,test}/CLASS/*, links: the same split for every contender."""
+    """The data as FOLDER/{train,val}/CLASS/*, links: the same split for every contender. Images to
+    test on lie beside it, FOLDER-test/CLASS/*: they are the judge's, not a contender's to measure."""
     if folder.exists():
         return folder
     found, rng = find_data(source.resolve(), kind="classes"), np.random.default_rng(0)
-    parts = {sample.split for sample in found.samples}
-    own = "test" if "test" in parts else "val" if "val" in parts else None
+    named = {sample.split for sample in found.samples}
+    own = "test" if "test" in named else "val" if "val" in named else None
     by_class: dict[str, list[Sample]] = {}
     for sample in found.samples:
         by_class.setdefault(sample.labels[0], []).append(sample)
@@ -154,14 +156,20 @@ def deal(source: Path, folder: Path, options: argparse.Namespace) -> Path:
         rest = [one for one in samples if id(one) not in chosen and one.split in ("train", "")]
         rest = rest[: options.train // len(by_class)] if options.train else rest
         cut = len(rest) // 5
-        for part, some in (("val", rest[:cut]), ("train", rest[cut:]), ("test", test)):
-            place = folder / part / label
+        parts = {folder / "val": rest[:cut], folder / "train": rest[cut:], beside(folder): test}
+        for part, some in parts.items():
+            place = part / label
             place.mkdir(parents=True)
             for sample in some:
                 with suppress(OSError), Image.open(sample.path) as image:  # what nobody can read
                     image.load()
                     (place / sample.path.name).symlink_to(sample.path.resolve())
     return folder
+
+
+def beside(folder: Path) -> Path:
+    """Where images to test on lie."""
+    return folder.with_name(f"{folder.name}-test")
 
 
 def unfolded(weights: Path, data: Path, folder: Path) -> Path:
@@ -227,14 +235,19 @@ def print_ratios(
         )
 
 
-def describe(source: Path, task: str) -> dict[str, Any]:
-    """The data as JSON: classes, and of each image its file, part, size and annotations."""
+def describe(source: Path, task: str, unseen: Path | None) -> dict[str, Any]:
+    """The data as JSON: classes, and of each image its file, part, size and annotations; with images
+    to test on from a folder of their own."""
     found = find_data(source.resolve(), kind=task)
+    images = [image(sample) for sample in found.samples]
+    if unseen:
+        for sample in find_data(unseen.resolve(), kind=task).samples:
+            images.append({**image(sample), "name": f"test/{sample.name}", "split": "test"})
     return {
         "source": str(source.resolve()),
         "task": task,
         "classes": list(found.classes),
-        "images": [image(sample) for sample in found.samples],
+        "images": images,
     }
 
 
