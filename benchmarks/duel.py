@@ -91,6 +91,17 @@ CONTENDERS = {
     "ultralytics-classes-scratch": Contender("classes", "yolo_classify.py", False, "peers"),
 }
 PEERS = ("fastai", "timm", "ultralytics", "scikit-learn", "safetensors")
+RATIOS = (
+    "ours",
+    "best_peer",
+    "seeds",
+    "images",
+    "our_error",
+    "their_error",
+    "ratio",
+    "low",
+    "high",
+)
 COLUMNS = ("contender", "seed", "part", "images", "number", "value", "minutes", "cpu_minutes")
 
 
@@ -203,7 +214,7 @@ def make_environment(folder: Path) -> str:
 def print_ratios(
     folder: Path, data: dict[str, Any], names: Sequence[str], seeds: int, resamples: int = 2000
 ) -> None:
-    """Our error over that of the best peer, mean over the seeds, for each start."""
+    """Our error over that of the best peer, mean over the seeds, for each start; FOLDER/ratios.csv."""
     labels = {
         one["name"]: one["annotations"][0]["label"]
         for one in data["images"]
@@ -217,6 +228,7 @@ def print_ratios(
         wrong[name] = np.mean(
             [[one[file] != label for file, label in labels.items()] for one in said], 0
         )
+    (folder / "ratios.csv").unlink(missing_ok=True)
     rng = np.random.default_rng(0)
     draws = rng.integers(len(labels), size=(resamples, len(labels)))
     for pretrained in (True, False):
@@ -229,10 +241,11 @@ def print_ratios(
         mine, theirs = wrong[ours[0]], wrong[best]
         drawn = mine[draws].mean(1) / np.maximum(theirs[draws].mean(1), 1e-9)
         low, high = np.percentile(drawn, (2.5, 97.5))
-        print(
-            f"{ours[0]}: {mine.mean():.4f} wrong, {best}: {theirs.mean():.4f},"
-            f" ratio {mine.mean() / max(theirs.mean(), 1e-9):.3f} [{low:.3f}, {high:.3f}]"
-        )
+        ratio = mine.mean() / max(theirs.mean(), 1e-9)
+        figures = (round(float(one), 4) for one in (mine.mean(), theirs.mean(), ratio, low, high))
+        row = dict(zip(RATIOS, (ours[0], best, seeds, len(labels), *figures), strict=True))
+        add(folder / "ratios.csv", [row], RATIOS)
+        print(", ".join(f"{name} {value}" for name, value in row.items()))
 
 
 def describe(source: Path, task: str, unseen: Path | None) -> dict[str, Any]:

@@ -371,6 +371,15 @@ def test_a_validation_at_the_majority_share_is_doubted():
     assert not doubts([], evidence, ("ants", "bees"))
 
 
+def test_what_was_learnt_by_heart_is_not_called_nothing():
+    evidence = [ClassEvidence(label, np.eye(2)[label]) for label in [0] * 60 + [1] * 40]
+    for share, expected in ((1.0, "does not carry over"), (0.7, "next to nothing")):
+        rows = [*rows_of(0.5, 0.6), *[{"train_accuracy": share}] * 10]
+        (said,) = doubts(rows, evidence, ("ants", "bees"))
+        assert expected in said
+        assert "60.0%" in said
+
+
 def test_the_doubt_stands_on_the_screen_in_the_report_and_on_the_card(colours, tmp_path, capsys):
     run = resnets.train(colours, NETWORK, epochs=1, lr=1e-8, output=tmp_path / "run", **SMALL)
     assert run.metrics.accuracy.value <= 0.7

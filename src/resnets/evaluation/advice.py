@@ -46,7 +46,7 @@ def next_steps(metrics: Metrics, known: Background, doubts: list[str]) -> list[s
         known: What is known beside it.
         doubts: Of the evaluator.
     """
-    steps = [*doubts, *([] if doubts else _of_training(known))]
+    steps = [*doubts, *_of_training(known, not doubts)]
     steps += [*_of_pairs(metrics), *_of_classes(metrics, known.counts)]
     if known.suspects:
         several = known.suspects > 1
@@ -62,8 +62,8 @@ def next_steps(metrics: Metrics, known: Background, doubts: list[str]) -> list[s
     return steps[:MOST] or ["Nothing stands out. More images of every class would help most."]
 
 
-def _of_training(known: Background) -> list[str]:
-    """Whether more time would help, or does harm already."""
+def _of_training(known: Background, hopeful: bool) -> list[str]:
+    """Whether more time would help, where there is hope, or does harm already."""
     names = (f"val_{known.main}", f"val_{known.main}_ema")
     reached: list[float] = []
     losses: list[tuple[float, float, float]] = []  # epoch, validation, training
@@ -88,7 +88,7 @@ def _of_training(known: Background) -> list[str]:
                 f" loss fell to {last[2]:.2f}. More images help, fewer epochs, or a smaller"
                 " network."
             ]
-    if gain >= RISING:
+    if hopeful and gain >= RISING:
         return [
             f"The {title(known.main)} was still rising at the end, by {100 * gain:.1f} points in"
             " the last third: train for longer."

@@ -10,6 +10,7 @@ import numpy as np
 from resnets.evaluation.evaluator import Evidence, Rows
 from resnets.evaluation.metrics import wilson
 
+LATE = 10  # rows of training at the end
 CLEARLY = 3  # standard errors between the largest class's share and a network that has learnt
 
 
@@ -40,6 +41,14 @@ def doubts(rows: Rows, evidence: Sequence[Evidence], classes: Sequence[str]) -> 
         " the statistics of BatchNorm do not fit the images (--norms train)"
     )
     if best <= share + error:
+        batches = [one for row in rows if (one := row.get("train_accuracy")) is not None]
+        if batches and (known := float(np.mean(batches[-LATE:]))) > (1 + share) / 2:
+            return [
+                f"the validation accuracy never rose clearly above {best:.1%}, and {alone}, while"
+                f" that on training images came to {known:.1%}: what was learnt does not carry over"
+                " to other images. Perhaps there are too few, the labels are wrong, or the"
+                " statistics of BatchNorm do not fit the images (--norms train)"
+            ]
         return [
             f"the validation accuracy never rose clearly above {best:.1%}, and {alone}: the network"
             f" has learnt next to nothing. Perhaps {causes}"
