@@ -59,16 +59,23 @@ class Drawn(nn.Module):
         return images.flatten(1) * torch.rand(1)
 
 
-class Numeric(nn.Module):
-    """Cannot be traced: what it does with pixels is not PyTorch."""
+class Untraced(nn.Module):
+    """Cannot be traced."""
 
     def forward(self, images):
         if torch.jit.is_tracing():
-            raise RuntimeError("not to be traced")
+            raise TypeError("not to be traced")
         return images.flatten(1)
 
 
-@pytest.mark.parametrize("module", [Drawn(), Numeric()])
+class Rare(nn.Module):
+    """Takes what OpenVINO does not have."""
+
+    def forward(self, images):
+        return torch.special.bessel_j0(images).flatten(1)
+
+
+@pytest.mark.parametrize("module", [Drawn(), Untraced(), Rare()])
 def test_a_module_that_is_computed_otherwise_stays_with_pytorch(module):
     assert compile_module(module, images(2, 4), False) is None
 

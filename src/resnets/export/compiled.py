@@ -15,6 +15,9 @@ from resnets.runtime.engines import available_engines, import_openvino
 
 # Of the largest number: by how much numbers may differ from those of PyTorch
 ALIKE = {"f32": 1e-3, "bf16": 5e-2}
+# What tracing a module from outside may raise, and what OpenVINO raises at what it cannot convert
+FAULTS = RuntimeError, TypeError, ValueError, AttributeError
+FAILURES = "General", "Initialization", "NotImplemented", "OpConversion", "OpValidation"
 
 Compute = Callable[[Tensor], Tensor]
 
@@ -35,22 +38,23 @@ def compile_module(module: nn.Module, example: Tensor, short: bool) -> Compute |
     if "openvino" not in available_engines():
         return None
     openvino, precision = import_openvino(), "bf16" if short else "f32"
-    from openvino.frontend import FrontEndManager
+    from openvino import frontend
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
+    faults = (*FAULTS, *(getattr(frontend, f"{name}Failure") for name in FAILURES))
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # of what shapes are compared with, and of TorchScript
             traced = torch.jit.trace(module, example[:1], check_trace=False)
             expected = module(example[:8])
-        front = FrontEndManager().load_by_framework("pytorch")
+        front = frontend.FrontEndManager().load_by_framework("pytorch")
         decoder = TorchScriptPythonDecoder(traced)  # the front end does not keep it alive
         graph = front.convert(front.load(decoder))
         graph.reshape(list(example.shape))
         graph = _channels_last(openvino, graph)
         options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
         compiled = openvino.Core().compile_model(graph, "CPU", options)
-    except RuntimeError:  # the errors of both are of this kind
+    except faults:
         return None
 
     def compute(inputs: Tensor) -> Tensor:
