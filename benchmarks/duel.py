@@ -11,7 +11,8 @@ and its minutes, reading, validation and export included, and writes what it pre
 of val and test. One judge measures all of them: faster-coco-eval for boxes, a confusion matrix for
 masks, hits for classes. A contender that needs packages of its own runs in their Python: --python
 ultralytics=/path/to/python; for classes all peers share one, made at OUT/peers where none is named.
-Results go to OUT/duel.csv as they come; what is there already is not run again.
+Results go to OUT/duel.csv as they come, for classes also which test images were named wrongly, to
+OUT/mistakes.csv; what is there already is not run again, also where both come from another machine.
 
 For classes, images are dealt out once, the same for all: a test part of the data as it is, or --test
 images of each kind in proportion; of all else, or of --train images of it, a fifth to validate on.
@@ -102,6 +103,7 @@ RATIOS = (
     "low",
     "high",
 )
+MISTAKES = ("contender", "seed", "mistakes")
 COLUMNS = ("contender", "seed", "part", "images", "number", "value", "minutes", "cpu_minutes")
 
 
@@ -215,22 +217,15 @@ def print_ratios(
     folder: Path, data: dict[str, Any], names: Sequence[str], seeds: int, resamples: int = 2000
 ) -> None:
     """Our error over that of the best peer, mean over the seeds, for each start; FOLDER/ratios.csv."""
-    labels = {
-        one["name"]: one["annotations"][0]["label"]
-        for one in data["images"]
-        if one["split"] == "test"
-    }
+    count = sum(one["split"] == "test" for one in data["images"])
+    rows = [row for row in read(folder / "mistakes.csv") if int(row["seed"]) < seeds]
     wrong = {}
     for name in names:
-        said = [
-            json.loads((folder / f"{name}-{s}/predictions.json").read_text()) for s in range(seeds)
-        ]
-        wrong[name] = np.mean(
-            [[one[file] != label for file, label in labels.items()] for one in said], 0
-        )
+        bits = [f"{int(r['mistakes'], 16):0{count}b}" for r in rows if r["contender"] == name]
+        wrong[name] = np.mean([[bit == "1" for bit in one] for one in bits], 0)
     (folder / "ratios.csv").unlink(missing_ok=True)
     rng = np.random.default_rng(0)
-    draws = rng.integers(len(labels), size=(resamples, len(labels)))
+    draws = rng.integers(count, size=(resamples, count))
     for pretrained in (True, False):
         group = [name for name in names if CONTENDERS[name].pretrained == pretrained]
         peers = [name for name in group if not CONTENDERS[name].ours]
@@ -243,7 +238,7 @@ def print_ratios(
         low, high = np.percentile(drawn, (2.5, 97.5))
         ratio = mine.mean() / max(theirs.mean(), 1e-9)
         figures = (round(float(one), 4) for one in (mine.mean(), theirs.mean(), ratio, low, high))
-        row = dict(zip(RATIOS, (ours[0], best, seeds, len(labels), *figures), strict=True))
+        row = dict(zip(RATIOS, (ours[0], best, seeds, count, *figures), strict=True))
         add(folder / "ratios.csv", [row], RATIOS)
         print(", ".join(f"{name} {value}" for name, value in row.items()))
 
@@ -316,6 +311,8 @@ def duel(
         for number, value in numbers.items():
             figures = (len(images), number, round(value, 5), round(minutes, 2), round(cpu, 2))
             rows.append(dict(zip(COLUMNS, (name, seed, part, *figures), strict=True)))
+    if data["task"] == "classes":
+        add(options.out / "mistakes.csv", [mistakes(name, seed, data, folder)], MISTAKES)
     print(" ", {row["part"] + " " + row["number"]: row["value"] for row in rows}, flush=True)
     return rows
 
@@ -398,6 +395,16 @@ def judge_classes(
     said = json.loads((folder / "predictions.json").read_text())
     hits = [said[one["name"]] == one["annotations"][0]["label"] for one in images]
     return {"accuracy": float(np.mean(hits))}
+
+
+def mistakes(name: str, seed: int, data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Which test images were named wrongly, as a hexadecimal number: the first image is the highest
+    bit."""
+    said = json.loads((folder / "predictions.json").read_text())
+    test = [one for one in data["images"] if one["split"] == "test"]
+    wrong = [said[one["name"]] != one["annotations"][0]["label"] for one in test]
+    number = int("".join("01"[one] for one in wrong), 2)
+    return dict(zip(MISTAKES, (name, seed, f"{number:x}"), strict=True))
 
 
 JUDGES = {"boxes": judge_boxes, "mask": judge_masks, "classes": judge_classes}

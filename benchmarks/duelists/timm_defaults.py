@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 
 import timm.data
+import timm.layers
+import timm.optim
 import torch.nn.functional as F
 from classes import Images, finish, loader, network, predicting, train_epochs
 from common import read_task
