@@ -1,5 +1,5 @@
-"""BatchNorm statistics measured anew where they came folded into weight and bias, the function of
-the network unchanged."""
+"""BatchNorm statistics measured anew: where they came folded into weight and bias, the function of
+the network unchanged, and where averages lag behind the weights."""
 
 from __future__ import annotations
 
@@ -77,6 +77,41 @@ def unfold_statistics(net: nn.Module, batches: Iterable[Tensor]) -> int:
     for norm, moments in seen.items():
         _move(norm, moments.mean, moments.squares / moments.count)
     return len(seen)
+
+
+@torch.no_grad()
+def measure_statistics(net: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Gives every norm with statistics those of its input over some batches, as a training step
+    computes them, each batch counted alike (Wu and Johnson 2021, arXiv:2105.07576, section 3).
+
+    Args:
+        net: Changed in place; its modes stay as they are. What is random in training, dropout and
+            stochastic depth, is not.
+        batches: Normalised images (N, C, H, W), on the device of the network, at least one batch;
+            one of a single image beside others is left out, since maps may end at 1 x 1.
+    """
+    modes = [(module, module.training) for module in net.modules()]
+    norms: list[Any] = [
+        norm
+        for norm in net.modules()
+        if isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.running_mean is not None
+    ]
+    counts = [(norm, norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
+    net.eval()
+    try:
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the mean over all batches
+            norm.train()
+        for number, images in enumerate(batches):
+            if len(images) > 1 or not number:
+                net(images)
+    finally:
+        for norm, momentum, count in counts:
+            norm.momentum = momentum
+            norm.num_batches_tracked.copy_(count)
+        for module, mode in modes:
+            module.training = mode
 
 
 def _take(moments: Moments, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:

@@ -27,6 +27,7 @@ from resnets.run.finder import find_rate
 from resnets.run.folder import RunFolder, claim, held
 from resnets.run.keywords import TrainCall, takes
 from resnets.run.loggers import logged
+from resnets.run.norms import restore_statistics
 from resnets.run.pacing import Pacing
 from resnets.run.preparation import prepare
 from resnets.run.probe import make_probe
@@ -34,7 +35,6 @@ from resnets.run.rehearsal import check_module
 from resnets.run.spec import Spec
 from resnets.run.steps import Trained, carry_out, go_on
 from resnets.run.timing import decide_steps
-from resnets.run.unfold import restore_statistics
 from resnets.run.work import Callback, Job, place_network, read_images
 from resnets.screen import Screen
 from resnets.settings import change

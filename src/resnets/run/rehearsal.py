@@ -188,7 +188,7 @@ def _try_step(
     images = blank_images(size, spec, device)
     trial = _copy(net, device)
     try:
-        set_training(trial, trial, task, settings.norms == "train")
+        set_training(trial, trial, task, settings.norms != "frozen")
         with torch.no_grad():
             trained = trial(images)
         if _shapes(trained) != _shapes(raw):

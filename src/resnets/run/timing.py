@@ -24,6 +24,7 @@ from resnets.modelfile import Model, write_model
 from resnets.run import outcome
 from resnets.run.familiarity import time_fit
 from resnets.run.featured import time_seeing
+from resnets.run.norms import measure_norms
 from resnets.run.reporting import Account, write_outcome_report
 from resnets.run.spec import Spec
 from resnets.run.suspects import time_search
@@ -172,6 +173,9 @@ def measure_costs(
         saving = sum(_timed(write_model, file, tensors, {})[0] for tensors in written)
         end = _time_end(model, images.measured, few, folder, exporting)
     end += _time_second_look(spec, model, few, len(images.samples))
+    if spec.settings.norms == "measured":
+        anew, _ = _timed(measure_norms, spec, state.net, few)
+        quick += anew
     validation = 2 * quick / len(few) * len(images.held_out) + saving
     return Costs(spec.phases, tuple(step for _, step in trials), validation, end)
 

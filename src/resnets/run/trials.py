@@ -52,7 +52,7 @@ def take_steps(
     marks = [time.perf_counter()]
     planned = PlannedPhase(Schedule(1e-6, count, 0), phase=phase)
     autocast = autocast_of(spec.settings, batch.images.device)
-    train_norms = spec.settings.norms == "train"
+    train_norms = spec.settings.norms != "frozen"
     means = Means.of(spec.settings)
     plan = Plan(
         *((planned,), 1, 2 * count, 2 * count),

@@ -11,6 +11,7 @@ from resnets.evaluation import EVALUATORS
 from resnets.evaluation.evaluator import Evidence, Quick
 from resnets.modelfile import Model, read_model, write_model
 from resnets.run import outcome
+from resnets.run.norms import images_for_norms, measure_norms
 from resnets.run.work import Job, autocast_of
 from resnets.tasks import Task, describe_task
 from resnets.torch_engine import TorchEngine
@@ -48,6 +49,10 @@ class Validation:
             )
             for weights, net in (("raw", state.net), ("averaged", state.average.net))
         }
+        self.images = None
+        if job.spec.settings.norms == "measured":
+            training = job.images.batches.images.samples
+            self.images = images_for_norms(job.spec, training, len(job.images.held_out))
 
     def __call__(self, plan: Plan) -> Row:
         """The columns of a row of results.
@@ -57,6 +62,8 @@ class Validation:
         """
         state, main, row = self.state, main_number(self.job.task), Row()
         for weights, engine in self.engines.items():
+            if self.images:
+                measure_norms(self.job.spec, engine.model.net, self.images)
             try:
                 quick = measure_quickly(engine, self.job.images.held_out)
             except outcome.NotFinite as error:

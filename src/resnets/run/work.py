@@ -177,7 +177,7 @@ def make_plan(spec: Spec, per_epoch: int, device: torch.device) -> Plan:
         max(1, per_epoch // ROWS_AN_EPOCH),
         spec.interval or validation_interval(spec.steps, per_epoch),
         seed=settings.seed,
-        train_norms=settings.norms == "train",
+        train_norms=settings.norms != "frozen",
         autocast=autocast_of(settings, device),
         probed=spec.probe,
         means=Means.of(settings),

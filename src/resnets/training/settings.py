@@ -300,10 +300,11 @@ class TrainSettings:
         between=(0, 1),
     )
     norms: str | None = setting(
-        "BatchNorm statistics: updated during training, or frozen as they were loaded.",
+        "BatchNorm statistics: averaged during training (train), measured on up to 512 training"
+        " images before each validation besides (measured), or frozen as they were loaded.",
         NETWORK,
         None,
-        choices=("train", "frozen"),
+        choices=("train", "measured", "frozen"),
         open="train; frozen when fine-tuning in batches below 16",
     )
     save_memory: bool = setting(
@@ -420,6 +421,11 @@ class TrainSettings:
             raise ValueError("bits=16 needs channels=1: colour is kept at 8 bits")
         if self.bits == 16 and self.augment in ("rand", "trivial"):
             raise ValueError(f"augment={self.augment} is for 8 bits; with bits=16 choose colour")
+        if self.norms == "measured" and self.freeze:
+            raise ValueError(
+                f"norms=measured with freeze={self.freeze}: what is frozen keeps its statistics;"
+                " choose norms=train, or freeze=0"
+            )
         parse_milestones(self.milestones)
         if self.epochs is not None and self.minutes:
             probe = " (recipe=probe means epochs=0)" if self.epochs == 0 else ""

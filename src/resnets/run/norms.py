@@ -1,0 +1,78 @@
+"""BatchNorm statistics measured on training images: where those of first weights came folded, and,
+if the run is to, before each validation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from resnets.data.loader import PreparedImages
+from resnets.kinds.sample import Sample
+from resnets.models.statistics import folded_norms, measure_statistics, unfold_statistics
+from resnets.run.spec import Spec
+from resnets.run.work import autocast_of
+from resnets.screen import Screen
+from resnets.training.device import autocasting, place_input
+
+IMAGES = 512  # that statistics are measured on
+LEAST = 32  # of these
+
+
+def restore_statistics(spec: Spec, net: nn.Module, samples: list[Sample], screen: Screen) -> Spec:
+    """Where the first weights have folded statistics, gives them those of training images, since
+    training on folded ones collapses; says so, also in the spec that it returns."""
+    if not folded_norms(net):
+        return spec
+    training = [sample for sample in samples if sample.split == "train"]
+    images = spread_images(spec, training, IMAGES)
+    with screen.progress("BatchNorm statistics", len(images)) as bar:
+        unfold_statistics(net, _inputs(images, next(net.parameters()).device, bar.update))
+    remark = f"BatchNorm statistics re-estimated on {len(images):,} training images"
+    screen.say(f"{remark}: the weights came with folded ones")
+    return replace(spec, weights=f"{spec.weights}; {remark}")
+
+
+def spread_images(spec: Spec, samples: Sequence[Sample], count: int) -> PreparedImages:
+    """So many images, spread over all of them, as they are prepared for evaluation; read each time
+    unless they are filled in."""
+    places = np.unique(np.linspace(0, len(samples) - 1, count).astype(int))
+    chosen, workers = [samples[place] for place in places], spec.settings.workers or None
+    return PreparedImages(chosen, spec.preprocessing, math.inf, workers, spec.sampling)
+
+
+def images_for_norms(spec: Spec, training: Sequence[Sample], validated: int) -> PreparedImages:
+    """What statistics are measured on before each validation, in memory: no more images than are
+    validated on, so that it takes no longer."""
+    images = spread_images(spec, training, min(IMAGES, max(LEAST, validated)))
+    for _ in images.fill():
+        pass
+    return images
+
+
+def measure_norms(spec: Spec, net: nn.Module, images: PreparedImages) -> None:
+    """Statistics of these images instead of averages over the last steps, which lag behind weights
+    that move fast.
+
+    Args:
+        spec: Of the run.
+        net: Changed in place.
+        images: `images_for_norms`.
+    """
+    device = next(net.parameters()).device
+    with autocasting(device, autocast_of(spec.settings, device)):
+        measure_statistics(net, _inputs(images, device))
+
+
+def _inputs(
+    images: PreparedImages,
+    device: torch.device,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Iterator[Tensor]:
+    for places, pixels, _ in images.batches(32):
+        yield place_input(torch.from_numpy(images.preprocessing.normalise(pixels)), device)
+        progress(int(places[-1]) + 1)
