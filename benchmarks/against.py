@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from duel import deal
+from duel import beside, deal
 
 import resnets
 from resnets.modelfile import read_model, write_model
@@ -43,8 +43,8 @@ def main() -> None:
     options = parser.parse_args()
     data = deal(options.data, options.out / "data", options)
     runs = [train(seed, data, options) for seed in range(SEEDS)]
-    rows = [compare(one, other, data) for one, other in combinations(runs, 2)]
-    rows.append(compare(degrade(runs[0], data), runs[0], data))
+    rows = [compare(one, other, beside(data)) for one, other in combinations(runs, 2)]
+    rows.append(compare(degrade(runs[0], beside(data)), runs[0], beside(data)))
     with (options.out / "against.csv").open("w", newline="") as file:
         table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         table.writeheader()

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from duel import add, deal, read, unfolded
+from duel import add, beside, deal, read, unfolded
 
 import resnets
 from resnets.data.sources import find_data
@@ -46,6 +46,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "depth": {"stochastic_depth": 0.1},
     "layer_decay": {"layer_decay": 0.8},
     "freeze": {"freeze": 2},
+    "norms": {"norms": "measured"},
 }
 COLUMNS = ("change", "seed", "images", "accuracy", "steps", "minutes", "settings")
 Said = dict[str, bool]  # whether a run is right, by the name of an image
@@ -97,7 +98,7 @@ def run(
     where = folder / f"{name}-{seed}"
     made = resnets.train(data, output=where, exist_ok=True, quiet=True, **settings)
     minutes = (time.monotonic() - started) / 60
-    samples = [one for one in find_data(data, kind="classes").samples if one.split == "test"]
+    samples = find_data(beside(data), kind="classes").samples
     found = resnets.load(made.proven.path).predict([str(one.path) for one in samples])
     said = {
         one.name: prediction.label == one.labels[0]
