@@ -20,6 +20,7 @@ from torch import nn
 import resnets
 from resnets import create_model
 from resnets.modelfile import read_model, write_model
+from resnets.run import featured
 from resnets.run.featured import can_probe
 from resnets.run.probe import soften
 from resnets.settings import read_yaml
@@ -316,3 +317,26 @@ def test_a_run_killed_in_any_phase_ends_in_the_same_bits(stripes, tmp_path, wher
         assert ours.keys() == theirs.keys()
         for key in ours:
             assert torch.equal(ours[key], theirs[key]), (name, key)
+
+
+def test_features_of_a_probe_are_found_once(stripes, tmp_path, monkeypatch):
+    """Where nothing follows it, what is found by them afterwards takes those that are known."""
+    looked = []
+    look = featured._look
+
+    def count(spec, compute, images, *more, **options):
+        looked.append(len(images))
+        return look(spec, compute, images, *more, **options)
+
+    monkeypatch.setattr(featured, "_look", count)
+    run = resnets.train(
+        stripes / "photos",
+        weights=str(stripes / "first.safetensors"),
+        recipe="probe",
+        output=tmp_path / "run",
+        **COMMON,
+    )
+    assert sum(looked) == 120
+    report = (run.folder / "report.html").read_text()
+    assert "familiar" in report
+    assert (run.folder / "suspects.csv").is_file()

@@ -40,6 +40,7 @@ from resnets.screen import Screen
 from resnets.settings import change
 from resnets.training.loop import Diverged, Reached
 from resnets.training.papers import filled
+from resnets.training.probe import Featured
 from resnets.training.settings import TrainSettings
 
 __all__ = ["Run", "resume", "train"]
@@ -165,12 +166,13 @@ def _begin(job: Job, split: str = "") -> Run:
     """A run from its first weights on: a linear probe where there can be one, then as many steps as
     there is time for."""
     reached, exporting = Reached(), None
+    features: dict[str, Featured] = {}
     if job.spec.probe:
         # from here on the run can be resumed
         _write(job, split)
         write_model(job.folder.last, job.net.state_dict(), job.spec.metadata())
         job.folder.forget()
-        reached, exporting = make_probe(job)
+        reached, exporting, features = make_probe(job)
     pacing = search = None
     if not job.spec.steps:
         if job.spec.settings.find_lr:
@@ -180,7 +182,8 @@ def _begin(job: Job, split: str = "") -> Run:
         if costs and spec.settings.minutes:
             pacing = Pacing(job.started + 60 * spec.settings.minutes, costs, job.screen)
         if not spec.steps:
-            return _end(job, Trained(reached))
+            return _end(job, Trained(reached, features=features))
+        features.clear()  # training changes them
         job = replace(job, spec=spec)
         job.folder.forget_search()
         if search:

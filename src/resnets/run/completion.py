@@ -91,7 +91,7 @@ def finish(job: Job, trained: Trained) -> Run:
     """Measures the best weights once more, writes everything that people look at, and exports."""
     folder, screen, state = job.folder, job.screen, trained.state
     model = _best(job)
-    seen = see_all(job, model)
+    seen = see_all(job, model, trained.features)
     calibrated = calibrate(job, model, seen)
     model = replace(model, task=settled(job, model))
     model, familiar = with_familiarity(model, seen)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -116,19 +116,28 @@ def training_images_of(job: Job) -> PreparedImages:
     return PreparedImages(samples, job.spec.preprocessing, 0, workers)
 
 
-def see_all(job: Job, model: Model) -> Seen:
+def see_all(job: Job, model: Model, known: Mapping[str, Featured]) -> Seen:
     """The features of all images of a run, for whatever is found by them after training: `train`,
-    `val`, and `test` where there is one; nothing where the network has none, or nobody asks."""
+    `val`, and `test` where there is one; nothing where the network has none, or nobody asks.
+
+    Args:
+        job: The run.
+        model: Of its best weights.
+        known: Features of these weights by part of the data, which need not be found again.
+    """
     if not _asks(job.spec, model):
         return {}
     images = {"train": training_images_of(job), "val": job.images.held_out}
     if job.images.measured is not job.images.held_out:
         images["test"] = job.images.measured
-    seen: Seen = {}
+    seen: Seen = {part: Looked(images[part], one, one) for part, one in known.items()}
+    images = {part: one for part, one in images.items() if part not in known}
+    if not images:
+        return seen
     compute = computing(job.spec, model.net)
     with job.screen.progress("features of the best weights", sum(map(len, images.values()))) as bar:
         for part, one in images.items():
-            before = sum(len(earlier.images) for earlier in seen.values())
+            before = sum(len(seen[other].images) for other in images if other in seen)
 
             def update(looked: int, before: int = before) -> None:
                 bar.update(before + looked)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -19,18 +19,28 @@ from resnets.run.validation import main_number
 from resnets.run.work import Job
 from resnets.training.device import place_net
 from resnets.training.loop import Reached, Row
-from resnets.training.probe import Fitted, fit_probe
+from resnets.training.probe import Featured, Fitted, fit_probe
 
 SOFTENED = 0.2  # of the weights of the head, when training begins
 
 
-def make_probe(job: Job) -> tuple[Reached, float]:
+class Probed(NamedTuple):
+    """A run after its probe.
+
+    Args:
+        reached: Where it stands: step 0, with a row of results and the best weights so far.
+        exporting: Seconds that export and proof took.
+        features: Of the images, by part of the data.
+    """
+
+    reached: Reached
+    exporting: float
+    features: dict[str, Featured]
+
+
+def make_probe(job: Job) -> Probed:
     """Fits the head of the network, its backbone frozen, to the training images; writes it as
     best.safetensors and exports it.
-
-    Returns:
-        Where the run stands then: step 0, with a row of results and the best weights so far; and
-        the seconds that export and proof took.
 
     Raises:
         ProofFailed: The exported file gives other predictions than the model.
@@ -80,7 +90,8 @@ def make_probe(job: Job) -> tuple[Reached, float]:
         f"val_{main}": quick.main,
         f"val_{main}_ema": quick.main,
     }
-    return Reached(rows=[row], best=best), exporting
+    features = {"train": train, "val": val}
+    return Probed(Reached(rows=[row], best=best), exporting, features)
 
 
 @torch.no_grad()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import signal
 import statistics
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from types import FrameType
 from typing import Any
@@ -34,6 +34,7 @@ from resnets.training.loop import (
     train_steps,
 )
 from resnets.training.plan import Plan
+from resnets.training.probe import Featured
 
 # results.csv is written whole: beyond so many every second time, then every third, so cost stays in
 # proportion
@@ -49,12 +50,14 @@ class Trained:
         stopped: Whether that is before its last step.
         diverged: What became NaN or infinite, after a good validation.
         enough: Why it ended before its last step and is finished all the same.
+        features: Of the images, by part of the data, where the last weights are those of a probe.
     """
 
     state: Reached
     stopped: bool = False
     diverged: str = ""
     enough: str = ""
+    features: Mapping[str, Featured] = field(default_factory=dict)
 
 
 def carry_out(job: Job, reached: Reached, pacing: Pacing | None = None) -> Trained:
