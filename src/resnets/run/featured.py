@@ -149,20 +149,22 @@ def see_all(job: Job, model: Model, known: Mapping[str, Featured]) -> Seen:
 def time_seeing(
     spec: Spec, model: Model, few: PreparedImages, count: int
 ) -> tuple[float, Featured | None]:
-    """Seconds that `see_all` takes for so many images, and the features of a few.
+    """Seconds that `see_all` takes for so many images, read from their files, and the features of a
+    few.
 
     Args:
         spec: Of the run.
         model: Of any weights.
-        few: In memory.
+        few: Some of the images.
         count: Of all images.
     """
     if not _asks(spec, model):
         return 0.0, None
     compute = computing(spec, model.net, min(BATCH, len(few)))
     _look(spec, compute, few)
+    unread = PreparedImages(few.samples, spec.preprocessing, 0, spec.settings.workers or None)
     tick = time.perf_counter()
-    some = _look(spec, compute, few).featured
+    some = _look(spec, compute, unread).featured
     return (time.perf_counter() - tick) / len(few) * count, some
 
 

@@ -46,6 +46,7 @@ VALIDATING = 0.15  # of the time of training may go into validations
 MARGIN = 0.05  # of the time that is left: machines are not perfectly even
 TRIAL = 0.04  # of the time that is left may go into timing steps
 WARM_UP = 2  # steps that are not counted
+END, EXIT = 1.05, 1.0  # the end may take so many times as long, and so many seconds more
 FEW = 32  # images that measuring and the report are timed on
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -173,6 +174,7 @@ def measure_costs(
         saving = sum(_timed(write_model, file, tensors, {})[0] for tensors in written)
         end = _time_end(model, images.measured, few, folder, exporting)
     end += _time_second_look(spec, model, few, len(images.samples))
+    end = END * end + EXIT
     if spec.settings.norms == "measured":
         anew, _ = _timed(measure_norms, spec, state.net, few)
         quick += anew
