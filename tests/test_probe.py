@@ -23,6 +23,7 @@ from resnets.modelfile import read_model, write_model
 from resnets.run import featured
 from resnets.run.featured import can_probe
 from resnets.run.probe import soften
+from resnets.runtime.engines import available_engines
 from resnets.settings import read_yaml
 from resnets.tasks import TASKS
 from resnets.tasks.classes import Classification
@@ -328,7 +329,15 @@ def test_features_of_a_probe_are_found_once(stripes, tmp_path, monkeypatch):
         looked.append(len(images))
         return look(spec, compute, images, *more, **options)
 
+    compiled = []
+    compile_module = featured.compile_module
+
+    def keep(*inputs):
+        compiled.append(compile_module(*inputs))
+        return compiled[-1]
+
     monkeypatch.setattr(featured, "_look", count)
+    monkeypatch.setattr(featured, "compile_module", keep)
     run = resnets.train(
         stripes / "photos",
         weights=str(stripes / "first.safetensors"),
@@ -337,6 +346,9 @@ def test_features_of_a_probe_are_found_once(stripes, tmp_path, monkeypatch):
         **COMMON,
     )
     assert sum(looked) == 120
+    if "openvino" in available_engines():
+        assert compiled
+        assert None not in compiled
     report = (run.folder / "report.html").read_text()
     assert "familiar" in report
     assert (run.folder / "suspects.csv").is_file()
