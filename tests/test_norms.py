@@ -1,6 +1,7 @@
 """BatchNorm statistics that are measured anew before each validation."""
 
 import csv
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,6 +17,7 @@ from resnets.run import norms as measuring  # noqa: E402
 from resnets.run import validation  # noqa: E402
 from resnets.run.folder import RunFolder  # noqa: E402
 from resnets.run.norms import images_for_norms, measure_norms  # noqa: E402
+from resnets.training.settings import TrainSettings  # noqa: E402
 
 TINY = "resnet18 depths=1-1 widths=8-16"
 MEASURED = {
@@ -92,24 +94,13 @@ def test_a_stopped_run_goes_on_to_the_same_bits(colours, tmp_path, stop):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_no_more_images_than_are_validated_on(colours, tmp_path, monkeypatch):
+def test_no_more_images_than_are_validated_on(monkeypatch):
     asked = []
-    monkeypatch.setattr(
-        measuring, "spread_images", lambda spec, samples, count: asked.append(count) or Kept()
-    )
+    monkeypatch.setattr(PreparedImages, "spread", lambda self, count: asked.append(count))
+    spec = SimpleNamespace(preprocessing=None, sampling=None, settings=TrainSettings(""))
     for validated, expected in ((3, measuring.LEAST), (100, 100), (10**5, measuring.IMAGES)):
-        images_for_norms(None, [], validated)
+        images_for_norms(spec, [], validated)
         assert asked.pop() == expected
-
-
-class Kept(PreparedImages):
-    """Nothing to fill in."""
-
-    def __init__(self):
-        """No images."""
-
-    def fill(self):
-        return iter(())
 
 
 def test_what_is_frozen_is_not_measured(colours, tmp_path):

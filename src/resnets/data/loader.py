@@ -7,6 +7,7 @@ so threads do what processes would, without copying.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -154,6 +155,15 @@ class PreparedImages(ImageCache):
     def view(self, size: tuple[int, int], shape: tuple[int, int]) -> View:
         """What the input of the network shows."""
         return self.preprocessing.view(*size)
+
+    def spread(self, count: int) -> PreparedImages:
+        """So many of the images, spread over all of them, in memory."""
+        places = np.unique(np.linspace(0, len(self) - 1, count).astype(int))
+        chosen = [self.samples[place] for place in places]
+        some = PreparedImages(chosen, self.preprocessing, math.inf, sampling=self.sampling)
+        for _ in some.fill():
+            pass
+        return some
 
     def batches(
         self, size: int = 64

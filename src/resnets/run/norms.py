@@ -3,11 +3,9 @@ if the run is to, before each validation."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -29,29 +27,24 @@ def restore_statistics(spec: Spec, net: nn.Module, samples: list[Sample], screen
     if not folded_norms(net):
         return spec
     training = [sample for sample in samples if sample.split == "train"]
-    images = spread_images(spec, training, IMAGES)
-    with screen.progress("BatchNorm statistics", len(images)) as bar:
+    with screen.progress("BatchNorm statistics", min(IMAGES, len(training))) as bar:
+        images = _prepared(spec, training).spread(IMAGES)
         unfold_statistics(net, _inputs(images, next(net.parameters()).device, bar.update))
     remark = f"BatchNorm statistics re-estimated on {len(images):,} training images"
     screen.say(f"{remark}: the weights came with folded ones")
     return replace(spec, weights=f"{spec.weights}; {remark}")
 
 
-def spread_images(spec: Spec, samples: Sequence[Sample], count: int) -> PreparedImages:
-    """So many images, spread over all of them, as they are prepared for evaluation; read each time
-    unless they are filled in."""
-    places = np.unique(np.linspace(0, len(samples) - 1, count).astype(int))
-    chosen, workers = [samples[place] for place in places], spec.settings.workers or None
-    return PreparedImages(chosen, spec.preprocessing, math.inf, workers, spec.sampling)
-
-
 def images_for_norms(spec: Spec, training: Sequence[Sample], validated: int) -> PreparedImages:
     """What statistics are measured on before each validation, in memory: no more images than are
-    validated on, so that it takes no longer."""
-    images = spread_images(spec, training, min(IMAGES, max(LEAST, validated)))
-    for _ in images.fill():
-        pass
-    return images
+    validated on, but for `LEAST`."""
+    return _prepared(spec, training).spread(min(IMAGES, max(LEAST, validated)))
+
+
+def _prepared(spec: Spec, samples: Sequence[Sample]) -> PreparedImages:
+    return PreparedImages(
+        samples, spec.preprocessing, 0, spec.settings.workers or None, spec.sampling
+    )
 
 
 def measure_norms(spec: Spec, net: nn.Module, images: PreparedImages) -> None:

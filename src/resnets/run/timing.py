@@ -4,7 +4,6 @@ run will do is done once beforehand, timed and thrown away."""
 from __future__ import annotations
 
 import copy
-import math
 import statistics
 import tempfile
 import time
@@ -14,7 +13,6 @@ from itertools import islice
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-import numpy as np
 from torch import nn
 
 from resnets.data.loader import PreparedImages
@@ -163,7 +161,7 @@ def measure_costs(
     trials = [_try_steps(spec, phase, net, images, budget) for phase in spec.phases]
     state = trials[-1][0]
     model = spec.make_model(net)
-    few = _some(images.measured, FEW)
+    few = images.measured.spread(FEW)
     engine = TorchEngine(model, autocast_of(spec.settings, next(net.parameters()).device))
     measure_quickly(engine, few)
     quick, _ = _timed(measure_quickly, engine, few)
@@ -202,7 +200,7 @@ def _time_end(
         file = folder / "trial.onnx"
         exporting, _ = _timed(outcome.export_outcome, model, file, images.samples)
     measuring, measured = _timed(outcome.measure_model, model, few)
-    one = _some(images, 1)
+    one = images.spread(1)
     single = outcome.measure_model(model, one)
     _report(model, single, one, folder)  # once for what is imported and found only the first time
     least, _ = _timed(_report, model, single, one, folder)
@@ -220,16 +218,6 @@ def _report(model: Model, measured: outcome.Measured, images: PreparedImages, fo
     report = folder / "trial.html"
     account = Account("", "", (), rows=(row,) * 100)
     write_outcome_report(report, model, measured, images, account)
-
-
-def _some(images: PreparedImages, count: int) -> PreparedImages:
-    """Some of the images, spread over all of them, in memory."""
-    places = np.unique(np.linspace(0, len(images) - 1, count).astype(int))
-    chosen = [images.samples[place] for place in places]
-    some = PreparedImages(chosen, images.preprocessing, math.inf, sampling=images.sampling)
-    for _ in some.fill():
-        pass
-    return some
 
 
 def _timed(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> tuple[float, R]:
