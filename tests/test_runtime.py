@@ -374,7 +374,7 @@ def test_what_an_engine_cannot_run_is_refused(name):
 
 
 def test_unknown_and_missing_engines_name_the_cure(model, monkeypatch):
-    with pytest.raises(ValueError, match=r"'tensorflow'; allowed: onnxruntime, openvino"):
+    with pytest.raises(ValueError, match=r"'tensorflow'; allowed: auto, onnxruntime, openvino"):
         load(model, engine="tensorflow")
     for threads in (-1, -5, 2000, 1.5, "2", True, None):
         with pytest.raises(ValueError, match=r"threads is .*; allowed"):
