@@ -140,13 +140,18 @@ def test_the_faster_engine_computes_the_rest_and_all_results_are_used():
     slow, fast = Brightness(pause=0.02), Brightness(pause=0.001)
     ready.engine, ready._threads = slow, 2
     ready._find_others = lambda: {"fast": lambda shape: fast}
-    images = [plain(number) for number in range(16 + 8 * 40)]
+    few = [plain(number) for number in range(streams.MANY)]
+    assert said(ready.predict(few)) == said(brightness().predict(few))
+    assert not fast.counts
+    assert not ready.remark
+    slow.opened.clear()
+    images = [plain(number) for number in range(16 + 3 * streams.MANY)]
     assert said(ready.predict(images)) == said(brightness().predict(images))
     assert ready.remark.startswith("fast ")
     assert ready.remark.endswith(" times as fast as brightness here")
     (opened,) = slow.opened
-    assert 4 <= len(opened.counts) <= 16 < len(fast.counts)
-    assert sum(opened.counts) + sum(fast.counts) == 8 * 40
+    assert streams.MANY <= sum(opened.counts) < streams.MANY + 16 * opened.shape[0]
+    assert sum(opened.counts) + sum(fast.counts) == 3 * streams.MANY
 
 
 def test_an_engine_that_cannot_run_the_graph_is_left_out():
@@ -155,7 +160,7 @@ def test_an_engine_that_cannot_run_the_graph_is_left_out():
 
     ready = brightness()
     ready._find_others = lambda: {"other": refuse}
-    images = [plain(number) for number in range(120)]
+    images = [plain(number) for number in range(2 * streams.MANY)]
     assert said(ready.predict(images)) == said(brightness().predict(images))
     assert not ready.remark
 
@@ -175,7 +180,7 @@ def test_nobody_is_given_the_predictions_of_an_engine_that_gives_others(monkeypa
     monkeypatch.setattr(OpenVinoEngine, "_run", turned_around)
     with pytest.raises(ValueError, match="NOT VERIFIED"):
         opening._open_other(file, "openvino", shape)
-    ready, images = load(TINY), [plain(number) for number in range(200)]
+    ready, images = load(TINY), [plain(number) for number in range(2 * streams.MANY)]
     expected = np.stack([one.probabilities for one in ready.exactly().predict(images)])
     found = np.stack([one.probabilities for one in ready.predict(images)])
     np.testing.assert_allclose(found, expected, atol=2e-6)

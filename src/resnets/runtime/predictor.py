@@ -169,7 +169,7 @@ class Predictor:
         Returns:
             An iterator of one prediction for each image; one that cannot be read or predicted has
             an `error`. Images in memory are named after their file, or `image 0`, `image 1`, ...
-            After the first 16 images the next ones are computed in batches: some dozens are taken
+            After the first 16 images the others are computed in batches: some dozens are taken
             before the first of them is given (`exactly` takes four).
 
         Raises:

@@ -26,6 +26,7 @@ FEW = 16  # images that are predicted one by one first: another engine has to be
 PIXELS, MOST = 2**19, 64  # of a batch, and its images: eight at 256 px
 BATCHES_AHEAD = 2  # that are computed or wait, for each thread
 TRIED = 2  # batches, for each thread, after which an engine is known
+MANY = 256  # images after which it pays to try another one
 
 Named = tuple[str, Source]
 
@@ -134,9 +135,18 @@ class Batches:
             pool.shutdown(cancel_futures=True)
 
     def _choose(self) -> Candidate:
-        """Who computes the next batch: whoever has not been tried, else the fastest."""
+        """Who computes the next batch."""
+        opened = [one for one in self._candidates.values() if one.engine]
+        timed = [one for one in opened if one.seconds] or opened
+        chosen = self._untried() or min(timed, key=lambda one: min(one.seconds, default=0))
+        chosen.given += 1
+        return chosen
+
+    def _untried(self) -> Candidate | None:
+        """The first of the engines at the start, and after many images each of the others."""
+        given = self.size * sum(one.given for one in self._candidates.values())
         for name, one in tuple(self._candidates.items()):
-            if one.given >= TRIED * self.threads:
+            if one.given >= TRIED * self.threads or 0 < given < MANY:
                 continue
             try:
                 one.engine = one.engine or one.make()
@@ -145,10 +155,8 @@ class Batches:
                     raise
                 del self._candidates[name]
                 continue
-            one.given += 1
             return one
-        timed = [one for one in self._candidates.values() if one.seconds]
-        return min(timed or self._candidates.values(), key=lambda one: min(one.seconds, default=0))
+        return None
 
     def _predict(
         self, group: Sequence[Named], candidate: Candidate
