@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 from typer import Argument, Exit, Option
 
 from resnets.cli.cascade import Agreement, Calibrate, Second, Sure, check_cascade, open_cascade
+from resnets.cli.cluster import Ray, predict_on_cluster
 from resnets.cli.drawings import Drawings
 from resnets.cli.inputs import Crop, Fit, Interpolation, Mean, Size, Std, input_changes
 from resnets.cli.options import DATA, MODEL, OUTPUT, Classes, Engine, Network, Quiet
@@ -152,6 +153,7 @@ def predict(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
+    ray: Ray = None,
     quiet: Quiet = False,
 ) -> None:
     """Predict what images show: one row for each file, box or class of pixels."""
@@ -164,6 +166,22 @@ def predict(
     changes = input_changes(
         model, size=size, mean=mean, std=std, interpolation=interpolation, fit=fit, crop=crop
     )
+    if ray is not None:
+        options = {"engine": engine, "unknown": unknown, "probs": probabilities}
+        others = {
+            "threads": threads,
+            "model": network,
+            "classes": classes,
+            "tiles": tiles,
+            "cascade": cascade,
+            "exact": exact,
+            "heat": heat,
+            "draw": draw,
+            "masks": masks,
+        }
+        return predict_on_cluster(
+            model, inputs, output, ray, {**options, **others, **changes}, quiet
+        )
     screen = Screen(quiet)
     check_arguments(model, engine, threads, network, classes)
     check_cascade(cascade, sure, calibrate, agreement)

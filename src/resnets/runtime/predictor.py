@@ -7,7 +7,7 @@ import copy
 import dataclasses
 import hashlib
 import os
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -179,6 +179,16 @@ class Predictor:
         """
         images = open_inputs(inputs, self.kind.takes)
         return self._stream((one for one in images if one[0] not in skip), heat)
+
+    def predict_named(
+        self, images: Iterable[tuple[str, Input]], heat: bool = False
+    ) -> Iterator[Prediction]:
+        """The same for pairs of the name that a prediction is to have and an image.
+
+        Raises:
+            ValueError: In its turn, if something is no image.
+        """
+        return self._stream(((name, to_source(image)) for name, image in images), heat)
 
     def predict_image(self, image: Input, heat: bool = False, file: str = "") -> Prediction:
         """The prediction for one image.
