@@ -17,6 +17,7 @@ import json
 import multiprocessing
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -169,10 +170,9 @@ def resident(pid):
 
 
 def start(command, port, **options):
-    """A server that listens."""
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options
-    )
+    """A server that listens, in a group of its own: LitServe has several processes."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    process = subprocess.Popen(command, **quiet, **options)
     wait_for(port, process)
     return process
 
@@ -260,8 +260,8 @@ def main():
                 )
         finally:
             for process in filter(None, (server, lit)):
-                process.terminate()
-                process.wait(30)
+                os.killpg(process.pid, signal.SIGTERM)
+                process.wait(60)
     if options.json:
         Path(options.json).write_text(json.dumps(rows, indent=1))
 

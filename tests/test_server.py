@@ -1,6 +1,7 @@
 """The server: what it says of images, what it refuses and why, and that nothing it is sent stops it."""
 
 import base64
+import http.client
 import importlib
 import io
 import json
@@ -27,6 +28,8 @@ from resnets.kinds import KINDS
 from resnets.preprocessing import Preprocessing
 from resnets.runtime import Predictor
 from resnets.runtime.file_engine import EngineError
+from resnets.sampling import Sampling
+from resnets.server import need_packages
 from resnets.server.limits import Limits
 from resnets.server.page import Page
 from resnets.server.served import (
@@ -198,6 +201,41 @@ def test_the_crop_that_the_network_saw_is_told(address):
     left, top, right, bottom = load(TINY).preprocessing.view(40, 80).box
     assert found["seen"] == pytest.approx([left, top, right, bottom], abs=0.06)
     assert left > 0
+
+
+def test_a_video_is_predicted_and_not_drawn():
+    pytest.importorskip("tensorcodec", reason="the extra video is not installed")
+    engine = Engine({"probabilities": np.float32([[0.25, 0.75]])})
+    predictor = Predictor(
+        engine,
+        ("left", "right"),
+        Preprocessing.square(16),
+        {},
+        KINDS["clips"],
+        None,
+        Sampling(4, 1.0),
+    )
+    content = (TINY.parents[1] / "clips" / "one.mp4").read_bytes()
+    with running([Served("clips", predictor, {"probabilities": "float32"})], Limits()) as address:
+        (found,) = ask(address, "POST", "/v1/predict", content)[2]["predictions"]
+        assert (found["label"], found["probability"]) == ("right", 0.75)
+        assert found["windows"]
+        error_of(ask(address, "POST", "/v1/predict?draw=overlay", content), 422, "draw")
+        error_of(ask(address, "POST", "/v1/predict", b"no video"), 422, "bad_image")
+        error_of(infer(address, IMAGE, "clips"), 422, "takes_clips")
+
+
+def test_a_response_does_not_wait_for_an_acknowledgement(address):
+    """Nagle's algorithm would hold its second part back for 40 ms."""
+    connection = http.client.HTTPConnection(*address, timeout=10)
+    seconds = []
+    for _ in range(9):
+        begin = time.monotonic()
+        connection.request("GET", "/healthz")
+        connection.getresponse().read()
+        seconds.append(time.monotonic() - begin)
+    connection.close()
+    assert sorted(seconds)[4] < 0.03
 
 
 # ---- what is served
@@ -545,6 +583,12 @@ def complain(*words):
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert len(done.stderr.splitlines()) == 1, done.stderr
     return done.returncode, done.stderr
+
+
+def test_what_is_not_installed_is_named_with_the_cure(monkeypatch):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    with pytest.raises(ValueError, match=r'needs uvicorn, .*pip install "resnets\[serve\]"'):
+        need_packages()
 
 
 def test_a_port_in_use_is_one_message():
