@@ -20,6 +20,7 @@ DOCUMENTS = (
     "docs/data.md",
     "docs/predictions.md",
     "docs/recipes.md",
+    "docs/serving.md",
     "docs/settings.md",
 )
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
