@@ -307,7 +307,7 @@ def infer(address, tensor, model="tiny", **more):
     return ask(address, "POST", f"/v2/models/{model}/infer", body)
 
 
-def test_kserve_runs_the_graph_on_pixels_and_on_files(address):
+def test_kserve_gives_outputs_for_pixels_and_for_files(address):
     array = np.asarray(Image.open(PICTURE).convert("RGB"))[None]
     pixels = {
         **{"name": "image", "datatype": "UINT8", "shape": list(array.shape)},
@@ -316,7 +316,7 @@ def test_kserve_runs_the_graph_on_pixels_and_on_files(address):
     status, _, content = infer(address, pixels, id="7")
     assert (status, content["model_name"], content["id"]) == (200, "tiny", "7")
     outputs = {one["name"]: one for one in content["outputs"]}
-    expected = load(TINY, threads=1).engine(array)
+    expected = load(TINY, threads=1).outputs_for(PICTURE)
     assert set(outputs) == {"probabilities", "embedding"}
     assert outputs["probabilities"]["datatype"] == "FP32"
     np.testing.assert_allclose(

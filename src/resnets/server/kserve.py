@@ -9,15 +9,15 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from resnets.images import BadImage
-from resnets.kinds.kind import check_outputs, select_outputs
+from resnets.kinds.kind import select_outputs
 from resnets.kinds.prediction import Outputs
 from resnets.runtime.file_engine import EngineError
-from resnets.runtime.golden import whole
 from resnets.server.limits import MOST_IMAGES, Limits, Refused, busy
 from resnets.server.predictions import check_pixels
 from resnets.server.served import Served
@@ -74,8 +74,9 @@ def infer(served: Served, body: bytes, limits: Limits) -> dict[str, Any]:
     parts: list[Outputs] = []
     for image in _images(served, request, limits):
         try:
-            outputs = served.predictor.engine(image[None])
-            check_outputs(served.predictor.kind, outputs, 1, served.predictor.classes)
+            outputs = served.predictor.outputs_for(image)
+        except BadImage as error:
+            raise Refused(422, "bad_image", f"the image cannot be read: {error}") from None
         except (EngineError, MemoryError, ValueError) as error:
             reason = str(error) or "not enough memory"
             raise busy(f"the engine could not run the image ({reason})", "engine") from None
@@ -115,8 +116,10 @@ def _wanted(served: Served, request: dict[str, Any]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _images(served: Served, request: dict[str, Any], limits: Limits) -> list[np.ndarray]:
-    """(H, W, C) arrays."""
+def _images(
+    served: Served, request: dict[str, Any], limits: Limits
+) -> Sequence[np.ndarray | bytes]:
+    """(H, W, C) arrays, or contents of files."""
     inputs = request.get("inputs")
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
         raise _wrong(f"inputs is not a list of one tensor called {INPUT}")
@@ -129,7 +132,7 @@ def _images(served: Served, request: dict[str, Any], limits: Limits) -> list[np.
     if shape and shape[0] > MOST_IMAGES:
         raise Refused(413, "too_many_images", f"{shape[0]} images; allowed: {MOST_IMAGES}")
     if given == "BYTES":
-        return _decoded(served, tensor.get("data"), shape, limits)
+        return _contents(tensor.get("data"), shape, limits)
     pixels = datatype(served.predictor.preprocessing.dtype.name)
     if given != pixels:
         raise _wrong(f"datatype is {str(given)[:40]!r}; allowed: {pixels}, BYTES")
@@ -159,7 +162,7 @@ def _array(served: Served, data: Any, shape: list[int], limits: Limits) -> np.nd
     return array.astype(value.dtype).reshape(shape)
 
 
-def _decoded(served: Served, data: Any, shape: list[int], limits: Limits) -> list[np.ndarray]:
+def _contents(data: Any, shape: list[int], limits: Limits) -> list[bytes]:
     if not isinstance(data, list) or [len(data)] != shape:
         raise _wrong("BYTES: shape is [N], data a list of N image files in base64")
     images = []
@@ -169,10 +172,7 @@ def _decoded(served: Served, data: Any, shape: list[int], limits: Limits) -> lis
         except (binascii.Error, ValueError, TypeError):
             raise _wrong("data: a file that is not base64") from None
         check_pixels(content, limits)
-        try:
-            images.append(whole(served.predictor.preprocessing.open(content)))
-        except BadImage as error:
-            raise Refused(422, "bad_image", f"the image cannot be read: {error}") from None
+        images.append(content)
     return images
 
 
