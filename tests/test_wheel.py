@@ -111,6 +111,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     assert {
         "evaluation/page/frame.html.j2",
         "evaluation/page/report.css",
+        "server/page.html",
         "evaluation/page/report.js",
     } <= inside
     assert sum(name.startswith("sample/") and name.endswith(".jpg") for name in inside) == 1500
