@@ -138,6 +138,22 @@ def test_halves_do_not_choose_their_own_scale():
     assert not kept[50:].any()
 
 
+def test_rounding_does_not_count_beside_large_variation_in_a_few_directions():
+    """Deep networks that have hardly learnt anything: what images differ in beyond a few directions
+    is a thousandth of what they differ in there. Engines that round otherwise came to other
+    numbers, and a training ended without its file."""
+    rng = torch.Generator().manual_seed(0)
+    main = torch.linalg.qr(torch.randn(64, 4, generator=rng)).Q
+    features = torch.randn(700, 4, generator=rng) @ main.T
+    features += 1e-3 * torch.randn(700, 64, generator=rng)
+    features = features + 0.5
+    found = Familiarity.fit(features[:400], torch.arange(400) % 10, features[400:600])
+    new = features[600:]
+    assert found.knots[LEVELS // 2] < 0.01
+    rounded = new * (1 + 1e-7 * torch.randn(new.shape, generator=rng))
+    assert (found(new) - found(rounded)).abs().max() < 0.001
+
+
 def test_too_few_images_tell_nothing():
     features, groups = features_of_classes(300, 0)
     assert Familiarity.fit(features, groups, features[: FEWEST - 1]) is None

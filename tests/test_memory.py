@@ -247,7 +247,7 @@ def test_a_failure_gives_back_what_it_took(tmp_path):
 def test_large_images_are_decoded_one_at_a_time(tmp_path, monkeypatch):
     """With two threads that decode, and a limit that lets two small ones in. Nothing at all is
     decoded outside of the budget: Pillow does it for the EXIF of a PNG file, too."""
-    budget, predictor = Budget(2 * 4 * 900), load(TINY)
+    budget, predictor = Budget(2 * 4 * 900), load(TINY).exactly()
     monkeypatch.setattr(decoding, "DECODING", budget)
     true, free = ImageFile.ImageFile.load, {30: [], 300: []}
 

@@ -24,7 +24,7 @@ from resnets.images import BadImage
 from resnets.kinds import KINDS
 from resnets.kinds.prediction import Outputs
 from resnets.preprocessing import Preprocessing
-from resnets.runtime import Predictor, load, onnxfile, predictor, protobuf
+from resnets.runtime import Predictor, cores, load, onnxfile, predictor, protobuf
 from resnets.runtime.cores import usable_cores
 from resnets.runtime.engines import ENGINES, EngineError, available_engines, make_engine
 from resnets.runtime.folders import count_images, find_images
@@ -374,7 +374,7 @@ def test_what_an_engine_cannot_run_is_refused(name):
 
 
 def test_unknown_and_missing_engines_name_the_cure(model, monkeypatch):
-    with pytest.raises(ValueError, match=r"'tensorflow'; allowed: onnxruntime, openvino"):
+    with pytest.raises(ValueError, match=r"'tensorflow'; allowed: auto, onnxruntime, openvino"):
         load(model, engine="tensorflow")
     for threads in (-1, -5, 2000, 1.5, "2", True, None):
         with pytest.raises(ValueError, match=r"threads is .*; allowed"):
@@ -384,6 +384,36 @@ def test_unknown_and_missing_engines_name_the_cure(model, monkeypatch):
         load(model, engine="openvino")
     assert set(available_engines()) <= set(ENGINES)
     assert 1 <= usable_cores() <= os.cpu_count()
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "allowed"),
+    [
+        ("0::/", {"cpu.max": "150000 100000"}, [1.5]),
+        ("0::/", {"cpu.max": "max 100000"}, []),
+        ("0::/a/b", {"a/b/cpu.max": "max 100000", "a/cpu.max": "50000 100000"}, [0.5]),
+        ("0::/of/the/host", {"cpu.max": "200000 100000"}, [2.0]),  # of a container, at the top
+        (
+            "5:memory:/x\n4:cpu,cpuacct:/x",
+            {"cpu/x/cpu.cfs_quota_us": "400000\n", "cpu/x/cpu.cfs_period_us": "100000\n"},
+            [4.0],
+        ),
+        ("4:cpu:/", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, []),
+        (None, {"cpu.max": "100000 100000"}, []),
+    ],
+)
+def test_the_limit_of_a_container(own, files, allowed, tmp_path, monkeypatch):
+    groups, mine = tmp_path / "cgroup", tmp_path / "own"
+    for name, text in files.items():
+        (groups / name).parent.mkdir(parents=True, exist_ok=True)
+        (groups / name).write_text(text)
+    if own is not None:
+        mine.write_text(own + "\n")
+    assert list(cores.quotas(groups, mine)) == allowed
+    monkeypatch.setattr(cores, "GROUPS", groups)
+    monkeypatch.setattr(cores, "OWN", mine)
+    free = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert usable_cores() <= max(1, min([free, *map(int, allowed)]))
 
 
 # --- predictions

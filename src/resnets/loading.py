@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from resnets.runtime import Predictor
 from resnets.runtime import load as load_onnx
+from resnets.runtime.engines import AUTO
 
 if TYPE_CHECKING:
     from resnets.screen import Screen
@@ -30,8 +31,9 @@ def load(
     Args:
         path: `NAME.onnx`; in the full install also a run folder, what `train` returned, a model
             file, a state dict, or published weights (`timm:NAME.TAG`).
-        engine: What runs an `.onnx` file: `onnxruntime` (the default) or `openvino`.
-        threads: Threads of one prediction of an `.onnx` file; 0, the default, takes all cores.
+        engine: What runs an `.onnx` file: `onnxruntime`, `openvino` or, the default, `auto`:
+            onnxruntime, and for many images whichever turns out to be faster.
+        threads: Threads that compute, of an `.onnx` file; 0, the default, takes all cores.
         model: The network of a state dict, or `timm:NAME`; an `.onnx` file knows its own.
         classes: The classes of a state dict: a text file with one in each line, or `imagenet`.
         changes: How images are prepared, for weights that do not say it: some of `size`, `mean`,
@@ -45,7 +47,7 @@ def load(
     path = getattr(path, "folder", path)  # of a run
     check_arguments(path, engine, threads, model, classes)
     if is_onnx(path):
-        return load_onnx(os.fspath(path), engine or "onnxruntime", threads or 0)
+        return load_onnx(os.fspath(path), engine or AUTO, threads or 0)
     try:
         import torch  # noqa: F401
     except ModuleNotFoundError:

@@ -1,23 +1,28 @@
-"""An exported file measured on images, alone or beside another one, without PyTorch."""
+"""Exported files measured on images, without PyTorch: one with its metrics, or two beside each
+other."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from resnets.data.findings import about_left_out_files
 from resnets.data.readers import Found
 from resnets.data.splits import refuse_unknown_classes, samples_to_measure
 from resnets.evaluation import EVALUATORS
-from resnets.evaluation.comparison import Comparison, compare_paired
 from resnets.evaluation.evaluator import Evidence
-from resnets.evaluation.metrics import Estimate, Metrics, clusters, wilson
-from resnets.kinds.prediction import Prediction
+from resnets.evaluation.metrics import Estimate, Metrics, wilson
 from resnets.kinds.sample import Sample
+from resnets.listing import Listing
 from resnets.runtime import Predictor, load
-from resnets.runtime.engines import EngineError
+from resnets.runtime.cascade import check_pair, confidence
 from resnets.screen import Screen
+
+FEWEST = 20  # images that tell when the first network of a cascade is to be believed
 
 
 @dataclass(frozen=True)
@@ -88,79 +93,83 @@ def tell_left_out(found: Found, screen: Screen) -> None:
 
 
 @dataclass(frozen=True)
-class Beside:
-    """An exported file beside a reference, on the same images.
+class Sureness:
+    """From where on the first network of a cascade is believed.
 
     Args:
-        reference: The reference, measured.
-        metrics: The file, measured.
-        comparison: Its main number less that of the reference.
-        agreement: The share of images for which both come to the same decision; None where the
-            task has no decision for a whole image.
+        threshold: How sure it has to be, 0 to 1.
+        share: The part of the images that it answers.
+        agreement: The part of the images of which the cascade names the class that the second
+            network names; each half is judged with the threshold that the other half gives.
     """
 
-    reference: Metrics
-    metrics: Metrics
-    comparison: Comparison
-    agreement: Estimate | None
+    threshold: float
+    share: float
+    agreement: Estimate
 
 
-def judge_beside(
-    reference: Predictor, others: Sequence[Predictor], samples: Sequence[Sample], screen: Screen
-) -> list[Beside]:
-    """Exported files beside a reference, all of one task and the same classes.
+def find_sureness(
+    first: Predictor, second: Predictor, data: str, target: float, screen: Screen
+) -> Sureness:
+    """Both networks on the same images, whose classes need not be known.
+
+    Args:
+        first: The fast network.
+        second: The one that is agreed with.
+        data: A folder of images, or one.
+        target: The part of the images on which they shall agree, 0 to 1.
+        screen: Told how far it is.
 
     Raises:
-        ValueError: No image can be read, or one is of a class that they do not know.
-        EngineError: One of the files has no prediction for an image that the reference has one for.
+        ValueError: The networks do not fit together, or there are fewer than `FEWEST` images.
     """
-    refuse_unknown_classes(samples, reference.classes)
-    kind, evaluator = reference.kind, EVALUATORS[reference.kind.name]
-    predictors = (reference, *others)
-    streams = [one.predict(sample.path for sample in samples) for one in predictors]
-    evidence, agreeing, groups = [], [], []
-    with screen.progress("comparing", len(samples)) as bar:
-        for done, (sample, *found) in enumerate(zip(samples, *streams, strict=True), 1):
+    check_pair(first, second)
+    files = list(Listing([data]))
+    with screen.progress("comparing", len(files)) as bar:
+        pairs = []
+        both = zip(first.predict(files), second.predict(files), strict=True)
+        for done, (one, other) in enumerate(both, 1):
+            mine, theirs = one.by_class(), other.by_class()
+            if mine is not None and theirs is not None:
+                pairs.append((confidence(one), mine.argmax() == theirs.argmax()))
             bar.update(done)
-            if found[0].error is not None:
-                screen.warn(f"  skipped: {sample.name}: {found[0].error}")
-                continue
-            for predictor, prediction in zip(predictors, found, strict=True):
-                if prediction.error is not None:
-                    raise EngineError(f"{predictor!r}: {sample.name}: {prediction.error}")
-            (truth,) = kind.ground_truth([sample], reference.classes)
-            evidence.append([evaluator.compare(truth, prediction) for prediction in found])
-            agreeing.append([same_decision(found[0], prediction) for prediction in found])
-            groups.append(sample.group)
-    if not evidence:
-        raise ValueError(f"{reference.name}: no usable image to measure it on")
-    grouped = clusters(groups)
-    first, *metrics = (
-        evaluator.measure(own, reference.classes, grouped) for own in zip(*evidence, strict=True)
-    )
-    return [
-        Beside(
-            first,
-            measured,
-            compare_paired(evaluator, [(one[place], one[0]) for one in evidence], grouped),
-            _share([one[place] for one in agreeing]),
+    if len(pairs) < FEWEST:
+        raise ValueError(
+            f"{data}: {len(pairs)} images; to find out when {first.name} is to be believed takes at"
+            f" least {FEWEST}, and a hundred or more to know it well"
         )
-        for place, measured in enumerate(metrics, 1)
-    ]
+    order = np.random.default_rng(0).permutation(len(pairs))
+    values, agreeing = (np.array(column)[order] for column in zip(*pairs, strict=True))
+    half = len(pairs) // 2
+    hits = 0
+    for chosen, judged in ((slice(half), slice(half, None)), (slice(half, None), slice(half))):
+        threshold = sure_from(values[chosen], agreeing[chosen], target)
+        hits += int((agreeing[judged] | (values[judged] < threshold)).sum())
+    threshold = sure_from(values, agreeing, target)
+    if math.isinf(threshold):
+        raise ValueError(
+            f"{first.name} and {second.name} do not agree on {target:.1%} of {len(pairs)} images"
+            " even where the first is surest; allow less agreement, or predict with"
+            f" {second.name} alone"
+        )
+    share = float((values >= threshold).mean())
+    return Sureness(threshold, share, wilson(hits, len(pairs)))
 
 
-def same_decision(one: Prediction, other: Prediction) -> bool | None:
-    """Whether two predictions for an image give it the same class or classes; None where the task
-    has none for a whole image."""
-    numbers = one.by_class(), other.by_class()
-    if numbers[0] is None or numbers[1] is None:
-        return None
-    chosen = one.chosen(), other.chosen()
-    if chosen[0] is not None and chosen[1] is not None:
-        return bool((chosen[0] == chosen[1]).all())
-    return bool(numbers[0].argmax() == numbers[1].argmax())
+def sure_from(values: np.ndarray, agreeing: np.ndarray, target: float) -> float:
+    """The lowest threshold at which so many images come to the same class: those that agree, and
+    those below it, which the second network answers. Infinite where not even the surest are enough.
 
-
-def _share(agreeing: Sequence[bool | None]) -> Estimate | None:
-    known = [one for one in agreeing if one is not None]
-    return wilson(sum(known), len(known)) if known else None
+    Args:
+        values: (images,) how sure the first network is.
+        agreeing: (images,) bool, whether the second one names the same class.
+        target: The part of the images, 0 to 1.
+    """
+    order = np.argsort(-values, kind="stable")
+    values, wrong = values[order], np.cumsum(~agreeing[order])
+    kept = int(np.searchsorted(wrong, len(values) * (1 - target) + 1e-9, side="right"))
+    if kept == len(values):
+        return 0.0
+    while kept and values[kept - 1] == values[kept]:  # equally sure, so all or none
+        kept -= 1
+    return float(values[kept - 1]) if kept else math.inf

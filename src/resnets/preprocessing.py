@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from resnets.images import BadImage, open_image
-from resnets.kinds.axis import Axis
+from resnets.kinds.axis import Axis, Decoding
 from resnets.kinds.view import View
 from resnets.ranges import Range, check_range
 
@@ -161,6 +161,11 @@ class Preprocessing:
         """(height, width, channels) of what `pixels` gives."""
         return (*self.size, self.channels)
 
+    @property
+    def framed_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of what `framed` gives."""
+        return (*(self.resize if self.fit == "crop" else self.size), self.channels)
+
     def axes(self, height: int, width: int) -> tuple[Axis, Axis]:
         """The vertical and horizontal axis for an image of this size, in whole numbers as
         torchvision computes them."""
@@ -182,25 +187,32 @@ class Preprocessing:
             for length, scaled, size in zip((height, width), resized, self.size, strict=True)
         )
 
-    def pixels(self, image: Croppable) -> np.ndarray:
-        """The input before normalisation: (height, width, channels) in the stored type, from an
-        image of `images.open_image`.
+    def pixels(self, image: Croppable, decoding: Decoding | None = None) -> np.ndarray:
+        """The input before normalisation: (height, width, channels) in the stored type.
+
+        Args:
+            image: Of `images.open_image`.
+            decoding: How it was decoded, if not as it is.
 
         Raises:
             BadImage: It is so long and narrow that scaling it would fill the memory.
         """
-        vertical, horizontal = self.axes(image.height, image.width)
+        decoding = decoding or Decoding((image.height, image.width))
+        vertical, horizontal = self.axes(*decoding.size)
         if max(vertical.resized, horizontal.resized) > 8 * max(self.size):
             # a panorama: scale only what is seen (what lies half-way between two grey levels may
             # be rounded the other way)
-            return self.part(image, vertical, horizontal)
+            return self.part(image, vertical, horizontal, decoding)
         (top, bottom), (left, right) = vertical.inside, horizontal.inside
-        scaled = self._resized(image, (horizontal.resized, vertical.resized))
+        box = decoding.box((0, horizontal.length), (0, vertical.length))
+        scaled = self._resized(image, (horizontal.resized, vertical.resized), box)
         y, x = top + vertical.offset, left + horizontal.offset
         seen = scaled.crop((x, y, x + right - left, y + bottom - top))
         return self._bordered(seen, vertical, horizontal)
 
-    def part(self, image: Croppable, vertical: Axis, horizontal: Axis) -> np.ndarray:
+    def part(
+        self, image: Croppable, vertical: Axis, horizontal: Axis, decoding: Decoding | None = None
+    ) -> np.ndarray:
         """What other axes than those of `axes` show of an image, scaled by itself: (height, width,
         channels) in the stored type.
 
@@ -208,7 +220,8 @@ class Preprocessing:
             BadImage: As `pixels`.
         """
         (top, bottom), (left, right) = vertical.inside, horizontal.inside
-        (y0, y1), (x0, x1) = vertical.to_image((top, bottom)), horizontal.to_image((left, right))
+        x, y = horizontal.to_image((left, right)), vertical.to_image((top, bottom))
+        x0, y0, x1, y1 = (decoding or Decoding((image.height, image.width))).box(x, y)
         box = (x0, y0, min(x1, image.width), min(y1, image.height))
         seen = self._resized(image, (right - left, bottom - top), box)
         return self._bordered(seen, vertical, horizontal)
@@ -221,10 +234,7 @@ class Preprocessing:
         return out
 
     def _resized(
-        self,
-        image: Croppable,
-        size: tuple[int, int],
-        box: tuple[float, float, float, float] | None = None,
+        self, image: Croppable, size: tuple[int, int], box: tuple[float, float, float, float]
     ) -> Image.Image:
         """`Image.resize` of this box in two steps, first along the rows.
 
@@ -232,10 +242,7 @@ class Preprocessing:
         the image; the exported graph knows one order. The image is taken in bands of rows, so that
         no second copy of a large one is ever in memory.
         """
-        resampling, (x0, y0, x1, y1) = (
-            RESAMPLING[self.interpolation],
-            box or (0, 0, image.width, image.height),
-        )
+        resampling, (x0, y0, x1, y1) = RESAMPLING[self.interpolation], box
         # The box and what the filter sees around it: two source pixels for one of the output
         reach_x, reach_y = (
             2 + math.ceil(2 * max(1.0, (end - start) / length))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from typing import Self
+
 import numpy as np
 import torch
 from PIL import Image
@@ -9,6 +12,7 @@ from PIL import Image
 from resnets.kinds.inverse import InverseTransform
 from resnets.kinds.prediction import Outputs
 from resnets.modelfile import Model
+from resnets.runtime.file_engine import Shape
 from resnets.training.device import autocasting, place_input
 
 
@@ -25,6 +29,7 @@ class TorchEngine:
 
     def __init__(self, model: Model, autocast: torch.dtype | None = None) -> None:
         self.model, self.autocast = model, autocast
+        self._computing = threading.Lock()  # it has all cores; others read images meanwhile
         self.inference = model.inference()
         # of outputs that not every network has, as far as is known without running it
         self.shapes = {"familiar": (None,)} if model.familiarity is not None else {}
@@ -36,9 +41,14 @@ class TorchEngine:
         flat = image.reshape(-1, *image.shape[-3:])
         images = (Image.fromarray(one if one.shape[2] == 3 else one[:, :, 0]) for one in flat)
         pixels = np.stack([preprocessing.pixels(one) for one in images])
-        outputs = self.run(pixels.reshape(*image.shape[:-3], *pixels.shape[1:]))
+        with self._computing:
+            outputs = self.run(pixels.reshape(*image.shape[:-3], *pixels.shape[1:]))
         inverse = InverseTransform(*preprocessing.axes(*image.shape[-3:-1]))
         return inverse(self.model.task.kind, outputs)
+
+    def for_batches(self, shape: Shape) -> Self:
+        """Itself, which takes batches of any shape."""
+        return self
 
     @torch.inference_mode()
     def run(self, pixels: np.ndarray) -> Outputs:

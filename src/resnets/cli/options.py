@@ -64,9 +64,10 @@ Classes = Annotated[
 Engine = Annotated[
     str | None,
     Option(
-        metavar="onnxruntime|openvino",
-        help="Engine that runs NAME.onnx.",
-        show_default="onnxruntime",
+        metavar="auto|onnxruntime|openvino",
+        help="Engine that runs NAME.onnx. auto: onnxruntime, and for many images whichever is"
+        " faster on the first ones.",
+        show_default="auto",
         rich_help_panel=MODEL,
     ),
 ]

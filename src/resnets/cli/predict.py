@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 from typer import Argument, Exit, Option
 
+from resnets.cli.cascade import Agreement, Calibrate, Second, Sure, check_cascade, open_cascade
+from resnets.cli.cluster import Ray, predict_on_cluster
 from resnets.cli.drawings import Drawings
 from resnets.cli.inputs import Crop, Fit, Interpolation, Mean, Size, Std, input_changes
 from resnets.cli.options import DATA, MODEL, OUTPUT, Classes, Engine, Network, Quiet
@@ -28,6 +30,7 @@ resnets predict photos.onnx photo.jpg
 resnets predict photos.onnx new/ -o new.csv
 resnets predict runs/train/1 new/ -o new.parquet --probs --heat maps/
 resnets predict cells.onnx new/ -o new.jsonl --draw drawn/
+resnets predict small.onnx new/ --cascade large.onnx --sure 0.9 > new.csv
 resnets predict timm:resnet50.a1_in1k new/ > new.csv
 """
 
@@ -57,7 +60,8 @@ def predict(
         Option(
             metavar="INT",
             min=0,
-            help="Threads that run NAME.onnx; 0 for one per CPU core. [0 or more threads]",
+            help="Threads that compute, with NAME.onnx; 0 for one per CPU core. [0 or more"
+            " threads]",
             show_default="0",
             rich_help_panel=MODEL,
         ),
@@ -76,6 +80,19 @@ def predict(
             "--tiles",
             help="Predict large images in overlapping tiles, at the scale of the training images;"
             " for networks that give each pixel a class.",
+            rich_help_panel=MODEL,
+        ),
+    ] = False,
+    cascade: Second = None,
+    sure: Sure = None,
+    calibrate: Calibrate = None,
+    agreement: Agreement = None,
+    exact: Annotated[
+        bool,
+        Option(
+            "--exact",
+            help="Decode large JPEG files as they are stored, and not at a half, quarter or eighth"
+            " of their size as far as that suffices; compute images one by one, not in batches.",
             rich_help_panel=MODEL,
         ),
     ] = False,
@@ -136,6 +153,7 @@ def predict(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
+    ray: Ray = None,
     quiet: Quiet = False,
 ) -> None:
     """Predict what images show: one row for each file, box or class of pixels."""
@@ -148,8 +166,25 @@ def predict(
     changes = input_changes(
         model, size=size, mean=mean, std=std, interpolation=interpolation, fit=fit, crop=crop
     )
+    if ray is not None:
+        options = {"engine": engine, "unknown": unknown, "probs": probabilities}
+        others = {
+            "threads": threads,
+            "model": network,
+            "classes": classes,
+            "tiles": tiles,
+            "cascade": cascade,
+            "exact": exact,
+            "heat": heat,
+            "draw": draw,
+            "masks": masks,
+        }
+        return predict_on_cluster(
+            model, inputs, output, ray, {**options, **others, **changes}, quiet
+        )
     screen = Screen(quiet)
     check_arguments(model, engine, threads, network, classes)
+    check_cascade(cascade, sure, calibrate, agreement)
     drawings = Drawings(heat, draw, masks)
     drawings.check()
     _check(output, probabilities)
@@ -157,7 +192,11 @@ def predict(
         model, engine, threads, model=network, classes=classes, changes=changes, screen=screen
     )
     predictor = predictor.tiled() if tiles else predictor
+    if cascade is not None:
+        second = load(cascade, engine, threads, screen=screen)
+        predictor = open_cascade(predictor, second, sure, calibrate, agreement, screen)
     predictor = predictor.naming_unknown() if unknown else predictor
+    predictor = predictor.exactly() if exact else predictor
     drawings.fit(predictor)
     files = Listing(map(str, inputs), predictor.kind.takes)
     if files.left_out:
@@ -260,7 +299,10 @@ class _Tally:
             update(self.good + self.failed)
 
     def judge(self) -> None:
-        """Says how many failed; exit code 1 where none is good."""
+        """Says which engine was faster, and how many images failed; exit code 1 where none is
+        good."""
+        if self.predictor.remark:
+            self.screen.say(self.predictor.remark)
         if self.failed:
             total = self.good + self.failed
             self.screen.warn(f"{self.failed:,} of {total:,} images could not be predicted")

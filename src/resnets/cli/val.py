@@ -106,6 +106,7 @@ def val(
     decided.
     """
     from resnets.loading import check_arguments, is_onnx
+    from resnets.runtime.engines import AUTO
     from resnets.screen import Screen
     from resnets.settings import nearest
 
@@ -123,7 +124,7 @@ def val(
     values: dict[str, Any] = {"model": model}
     judged = None
     if is_onnx(path):
-        engine = engine or "onnxruntime"
+        engine = engine or AUTO
         values |= _prove(path, engine, screen)
         if data:
             from resnets.measuring import measure_file
@@ -165,8 +166,9 @@ def _compare(judged: Judged, against: str, engine: str | None, screen: Screen) -
     if is_onnx(Path(against)):
         from resnets.measuring import judge_file
         from resnets.runtime import load
+        from resnets.runtime.engines import AUTO
 
-        other = judge_file(load(against, engine or "onnxruntime"), judged.whole, screen)
+        other = judge_file(load(against, engine or AUTO), judged.whole, screen)
     else:
         from resnets.run.measure import judge_model
         from resnets.run.opening import open_model

@@ -14,7 +14,7 @@ from resnets.kinds.prediction import Outputs
 from resnets.kinds.sample import Sample
 from resnets.measuring import tell_left_out
 from resnets.runtime import Predictor
-from resnets.runtime.engines import Engine
+from resnets.runtime.file_engine import Engine
 from resnets.screen import Screen
 
 FEWEST, MOST = 50, 256  # images that ranges of activations are taken from

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resnets.runtime.engines import available_engines, import_openvino
+from resnets.runtime.engines import available_engines
+from resnets.runtime.packages import import_openvino
 
 # Of the largest number: by how much numbers may differ from those of PyTorch
 ALIKE = {"f32": 1e-3, "bf16": 5e-2}

@@ -21,9 +21,10 @@ from resnets.export.speed import Speed, measure_speed
 from resnets.formats import FORMAT
 from resnets.kinds import Kind
 from resnets.kinds.sample import Sample
-from resnets.measuring import Beside, judge_beside
+from resnets.export.judging import Beside, judge_beside
 from resnets.runtime import load
-from resnets.runtime.engines import ENGINES, EngineError, available_engines, make_engine
+from resnets.runtime.engines import ENGINES, available_engines, make_engine
+from resnets.runtime.file_engine import EngineError
 from resnets.runtime.golden import to_image, write_golden
 from resnets.runtime.onnxfile import PROPERTY, OnnxFile, read_onnx, seal, write_onnx
 from resnets.screen import Screen

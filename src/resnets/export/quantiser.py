@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from resnets.runtime.engines import import_onnxruntime
+from resnets.runtime.packages import import_onnxruntime
 
 PREPARED = "prepared"  # the value between the preprocessing and the network
 LAYERS = ("Conv", "Gemm", "MatMul")  # with weights

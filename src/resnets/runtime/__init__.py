@@ -5,6 +5,8 @@ for prediction in load("photos.onnx").predict("new/"):
     print(prediction.file, prediction.label, prediction.probability)
 """
 
-from resnets.runtime.predictor import Predictor, load
+from resnets.runtime.cascade import Cascade
+from resnets.runtime.opening import load
+from resnets.runtime.predictor import Predictor
 
-__all__ = ["Predictor", "load"]
+__all__ = ["Cascade", "Predictor", "load"]

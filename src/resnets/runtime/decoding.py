@@ -5,6 +5,7 @@ image there is one copy, whatever its colours, transparency and orientation are.
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import sys
 import threading
@@ -15,8 +16,19 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
-from resnets.images import MAX_PIXELS, ORIENTATION, BadImage, is_deep, look, reading, to_mode
+from resnets.images import (
+    MAX_PIXELS,
+    ORIENTATION,
+    BadImage,
+    is_deep,
+    look,
+    reading,
+    to_mode,
+    upright_size,
+)
+from resnets.kinds.axis import Decoding
 from resnets.preprocessing import Preprocessing
 
 TOGETHER = 110_000_000  # bytes decoded at once: two photos of 12 megapixels
@@ -27,6 +39,9 @@ LARGEST = 740_000_000  # bytes of one image, which then is decoded alone
 BYTES = {"PNG": 4, "BMP": 4, "PPM": 4, "JPEG": 4, "TIFF": 8, "AVIF": 10, "WEBP": 16, "JPEG2000": 25}
 OTHER_FORMATS = 16
 DEEP_16, DEEP = 10, 16  # images of 16 and of 32 bits a value, which are scaled to 8 bits as a whole
+# Times the size to which the input is scaled, to which a JPEG file may be decoded: pixels move by
+# 0.25 grey levels on average and 3 at most, as export allows a graph; at 1 they move by 0.7.
+ROOM = 2
 PROGRESSIVE = 12  # a JPEG file of several scans: all coefficients are kept until the last one
 
 
@@ -94,9 +109,15 @@ class Upright:
     Args:
         image: Of Pillow, in any mode; decoded here, if it is not yet.
         preprocessing: Says which channels and range.
+        stored: Width and height in its file, where it is decoded at a smaller scale.
     """
 
-    def __init__(self, image: Image.Image, preprocessing: Preprocessing) -> None:
+    def __init__(
+        self,
+        image: Image.Image,
+        preprocessing: Preprocessing,
+        stored: tuple[int, int] | None = None,
+    ) -> None:
         image.load()
         self.notes: list[str] = []
         self._preprocessing = preprocessing
@@ -105,6 +126,7 @@ class Upright:
         self._image = self._converted(image, self.notes) if self._ready else image
         swap = self._turn is not None and self._turn.swap
         self.width, self.height = image.size[::-1] if swap else image.size
+        self.decoding = self._how(stored or image.size, swap)
 
     def crop(self, box: tuple[int, int, int, int]) -> Image.Image:
         """What lies between left, top, right and bottom of the upright image; what had to be done
@@ -118,6 +140,16 @@ class Upright:
         part = self._converted(part, notes)
         self.notes += [note for note in notes if note not in self.notes]
         return part
+
+    def _how(self, stored: tuple[int, int], swap: bool) -> Decoding:
+        width, height = stored[::-1] if swap else stored
+        scale = round(width / self.width)
+        mirror_x, mirror_y = (self._turn.mirror_x, self._turn.mirror_y) if self._turn else (0, 0)
+        corner = (
+            mirror_x * (self.width - width / scale),
+            mirror_y * (self.height - height / scale),
+        )
+        return Decoding((height, width), scale, corner)
 
     def _converted(self, image: Image.Image, notes: list[str]) -> Image.Image:
         wanted = self._preprocessing
@@ -150,14 +182,24 @@ class Decoded(NamedTuple):
     notes: list[str]
 
 
-def read_input(source: Path | str | bytes, preprocessing: Preprocessing) -> Decoded:
+def read_input(
+    source: Path | str | bytes, preprocessing: Preprocessing, exact: bool = False
+) -> Decoded:
     """An image file, or its content, for a network; waits until there is memory for it.
+
+    Args:
+        source: The file, or its content.
+        preprocessing: Of the network.
+        exact: Whether it is decoded as it is stored, also where a smaller scale would do.
 
     Raises:
         BadImage: It cannot be read, or decoding it would take more than `LARGEST`.
     """
     with reading(source) as image:
-        needed = decoded_bytes(image)
+        stored = image.size
+        if not exact:
+            reduce(image, preprocessing)
+        needed = decoded_bytes(image, stored)
         if needed > LARGEST and image.width * image.height <= MAX_PIXELS:
             raise BadImage(
                 f"{image.width} x {image.height} pixels of {image.format} take"
@@ -167,7 +209,7 @@ def read_input(source: Path | str | bytes, preprocessing: Preprocessing) -> Deco
         with DECODING.take(needed):
             notes = look(image)  # here: to find the EXIF of a PNG file, Pillow decodes all of it
             try:
-                found = image_input(image, preprocessing)
+                found = image_input(image, preprocessing, stored)
             finally:
                 image.close()  # frees its memory before somebody else takes the budget
                 if needed > TRIM:
@@ -182,18 +224,36 @@ def _trim() -> None:
         ctypes.pythonapi.malloc_trim(0)
 
 
-def image_input(image: Image.Image, preprocessing: Preprocessing) -> Decoded:
-    """The same of an image of Pillow."""
-    upright = Upright(image, preprocessing)
-    framed = preprocessing.framed(preprocessing.pixels(upright))
-    return Decoded(framed, (upright.height, upright.width), upright.notes)
+def image_input(
+    image: Image.Image, preprocessing: Preprocessing, stored: tuple[int, int] | None = None
+) -> Decoded:
+    """The same of an image of Pillow; with the width and height that are stored in its file, where
+    it is decoded at a smaller scale."""
+    upright = Upright(image, preprocessing, stored)
+    framed = preprocessing.framed(preprocessing.pixels(upright, upright.decoding))
+    return Decoded(framed, upright.decoding.size, upright.notes)
 
 
-def decoded_bytes(image: Image.Image) -> int:
-    """Memory that decoding an image takes at its peak; nothing but its header is looked at."""
+def reduce(image: Image.Image, preprocessing: Preprocessing) -> None:
+    """Lets a JPEG file be decoded at a half, quarter or eighth of its size, which costs a fraction,
+    as long as that is `ROOM` times the size to which the network's input is scaled."""
+    if not isinstance(image, JpegImageFile):
+        return
+    stored, (width, height) = image.size, upright_size(image)
+    high, wide = (ROOM * axis.resized for axis in preprocessing.axes(height, width))
+    image.draft(None, (wide, high) if (width, height) == stored else (high, wide))
+
+
+def decoded_bytes(image: Image.Image, stored: tuple[int, int] | None = None) -> int:
+    """Memory that decoding an image takes at its peak; nothing but its header is looked at. With
+    the width and height in its file, where it is decoded at a smaller scale."""
     each = BYTES.get(image.format or "", OTHER_FORMATS)
+    pixels = image.width * image.height
     if image.format == "JPEG" and image.info.get("progressive"):
-        each = PROGRESSIVE
+        each, pixels = (
+            PROGRESSIVE,
+            math.prod(stored or image.size),
+        )  # all coefficients, at any scale
     if is_deep(image):
         each = max(each, DEEP_16 if image.mode.startswith("I;16") else DEEP)
-    return image.width * image.height * each
+    return pixels * each

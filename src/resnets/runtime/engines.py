@@ -1,132 +1,36 @@
-"""What runs the graph: an engine is a callable from images to outputs by name, with a name and a
-version. `ENGINES` lists them."""
+"""What runs an exported graph: `ENGINES` lists them, `make_engine` opens them."""
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
-import os
-import sys
-import threading
-import weakref
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Protocol
+from queue import SimpleQueue
+from typing import Any
 
 import numpy as np
 
-from resnets.kinds import KINDS, Kind
+from resnets.kinds import Kind
 from resnets.kinds.prediction import Outputs
 from resnets.runtime.cores import usable_cores
-
-
-class EngineError(RuntimeError):
-    """An engine failed on one input, most often for want of memory; the message is the reason, fit
-    for a table."""
-
+from resnets.runtime.file_engine import INPUTS, Engine, EngineError, FileEngine, Shape
+from resnets.runtime.packages import import_onnxruntime, import_openvino
 
 MOST_THREADS = 1024
-INPUTS = tuple(dict.fromkeys(kind.takes for kind in KINDS.values()))  # of graphs, by name
+AUTO = "auto"  # in the place of a name: whichever is faster
+PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}  # with OpenVINO's names
 
 
-class Engine(Protocol):
-    """Whatever predicts for images or clips; safe to call from several threads."""
-
-    name: str
-    version: str
-
-    def __call__(self, image: np.ndarray) -> Outputs:
-        """The outputs for (N, height, width, channels) images, or (N, T, height, width, channels)
-        clips, in their own type; raises `EngineError`."""
-
-
-_LIVING: weakref.WeakSet[_FromFile] = weakref.WeakSet()
-
-
-def _forget_all() -> None:
-    for engine in tuple(_LIVING):
-        engine.forget()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)
-
-
-class _FromFile:
-    """What is alike in all engines: they are made from a file and a number of threads, and made
-    again from them wherever their own threads are not: behind a pickle, and in a forked process,
-    where waiting for them would never end."""
-
-    name: str
-    version: str
-
-    def __init__(self, source: Path | bytes, threads: int = 0, kind: Kind | None = None) -> None:
-        self._source, self._threads, self._kind = source, threads, kind
-        # of the outputs that are run, as far as the graph says them
-        self.shapes: dict[str, tuple[int | None, ...]] = {}
-        self._opening = threading.Lock()
-        self._start()
-        _LIVING.add(self)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return make_engine, (self.name, self._source, self._threads, self._kind)
-
-    def __call__(self, image: np.ndarray) -> Outputs:
-        """See `Engine`."""
-        if not self._ready:
-            try:
-                with self._opening:
-                    if not self._ready:
-                        self._start()
-            except ValueError as error:  # the file has changed or is gone
-                raise EngineError(str(error)) from None
-        return self._run(image)
-
-    def _start(self) -> None:
-        self._open(self._source, self._threads or usable_cores())
-        self._ready = True
-
-    def forget(self) -> None:
-        """In a forked process: what waits for threads of the parent is never touched again, not
-        even to be deleted; the next image opens the file anew."""
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(dict(vars(self))))
-        self._ready = False
-        self._opening = threading.Lock()
-
-    def _choose(self, inputs: Sequence[str], outputs: Mapping[str, Sequence[object]]) -> None:
-        """Takes the outputs that the kind knows, of a graph that has its inputs and outputs."""
-        wanted = {} if self._kind is None else self._kind.outputs
-        needed = [name for name, output in wanted.items() if output.always]
-        takes = INPUTS if self._kind is None else (self._kind.takes,)
-        if len(inputs) != 1 or inputs[0] not in takes or not set(needed) <= set(outputs):
-            file = "this" if isinstance(self._source, bytes) else self._source
-            ends = ", ".join(f"`{name}`" for name in needed) or "outputs"
-            raise ValueError(
-                f"{file}: the graph does not go from `{takes[0]}` to {ends}: not a file of"
-                " `resnets export`; make it with: resnets export RUN"
-            )
-        (self._input,) = inputs
-        self.shapes = {
-            name: tuple(size if isinstance(size, int) else None for size in shape)
-            for name, shape in outputs.items()
-            if self._kind is None or name in wanted
-        }
-
-    def _open(self, source: Path | bytes, threads: int) -> None:
-        raise NotImplementedError
-
-    def _run(self, image: np.ndarray) -> Outputs:
-        raise NotImplementedError
-
-
-class OnnxRuntimeEngine(_FromFile):
+class OnnxRuntimeEngine(FileEngine):
     """ONNX Runtime on the CPU; see `make_engine`."""
 
     name = "onnxruntime"
     title = "ONNX Runtime"
 
-    def _open(self, source: Path | bytes, threads: int) -> None:
+    def _open(self, source: Path | bytes, threads: int, shape: Shape | None) -> None:
+        if self.precision != "float32":
+            raise ValueError(
+                f"{self.name} computes in float32 alone; {self.precision}: take the engine openvino"
+            )
         onnxruntime = import_onnxruntime()
         from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
@@ -144,10 +48,12 @@ class OnnxRuntimeEngine(_FromFile):
         options.inter_op_num_threads = 1
         # Kept memory is for inputs of one size. With images of many sizes it only grows: after
         # one of 24 megapixels 750 MB stay in use instead of 350 MB, and no prediction is faster.
-        options.enable_cpu_mem_arena = False
-        options.enable_mem_pattern = False
+        options.enable_cpu_mem_arena = options.enable_mem_pattern = shape is not None
         # Waiting threads would spin, on the cores that decode the next images.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if shape:
+            for name, size in (("N", shape[0]), ("H", shape[-3]), ("W", shape[-2])):
+                options.add_free_dimension_override_by_name(name, size)
         try:
             # it would print, and try the same again
             self._session = onnxruntime.InferenceSession(
@@ -167,24 +73,31 @@ class OnnxRuntimeEngine(_FromFile):
         return dict(zip(self.shapes, found, strict=True))
 
 
-class OpenVinoEngine(_FromFile):
-    """OpenVINO on the CPU, in float32 even where the processor has a shorter type; see
-    `make_engine`."""
+class OpenVinoEngine(FileEngine):
+    """OpenVINO on the CPU, in float32 unless it is told otherwise, even where the processor has a
+    shorter type; see `make_engine`."""
 
     name = "openvino"
     title = "OpenVINO"
 
-    def _open(self, source: Path | bytes, threads: int) -> None:
+    def _open(self, source: Path | bytes, threads: int, shape: Shape | None) -> None:
         openvino = import_openvino()
         self.version = str(openvino.__version__)
+        # calls that are computed side by side; those who wait share the cores with who decodes
+        requests = max(1, usable_cores() // threads) if shape else 1
         options = {
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "f32",
-            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_PRECISION_HINT": PRECISIONS[self.precision],
+            "INFERENCE_NUM_THREADS": requests * threads,
         }
+        if shape:
+            options |= {"NUM_STREAMS": requests, "ENABLE_CPU_PINNING": False}
         try:
             core = openvino.Core()
-            model = core.compile_model(core.read_model(source), "CPU", options)
+            graph = core.read_model(source)
+            if shape:
+                graph.reshape(list(shape))
+            model = core.compile_model(graph, "CPU", options)
         except RuntimeError as error:
             raise ValueError(_cannot_run(self, source, error)) from None
         self._choose(
@@ -195,56 +108,26 @@ class OpenVinoEngine(_FromFile):
                 for name in output.names
             },
         )
-        self._request = model.create_infer_request()
         self._outputs = {
             name: output for output in model.outputs for name in output.names & set(self.shapes)
         }
-        self._lock = threading.Lock()  # a request holds one input at a time
+        self._requests: SimpleQueue[Any] = SimpleQueue()  # each holds one input at a time
+        for _ in range(requests):
+            self._requests.put(model.create_infer_request())
 
     def _run(self, image: np.ndarray) -> Outputs:
+        request = self._requests.get()
         try:
-            with self._lock:
-                found = self._request.infer({self._input: image})  # copies
+            found = request.infer({self._input: image})  # copies
         except RuntimeError as error:
             raise EngineError(_reason(error)) from None
+        finally:
+            self._requests.put(request)
         return {name: found[output] for name, output in self._outputs.items()}
 
 
-def import_onnxruntime() -> ModuleType:
-    """The onnxruntime package, kept from the network; everything that uses it takes it from here.
-
-    From 1.32 on, importing it writes a number for the device into the home folder and collects
-    events for its maker, unless the environment says no before.
-    """
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    import onnxruntime
-
-    return onnxruntime
-
-
-def import_openvino() -> ModuleType:
-    """The openvino package, kept from the network; everything that uses it takes it from here.
-
-    Importing OpenVINO sends an event to its maker, unless a file in the home folder or the
-    environment says no. Without the package that does the sending it falls back on its own stub:
-    nothing is sent and no file is written.
-
-    Raises:
-        ValueError: It is not installed.
-    """
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    try:
-        import openvino
-    except ModuleNotFoundError:
-        raise ValueError(
-            'the engine openvino is not installed; run: pip install "resnets[openvino]"'
-        ) from None
-    return openvino
-
-
-ENGINES: dict[str, type[OnnxRuntimeEngine] | type[OpenVinoEngine]] = {
-    engine.name: engine for engine in (OnnxRuntimeEngine, OpenVinoEngine)
-}
+_ALL: tuple[type[FileEngine], ...] = (OnnxRuntimeEngine, OpenVinoEngine)
+ENGINES = {engine.name: engine for engine in _ALL}
 
 
 def available_engines() -> list[str]:
@@ -253,8 +136,13 @@ def available_engines() -> list[str]:
 
 
 def make_engine(
-    name: str, source: Path | bytes, threads: int = 0, kind: Kind | None = None
-) -> OnnxRuntimeEngine | OpenVinoEngine:
+    name: str,
+    source: Path | bytes,
+    threads: int = 0,
+    kind: Kind | None = None,
+    shape: Shape | None = None,
+    precision: str = "float32",
+) -> FileEngine:
     """The engine of this name for an ONNX file.
 
     Args:
@@ -262,18 +150,25 @@ def make_engine(
         source: The file, or all its bytes.
         threads: Threads of one prediction; 0 takes `usable_cores()`.
         kind: What the file predicts: the outputs to run, as far as they are there. None runs all.
+        shape: (N, height, width, channels) of all that will come: the graph is compiled for it
+            alone; more images come in several batches, and the last batch is filled up. None takes
+            images of any size.
+        precision: A key of `PRECISIONS`, in which it computes; outputs are float32.
 
     Raises:
-        ValueError: There is no such engine, it is not installed, or it cannot run the file; no
-            such number of threads; or the graph lacks what every one of the kind has.
+        ValueError: There is no such engine, it is not installed, or it cannot run the file, or not
+            in this precision; no such number of threads; or the graph lacks what every one of the
+            kind has.
     """
     if type(threads) is not int or not 0 <= threads <= MOST_THREADS:
         raise ValueError(
             f"threads is {threads!r}; allowed: 0 (all cores) or a whole number up to {MOST_THREADS}"
         )
     if name not in tuple(ENGINES):  # whatever its type
-        raise ValueError(f"no engine is called {name!r}; allowed: {', '.join(ENGINES)}")
-    return ENGINES[name](source, threads, kind)
+        raise ValueError(f"no engine is called {name!r}; allowed: {', '.join((AUTO, *ENGINES))}")
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision is {precision!r}; allowed: {', '.join(PRECISIONS)}")
+    return ENGINES[name](source, threads, kind, shape, precision)
 
 
 def _cannot_run(engine: Engine, source: Path | bytes, error: Exception) -> str:

@@ -1,4 +1,5 @@
-"""Images in, predictions out, one after the other, in the memory of a few images."""
+"""Images in, predictions out, in the memory of a few images: the first one by one, many in
+batches."""
 
 from __future__ import annotations
 
@@ -6,9 +7,9 @@ import copy
 import dataclasses
 import hashlib
 import os
-from collections import deque
-from collections.abc import Container, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, SupportsIndex
 
@@ -20,10 +21,11 @@ from resnets.images import BadImage
 from resnets.kinds import KINDS, Kind
 from resnets.kinds.inverse import InverseTransform
 from resnets.kinds.kind import check_outputs, select_outputs
-from resnets.kinds.prediction import Prediction
+from resnets.kinds.prediction import Outputs, Prediction
 from resnets.preprocessing import Preprocessing
+from resnets.runtime.cores import usable_cores
 from resnets.runtime.decoding import Decoded, read_input
-from resnets.runtime.engines import Engine, EngineError, make_engine
+from resnets.runtime.file_engine import Engine, EngineError, Shape
 from resnets.runtime.inputs import (
     Input,
     Inputs,
@@ -34,51 +36,9 @@ from resnets.runtime.inputs import (
     open_source,
     to_source,
 )
-from resnets.runtime.onnxfile import read_onnx
+from resnets.runtime.streams import FEW, Batches, Steps, batch_size, one_by_one
 from resnets.runtime.tiles import TiledEngine, Tiles
 from resnets.sampling import Sampling
-
-# threads that decode while the network runs; decoding a photo costs less than the network
-DECODERS = 2
-# images that may be decoded or waiting at a time: memory is bounded by them, however long the
-# list
-AHEAD = 4
-
-
-def load(path: str | Path, engine: str = "onnxruntime", threads: int = 0) -> Predictor:
-    """Opens a file of `resnets export`.
-
-    Args:
-        path: `NAME.onnx`.
-        engine: `onnxruntime` or `openvino`.
-        threads: Threads of one prediction; 0 takes all cores.
-
-    Raises:
-        ValueError: The file is not whole, not ours or too new, the engine is unknown, missing or
-            cannot run it, or an argument is of another type.
-    """
-    if not isinstance(path, (str, os.PathLike)):
-        raise ValueError(
-            f"load takes the name of a file, not a value of type {type(path).__name__}:"
-            " load('photos.onnx')"
-        )
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 0:
-        raise ValueError(f"threads is {threads!r}; allowed: whole numbers from 0 on (0: all cores)")
-    file = read_onnx(path)
-    made = make_engine(engine, file.path, threads, file.kind)
-    for name, shape in made.shapes.items():
-        named = file.kind.outputs[name].dimensions
-        given = dict(zip(named, shape, strict=False)).get("classes")
-        if given not in (None, len(file.classes)):
-            raise ValueError(
-                f"{path}: it names {len(file.classes)} classes, but its network gives {given}"
-                f" {name}; export it again"
-            )
-    known = file.classes, file.preprocessing, file.metadata, file.kind, file.options
-    found = Predictor(made, *known, file.sampling)
-    found.name, found.sha256 = str(path), file.sha256
-    found._opened = (Path(path).absolute(), engine, threads)
-    return found
 
 
 class Predictor:
@@ -115,6 +75,10 @@ class Predictor:
         self.sha256 = ""  # tells it from every other model; empty where nothing is known
         self._refuses = False  # to name a class of what is not familiar
         self._opened: tuple[Path, str, int] | None = None  # as it was given to `load`
+        self._threads, self._exact = 0, False
+        # finds engines that may turn out to be faster for batches, by name
+        self._find_others: Callable[[], Mapping[str, Callable[[Shape], Engine]]] = dict
+        self._batches: Batches | None = None  # of the last call of `predict`
 
     def __repr__(self) -> str:
         text = f"{len(self.classes)} classes, {self.engine.name} {self.engine.version}"
@@ -123,6 +87,8 @@ class Predictor:
     def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
         """In a pickle a predictor that was loaded is its file's place and its options: whoever
         reads it opens the file. Of any other, the engine has to be fit for a pickle."""
+        from resnets.runtime.opening import load  # which makes predictors
+
         return (load, self._opened) if self._opened else super().__reduce_ex__(protocol)
 
     def tiled(self) -> Predictor:
@@ -150,6 +116,22 @@ class Predictor:
     def outputs(self) -> tuple[str, ...]:
         """Names of the outputs that are known without running the network."""
         return tuple(getattr(self.engine, "shapes", ()))
+
+    def exactly(self) -> Predictor:
+        """The same network for images that are decoded as they are stored, each computed alone;
+        otherwise large JPEG files are decoded at a half, quarter or eighth of their size, as long
+        as that is twice what the network needs, and many images are computed in batches."""
+        found = copy.copy(self)
+        found._exact, found._opened = True, None
+        # a table of predictions is not continued with others
+        found.sha256 = hashlib.sha256(f"{self.sha256} exactly".encode()).hexdigest()
+        return found
+
+    @property
+    def remark(self) -> str:
+        """Which engine turned out to be faster for the images of the last call of `predict`; empty
+        where nothing was compared."""
+        return self._batches.remark if self._batches else ""
 
     def naming_unknown(self) -> Predictor:
         """The same network, which says `none of these` of images that are less familiar than 95 %
@@ -187,6 +169,8 @@ class Predictor:
         Returns:
             An iterator of one prediction for each image; one that cannot be read or predicted has
             an `error`. Images in memory are named after their file, or `image 0`, `image 1`, ...
+            After the first 16 images the others are computed in batches: some dozens are taken
+            before the first of them is given (`exactly` takes four).
 
         Raises:
             ValueError: At once, if an input is missing or is no image, or a folder cannot be read
@@ -195,6 +179,16 @@ class Predictor:
         """
         images = open_inputs(inputs, self.kind.takes)
         return self._stream((one for one in images if one[0] not in skip), heat)
+
+    def predict_named(
+        self, images: Iterable[tuple[str, Input]], heat: bool = False
+    ) -> Iterator[Prediction]:
+        """The same for pairs of the name that a prediction is to have and an image.
+
+        Raises:
+            ValueError: In its turn, if something is no image.
+        """
+        return self._stream(((name, to_source(image)) for name, image in images), heat)
 
     def predict_image(self, image: Input, heat: bool = False, file: str = "") -> Prediction:
         """The prediction for one image.
@@ -215,43 +209,43 @@ class Predictor:
         source = to_source(image)
         name = file or (source if isinstance(source, str) else "")
         if self.sampling:
-            return self._predict_video(name, source, self.sampling)
-        return self._predict(name, self._read(source), heat)
+            return self._predict_video(self.sampling, name, source)
+        return self._predict(heat, name, self._read(name, source))
 
-    def _stream(self, inputs: Iterator[tuple[str, Source]], heat: bool) -> Iterator[Prediction]:
-        pool = ThreadPoolExecutor(DECODERS, "decode")
-        waiting: deque[tuple[str, Future[Decoded] | Future[Prediction]]] = deque()
-        try:
-            for file, source in inputs:
-                if self.sampling:  # its windows are decoded one after the other
-                    future = pool.submit(self._predict_video, file, source, self.sampling)
-                    waiting.append((file, future))
-                else:
-                    waiting.append((file, pool.submit(self._read, source)))
-                if len(waiting) == AHEAD:
-                    yield self._result(*waiting.popleft(), heat)
-            while waiting:
-                yield self._result(*waiting.popleft(), heat)
-        finally:  # also when the caller stops early
-            pool.shutdown(cancel_futures=True)
+    def _stream(self, images: Iterator[tuple[str, Source]], heat: bool) -> Iterator[Prediction]:
+        read = partial(self._predict_video, self.sampling) if self.sampling else self._read
+        steps = Steps(read, partial(self._conclude, heat), partial(self._predict, heat), self._fail)
+        yield from one_by_one(steps, islice(images, FEW))
+        if more := list(islice(images, 1)):
+            self._batches, rest = self._open_batches(steps), chain(more, images)
+            yield from self._batches.predict(rest) if self._batches else one_by_one(steps, rest)
 
-    def _result(
-        self, file: str, future: Future[Decoded] | Future[Prediction], heat: bool
-    ) -> Prediction:
-        try:
-            found = future.result()
-            return found if isinstance(found, Prediction) else self._predict(file, found, heat)
-        except (BadImage, EngineError, MemoryError) as error:
-            reason = str(error) or "not enough memory"
-            return self.kind.prediction(file, self.classes, error=reason)
+    def _open_batches(self, steps: Steps) -> Batches | None:
+        """What computes many images; None where they differ in size, or are to be alone."""
+        open_engine = getattr(self.engine, "for_batches", None)
+        if self._exact or self.sampling or open_engine is None:
+            return None
+        height, width, channels = self.preprocessing.framed_shape
+        size = batch_size(height, width)
+        shape = size, height, width, channels
+        engines = {self.engine.name: partial(open_engine, shape)}
+        others = self._find_others().items()
+        engines |= {name: partial(open_other, shape) for name, open_other in others}
+        return Batches(steps, engines, size, self._threads or usable_cores())
 
-    def _predict(self, file: str, decoded: Decoded, heat: bool) -> Prediction:
-        # One image at a time: on two cores a ResNet-18 gains nothing in batches of 2 or 4
-        # equal-sized ones, a tenth in 8.
-        found = self._run(file, decoded.framed, decoded.size, heat)
+    def _fail(self, file: str, error: Exception) -> Prediction:
+        reason = str(error) or "not enough memory"
+        return self.kind.prediction(file, self.classes, error=reason)
+
+    def _predict(self, heat: bool, file: str, decoded: Decoded) -> Prediction:
+        return self._conclude(heat, file, decoded, self.engine(decoded.framed[None]))
+
+    def _conclude(self, heat: bool, file: str, decoded: Decoded, outputs: Outputs) -> Prediction:
+        """The prediction for an image from the outputs for a batch of it alone."""
+        found = self._interpret(file, outputs, decoded.size, heat)
         return dataclasses.replace(found, notes=tuple(decoded.notes))
 
-    def _predict_video(self, file: str, source: Source, sampling: Sampling) -> Prediction:
+    def _predict_video(self, sampling: Sampling, file: str, source: Source) -> Prediction:
         """The prediction for a video, from those for its windows, one after the other."""
         value, parts = self.preprocessing, []
         with open_source(source) as video:
@@ -259,15 +253,16 @@ class Predictor:
             for span in spans:
                 images = read_clip(video, sampling.times(span), value.channels)
                 framed = value.framed(np.stack([value.pixels(image) for image in images]))
-                parts.append(self._run(file, framed, video.size[::-1]))
+                parts.append(self._interpret(file, self.engine(framed[None]), video.size[::-1]))
             found = self.kind.prediction.joined(parts, spans)
             return dataclasses.replace(found, notes=tuple(video.notes))
 
-    def _run(
-        self, file: str, framed: np.ndarray, size: tuple[int, int], heat: bool = False
+    def _interpret(
+        self, file: str, outputs: Outputs, size: tuple[int, int], heat: bool = False
     ) -> Prediction:
-        """The prediction for an image, or a clip, of which the graph scales nothing."""
-        outputs = select_outputs(self.kind, self.engine(framed[None]), large=heat)
+        """The prediction for an image, or a clip, from outputs for it alone, of which the graph
+        scaled nothing; with the height and width of the image itself."""
+        outputs = select_outputs(self.kind, outputs, large=heat)
         try:
             check_outputs(self.kind, outputs, 1, self.classes)
             # it was scaled here, so that places are those in the input
@@ -282,9 +277,9 @@ class Predictor:
         if isinstance(source, str) and os.path.exists(source) and not os.path.isfile(source):  # noqa: PTH110, PTH113 - never raise
             # a pipe or a device: opening it may never end
             raise BadImage("neither a file nor a folder")
-        return read_input(source, self.preprocessing)
+        return read_input(source, self.preprocessing, self._exact)
 
-    def _read(self, source: Source) -> Decoded:
+    def _read(self, file: str, source: Source) -> Decoded:
         if isinstance(source, (str, bytes)):
             return self._decode(source)
         if isinstance(source, np.ndarray):

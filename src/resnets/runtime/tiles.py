@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from resnets.kinds import Kind
-from resnets.kinds.axis import Axis
+from resnets.kinds.axis import Axis, Decoding
 from resnets.kinds.prediction import Outputs
 from resnets.preprocessing import Croppable, Preprocessing
 from resnets.runtime.engines import Engine, EngineError
@@ -73,11 +73,12 @@ class Tiles(Preprocessing):
         )
         return vertical, horizontal
 
-    def pixels(self, image: Croppable) -> np.ndarray:
+    def pixels(self, image: Croppable, decoding: Decoding | None = None) -> np.ndarray:
         """See `Preprocessing.pixels`; larger than the input for a large image."""
-        vertical, horizontal = self.axes(image.height, image.width)
+        decoding = decoding or Decoding((image.height, image.width))
+        vertical, horizontal = self.axes(*decoding.size)
         if (vertical.size, horizontal.size) == self.size:
-            return super().pixels(image)
+            return super().pixels(image, decoding)
         rows = self.size[0]  # at a time, so that memory is bounded
         return np.concatenate(
             [
@@ -89,6 +90,7 @@ class Tiles(Preprocessing):
                         size=min(rows, vertical.size - start),
                     ),
                     horizontal,
+                    decoding,
                 )
                 for start in range(0, vertical.size, rows)
             ]

@@ -117,24 +117,12 @@ class Table:
         others."""
         if not self.parquet:
             return
-        import pyarrow
-
-        number = {float: pyarrow.float32(), int: pyarrow.int64(), str: pyarrow.string()}
-        schema = pyarrow.schema(
-            [
-                (name, next(number[base] for base in kind.__mro__ if base in number))
-                for name, kind in self.columns.types.items()
-            ]
-        )
-        rows = self.rows()
-        with replacing(self.path) as beside, _parquet().ParquetWriter(beside, schema) as writer:
-            while batch := list(itertools.islice(rows, 1000)):
-                writer.write_table(pyarrow.Table.from_pylist(batch, schema))
+        write_parquet(self.path, self.rows(), self.columns)
         self.growing.unlink()
 
     def fit(self, row: Row) -> Row:
         """A row as it will be read again: Parquet holds no bytes that are not UTF-8."""
-        return {**row, "file": utf8(row["file"])} if self.parquet else row
+        return _fit(row) if self.parquet else row
 
     def _beginning(self) -> bytes:
         return csv_line(self.header) if self._csv else b""
@@ -172,7 +160,7 @@ class Table:
         import pyarrow
 
         try:
-            with _parquet().ParquetFile(self.path) as file:
+            with parquet().ParquetFile(self.path) as file:
                 self._check_columns(self.path, file.schema_arrow.names)
                 for batch in file.iter_batches(1000):
                     for row in batch.to_pylist():
@@ -196,6 +184,29 @@ class Table:
             )
 
 
+def write_parquet(path: Path, rows: Iterable[Row], columns: Columns) -> None:
+    """Rows as a Parquet file that is there as a whole or not at all, a thousand at a time."""
+    library = parquet()
+    import pyarrow
+
+    number = {float: pyarrow.float32(), int: pyarrow.int64(), str: pyarrow.string()}
+    schema = pyarrow.schema(
+        [
+            (name, next(number[base] for base in kind.__mro__ if base in number))
+            for name, kind in columns.types.items()
+        ]
+    )
+    coming = iter(rows)
+    with replacing(path) as beside, library.ParquetWriter(beside, schema) as writer:
+        while batch := [_fit(row) for row in itertools.islice(coming, 1000)]:
+            writer.write_table(pyarrow.Table.from_pylist(batch, schema))
+
+
+def _fit(row: Row) -> Row:
+    """Parquet holds no bytes that are not UTF-8."""
+    return {**row, "file": utf8(row["file"])}
+
+
 class OtherColumns(ValueError):
     """The columns of a file are not those of the table."""
 
@@ -216,7 +227,7 @@ def check_output(path: Path) -> None:
     if path.exists() and not path.is_file():
         raise ValueError(f"{path}: a folder or a device, not a file; name another output")
     if path.suffix.lower() == ".parquet":
-        _parquet()
+        parquet()
 
 
 def _few(names: Iterable[str]) -> str:
@@ -224,7 +235,12 @@ def _few(names: Iterable[str]) -> str:
     return ", ".join(first[:10]) + (f" and {len(first) - 10} more" if len(first) > 10 else "")
 
 
-def _parquet() -> Any:
+def parquet() -> Any:
+    """pyarrow's module for Parquet.
+
+    Raises:
+        ValueError: It is not installed.
+    """
     try:
         import pyarrow.parquet
     except ModuleNotFoundError:

@@ -103,9 +103,15 @@ class Familiarity(nn.Module):
         main directions count as far as they vary no more than the others."""
         middle = self.means.mean(0)  # subtracted first: distances are small beside the features
         points, centres = F.normalize(features.float()) - middle, self.means - middle
-        whole = _squares(points, centres)
-        usual = _squares(points @ self.basis, centres @ self.basis)
-        return (whole - usual).amin(1).clamp_min(0).sqrt()
+        return _squares(self._shortened(points), self._shortened(centres)).amin(1).sqrt()
+
+    def _shortened(self, points: Tensor) -> Tensor:
+        """(N, channels) with main directions as far as they count: times the square root of I - B
+        B^T for the basis B. Squares of distances would be exact to the rounding of those in main
+        directions, which may be ten thousand times as large as what is left."""
+        beyond = self.basis.square().sum(0)
+        share = 1 / (1 + (1 - beyond).clamp_min(0).sqrt())
+        return points - (points @ self.basis * share) @ self.basis.T
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, channels) to (N,) between 0 and 1."""
@@ -115,7 +121,7 @@ class Familiarity(nn.Module):
 def _squares(points: Tensor, centres: Tensor) -> Tensor:
     """Squared distances (N, classes) of (N, d) from (classes, d)."""
     lengths = points.square().sum(1, keepdim=True) + centres.square().sum(1)
-    return lengths - 2 * points @ centres.T
+    return (lengths - 2 * points @ centres.T).clamp_min(0)
 
 
 def make_knots(distances: Tensor) -> Tensor:

@@ -1,0 +1,222 @@
+"""How fast files of `resnets export` are here, in each engine: a process for each way to run one,
+so that none has the memory or the threads of another, and a round of each in turn.
+
+    python -m resnets.runtime.bench photos.onnx openvino float32 0
+
+is such a process; it answers each line on its standard input with a line of JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from resnets.runtime.cores import usable_cores
+from resnets.runtime.engines import make_engine
+from resnets.runtime.onnxfile import read_onnx
+from resnets.runtime.streams import batch_size
+
+WARM = 3  # predictions before the first one that counts
+SINGLES = 20  # predictions of a round, one after the other
+BATCHES = 3  # of a round, in each thread
+QUANTILES = (50, 95, 99)
+
+
+class Way(NamedTuple):
+    """How a file is run.
+
+    Args:
+        file: `NAME.onnx`.
+        engine: A key of `engines.ENGINES`.
+        precision: A key of `engines.PRECISIONS`.
+        threads: That compute; 0 takes all cores.
+    """
+
+    file: Path
+    engine: str
+    precision: str = "float32"
+    threads: int = 0
+
+
+@dataclass
+class Speed:
+    """What was measured of a way.
+
+    Args:
+        way: What was run.
+        version: Of the engine.
+        start: Seconds from the start of a process to its first prediction.
+        latencies: Seconds of single predictions for an image that is decoded and scaled.
+        rates: Images a second in batches on all cores, of each round.
+        peak: The most memory the process took, in bytes.
+    """
+
+    way: Way
+    version: str
+    start: float
+    latencies: list[float] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    peak: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON and tables."""
+        found = np.percentile(self.latencies, QUANTILES).tolist()
+        latency = {
+            f"latency_p{quantile}_ms": round(seconds * 1000, 2)
+            for quantile, seconds in zip(QUANTILES, found, strict=True)
+        }
+        return {
+            "file": str(self.way.file),
+            "engine": f"{self.way.engine} {self.version.partition('-')[0]}",
+            "precision": self.way.precision,
+            **latency,
+            "images_per_second": round(float(np.median(self.rates)), 1),
+            "images_per_second_range": [round(min(self.rates), 1), round(max(self.rates), 1)],
+            "start_seconds": round(self.start, 2),
+            "peak_megabytes": round(self.peak / 1e6),
+            "file_megabytes": round(self.way.file.stat().st_size / 1e6, 1),
+        }
+
+
+def measure_speeds(
+    ways: Sequence[Way], rounds: int, done: Callable[[int], None] = lambda count: None
+) -> list[Speed]:
+    """Runs each way in a process of its own, a round of each in turn.
+
+    Args:
+        ways: What is compared.
+        rounds: How often each is measured.
+        done: Told after each round how many there were.
+
+    Raises:
+        ValueError: A file is refused, or its engine is missing or cannot run it.
+    """
+    with contextlib.ExitStack() as stack:
+        processes = [stack.enter_context(_Process(way)) for way in ways]
+        for _ in range(rounds):
+            for process in processes:
+                process.measure()
+            done(len(processes[0].speed.rates))
+        return [process.speed for process in processes]
+
+
+class _Process:
+    """A way in a process of its own, from the start of that to its end."""
+
+    def __init__(self, way: Way) -> None:
+        began = time.perf_counter()
+        command = [sys.executable, "-m", __name__, *map(str, way)]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+        try:
+            version = self._ask("predict")["version"]
+        except ValueError:
+            self.__exit__()
+            raise
+        self.speed = Speed(way, version, time.perf_counter() - began)
+
+    def __enter__(self) -> _Process:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._process.communicate()  # closes its input, upon which it ends
+
+    def measure(self) -> None:
+        """One round."""
+        self.speed.latencies += self._ask("singles")["seconds"]
+        self.speed.rates.append(self._ask("batches")["rate"])
+        self.speed.peak = self._ask("memory")["peak"]
+
+    def _ask(self, what: str) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            print(what, file=self._process.stdin, flush=True)
+        line = self._process.stdout.readline()
+        found = json.loads(line or '{"error": "the process that measures has ended"}')
+        if "error" in found:
+            raise ValueError(found["error"])
+        return dict(found)
+
+
+class Measured:
+    """What is measured in such a process.
+
+    Args:
+        way: How its file is run.
+
+    Raises:
+        ValueError: As `measure_speeds`.
+    """
+
+    def __init__(self, way: Way) -> None:
+        file = read_onnx(way.file)
+        self.threads = way.threads or usable_cores()
+        self.engine = make_engine(
+            way.engine, file.path, way.threads, file.kind, precision=way.precision
+        )
+        frames = (file.sampling.frames,) if file.sampling else ()
+        shape = file.preprocessing.framed_shape
+        self.size = batch_size(*shape[:2])
+        self._shape = (self.size, *frames, *shape)
+        noise = np.random.default_rng(0).integers(0, 256, self._shape)
+        self.images = noise.astype(file.preprocessing.dtype)
+        self._batches: Callable[[np.ndarray], object] | None = None
+
+    def predict(self) -> dict[str, Any]:
+        """One image."""
+        self.engine(self.images[:1])
+        return {"version": self.engine.version}
+
+    def singles(self) -> dict[str, Any]:
+        """Seconds of images, one after the other."""
+        for _ in range(WARM):
+            self.engine(self.images[:1])
+        return {"seconds": [_seconds(lambda: self.engine(self.images[:1])) for _ in range(SINGLES)]}
+
+    def batches(self) -> dict[str, Any]:
+        """Images a second in batches, on all cores at once."""
+        engine = self._batches = self._batches or self.engine.for_batches(self._shape)
+        with ThreadPoolExecutor(self.threads) as pool:
+            list(pool.map(engine, [self.images] * self.threads))
+            images = [self.images] * (BATCHES * self.threads)
+            seconds = _seconds(lambda: list(pool.map(engine, images)))
+        return {"rate": len(images) * self.size / seconds}
+
+    def memory(self) -> dict[str, Any]:
+        """The most memory that this process had, in bytes."""
+        import resource  # not there on Windows
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        return {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def _serve(file: str, engine: str, precision: str, threads: str) -> None:
+    try:
+        measured = Measured(Way(Path(file), engine, precision, int(threads)))
+    except ValueError as error:
+        print(json.dumps({"error": str(error)}), flush=True)  # noqa: T201
+        return
+    asked = {name: getattr(measured, name) for name in ("predict", "singles", "batches", "memory")}
+    for line in sys.stdin:
+        print(json.dumps(asked[line.strip()]()), flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    _serve(*sys.argv[1:])

@@ -1,0 +1,75 @@
+"""`load`: from `NAME.onnx` to a predictor."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from resnets.runtime.engines import AUTO, ENGINES, available_engines, make_engine
+from resnets.runtime.file_engine import Engine, Shape
+from resnets.runtime.onnxfile import OnnxFile, read_onnx
+from resnets.runtime.predictor import Predictor
+from resnets.runtime.proof import prove
+
+
+def load(path: str | Path, engine: str = AUTO, threads: int = 0) -> Predictor:
+    """Opens a file of `resnets export`.
+
+    Args:
+        path: `NAME.onnx`.
+        engine: `onnxruntime`, `openvino`, or `auto`: onnxruntime, and for many images whichever is
+            installed, gives the stored predictions and turns out to be faster on the first ones.
+        threads: Threads that compute; 0 takes all cores.
+
+    Raises:
+        ValueError: The file is not whole, not ours or too new, the engine is unknown, missing or
+            cannot run it, or an argument is of another type.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise ValueError(
+            f"load takes the name of a file, not a value of type {type(path).__name__}:"
+            " load('photos.onnx')"
+        )
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 0:
+        raise ValueError(f"threads is {threads!r}; allowed: whole numbers from 0 on (0: all cores)")
+    file = read_onnx(path)
+    first = next(iter(ENGINES)) if engine == AUTO else engine
+    made = make_engine(first, file.path, threads, file.kind, file.fixed_shape)
+    for name, shape in made.shapes.items():
+        named = file.kind.outputs[name].dimensions
+        given = dict(zip(named, shape, strict=False)).get("classes")
+        if given not in (None, len(file.classes)):
+            raise ValueError(
+                f"{path}: it names {len(file.classes)} classes, but its network gives {given}"
+                f" {name}; export it again"
+            )
+    known = file.classes, file.preprocessing, file.metadata, file.kind, file.options
+    found = Predictor(made, *known, file.sampling)
+    found.name, found.sha256 = str(path), file.sha256
+    found._opened = (Path(path).absolute(), engine, threads)
+    found._threads = threads
+    if engine == AUTO:
+        found._find_others = partial(_find_others, file, first)
+    return found
+
+
+def _find_others(file: OnnxFile, first: str) -> dict[str, Callable[[Shape], Engine]]:
+    """The other engines that are installed."""
+    names = (name for name in available_engines() if name != first)
+    return {name: partial(_open_other, file, name) for name in names}
+
+
+def _open_other(file: OnnxFile, name: str, shape: Shape) -> Engine:
+    """An engine that nobody named, for batches, once it has given the stored predictions.
+
+    Raises:
+        ValueError: It gives others, or cannot run the graph.
+    """
+    other = make_engine(name, file.path, 1, file.kind, shape)
+    whole = any(one.image.shape != shape[1:] for one in file.golden)  # in the first files
+    proof = prove(make_engine(name, file.path, 1, file.kind) if whole else other, file)
+    if not proof.ok:
+        raise ValueError(f"{file.path}: {proof}")
+    return other
