@@ -28,8 +28,8 @@ def show(
         Argument(
             metavar="[NETWORK]...",
             help="A pattern ('se*') lists the networks that match, one network is shown with its"
-            " layers, and two are compared. Changes may follow a name: resnet50 attention=eca. Of an"
-            " exported NAME.onnx, what the file says is shown.",
+            " layers, and two are compared. Changes may follow a name: resnet50 attention=eca."
+            " Of an exported NAME.onnx, what the file says is shown.",
             show_default="all networks are listed",
             rich_help_panel=NETWORK,
         ),

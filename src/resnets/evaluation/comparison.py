@@ -56,15 +56,23 @@ class Comparison:
         if self.both is None or self.only is None:
             root = math.sqrt(factor)
             low, high = (
-                self.difference + (bound - self.difference) / root for bound in (self.low, self.high)
+                self.difference + (bound - self.difference) / root
+                for bound in (self.low, self.high)
             )
             return replace(self, low=low, high=high, n=round(self.n * factor), p=None)
-        both, a_alone, b_alone = (round(count * factor) for count in (self.both, *self.only))
-        neither = round((self.n - self.both - sum(self.only)) * factor)
-        n = both + a_alone + b_alone + neither
-        low, high = _newcombe(both, a_alone, b_alone, neither)
-        difference, only = (a_alone - b_alone) / n, (a_alone, b_alone)
-        return Comparison(self.number, difference, low, high, n, only, None, both)
+        neither = self.n - self.both - sum(self.only)
+        counts = [factor * count for count in (self.both, *self.only, neither)]
+        low, high = _newcombe(*counts)
+        both, *only, _ = map(round, counts)
+        return replace(
+            self,
+            low=low,
+            high=high,
+            n=round(self.n * factor),
+            only=(only[0], only[1]),
+            p=None,
+            both=both,
+        )
 
     def __str__(self) -> str:
         text = (
@@ -126,7 +134,7 @@ def mcnemar(a_alone: int, b_alone: int) -> float:
     return min(1.0, 2 * sum(map(math.exp, logs)))
 
 
-def _newcombe(both: int, a_alone: int, b_alone: int, neither: int) -> tuple[float, float]:
+def _newcombe(both: float, a_alone: float, b_alone: float, neither: float) -> tuple[float, float]:
     """The 95 % interval of a difference of paired proportions, from how many images both, one or
     none of the models is right on (Newcombe 1998, Statistics in Medicine 17, method 10): Wilson's
     intervals of both, with their correlation. It knows a spread even where both say the same of

@@ -76,8 +76,7 @@ def images_needed(comparison: Comparison, max_drop: float) -> int | None:
 
 def _reason(word: str, engine: str, comparison: Comparison, max_drop: float) -> str:
     low, change, high = (
-        f"{100 * value:+z.1f}"
-        for value in (comparison.low, comparison.difference, comparison.high)
+        f"{100 * value:+z.1f}" for value in (comparison.low, comparison.difference, comparison.high)
     )
     found = (
         f"{heading(comparison.number)} changes by {change} points [{low}, {high}] in {engine}, n ="

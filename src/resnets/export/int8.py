@@ -16,12 +16,12 @@ import onnx
 from resnets.evaluation.verdict import NOT_PROVEN, REFUSED, Verdict, decide
 from resnets.export.calibration import Images, read_inputs
 from resnets.export.exporter import GOLDEN, ProofFailed, check_target
+from resnets.export.judging import Beside, judge_beside
 from resnets.export.quantiser import METHOD, quantise
 from resnets.export.speed import Speed, measure_speed
 from resnets.formats import FORMAT
 from resnets.kinds import Kind
 from resnets.kinds.sample import Sample
-from resnets.export.judging import Beside, judge_beside
 from resnets.runtime import load
 from resnets.runtime.engines import ENGINES, available_engines, make_engine
 from resnets.runtime.file_engine import EngineError
@@ -142,7 +142,9 @@ def export_int8(
     )
     inputs = read_inputs(load(source, REFERENCE), images.calibration, screen)
     graph = quantise(source.read_bytes(), inputs)
-    metadata = _metadata(file, graph, inputs, f"{len(images.calibration)} images of {images.source}")
+    metadata = _metadata(
+        file, graph, inputs, f"{len(images.calibration)} images of {images.source}"
+    )
     draft = _with_metadata(graph, metadata)
     try:
         check_engines(seal(draft), file, inputs)
@@ -211,9 +213,7 @@ def _judge(
         path = Path(folder) / "int8.onnx"
         write_onnx(path, draft)
         others = [load(path, name) for name in engines]
-        beside = dict(
-            zip(engines, judge_beside(reference, others, samples, screen), strict=True)
-        )
+        beside = dict(zip(engines, judge_beside(reference, others, samples, screen), strict=True))
     batch = np.concatenate(inputs[:TIMED])
     speeds = {name: measure_speed(name, sources, reference.kind, batch) for name in engines}
     comparisons = {ENGINES[name].title: beside[name].comparison for name in engines}

@@ -97,7 +97,7 @@ class OnnxFile:
         """(1, height, width, channels) of `Preprocessing.framed`, or of a clip of such images, for
         which alone engines are made; None where they take images of any size.
 
-        In int8, OpenVINO gives wrong predictions for shapes that are not fixed, and no error.
+        In int8, OpenVINO has been seen to give wrong predictions for other shapes, and no error.
         """
         if self.precision == "float32":
             return None
