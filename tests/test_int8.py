@@ -15,6 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from shared_data import UNPACK, unpacked
 from test_cli import only_json, refused, resnets
 from test_export import make_model
 
@@ -461,3 +462,21 @@ def test_a_task_without_limits_is_refused():
 def test_a_network_of_one_layer_is_told():
     graph = onnx.helper.make_graph([], "nothing", [], [])
     assert quantiser.quantised_nodes(graph) == []
+
+
+@pytest.mark.slow
+def test_a_genuine_network_agrees_with_its_int8_file(tmp_path):
+    """ResNet-18 on 200 photos: ranges from 100, compared on the others; 97 of 100 were measured."""
+    photos = unpacked("photos")
+    decode = UNPACK.with_name("decode-weights")
+    if not decode.is_file():
+        pytest.skip("no weights of resnet18: ../shared/bin/decode-weights is not there")
+    weights = tmp_path / "resnet18.safetensors"
+    subprocess.run([sys.executable, decode, "resnet18", weights], check=True, capture_output=True)
+    words = ("export", weights, "--model", "resnet18", "--int8", "--calibrate", photos)
+    assert "not proven" in refused(*words, code=1)
+    values = only_json(resnets(*words, "--accept-unproven", "--json"))["int8"]
+    for one in values["engines"].values():
+        assert one["agreement"]["n"] == 100
+        assert one["agreement"]["value"] >= 0.95
+    assert read_onnx(values["path"]).precision == "int8"
