@@ -21,6 +21,7 @@ DOCUMENTS = (
     "docs/int8.md",
     "docs/predictions.md",
     "docs/recipes.md",
+    "docs/serving.md",
     "docs/settings.md",
 )
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

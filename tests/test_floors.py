@@ -19,7 +19,7 @@ FLOORS = (
     ("kinds",),
     ("formats", "preprocessing", "clip", "sampling"),
     ("runtime", "foreign", "checkpoints", "timm_config"),
-    ("models", "data", "training", "evaluation"),
+    ("models", "data", "training", "evaluation", "server"),
     ("tasks", "pretrained", "measuring"),
     ("summary",),
     ("modelfile",),
@@ -32,12 +32,16 @@ FLOORS = (
     ("__main__",),
 )
 # What a package may use, where that is less than its floor allows
-ONLY = {"evaluation": ("images", "kinds", "files")}
+ONLY = {
+    "evaluation": ("images", "kinds", "files"),
+    "server": ("images", "kinds", "runtime"),
+}
 # Modules that never import torch, nor anything that does
 WITHOUT_TORCH = (
     *(name for floor in FLOORS[:5] for name in floor),
     "runtime",
     "evaluation",
+    "server",
     "measuring",
     "data.readers",
     "data.sources",
@@ -54,6 +58,9 @@ DOORS = {  # where a person asks for something that only some tasks have
     "cli.predict": {"probabilities"},  # --probs
     "cli.demo": {"boxes"},  # --task
     "cli.drawings": {"mask"},  # --masks
+    "server.predictions": {"mask"},  # ?draw=
+    "server.served": {"mask"},
+    "server.app": {"mask"},
     "training.recipes": {"boxes", "mask"},  # rows of a task
     "training.settings": {"boxes", "mask"},  # help of --task
     "runtime.outputs": {"probabilities"},  # a key of files beside tables since the first version

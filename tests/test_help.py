@@ -20,6 +20,7 @@ from resnets.training.settings import TrainSettings
 VERBS = get_command(app).commands
 OPTIONS = [(name, one) for name, verb in VERBS.items() for one in verb.params]
 TOLD = about(TrainSettings)
+PANELS = ("Data", "Network", "Model", "Input", "Training", "Output", "Server")
 DEFAULTS = {one.name: one.default for one in dataclasses.fields(TrainSettings)}
 
 
@@ -45,7 +46,7 @@ def test_every_option_has_a_sentence_a_group_and_a_default(verb, option):
     text = re.sub(r" \[[^\]]*\]$", "", option.help or "")
     assert text[:1].isupper()
     assert text.endswith(".")
-    assert option.rich_help_panel in ("Data", "Network", "Model", "Input", "Training", "Output")
+    assert option.rich_help_panel in PANELS
     if not is_flag(option):
         assert option.metavar
         told = isinstance(option.show_default, str) or option.default is not None

@@ -4,15 +4,14 @@ network."""
 from __future__ import annotations
 
 import io
-import os
 import re
-import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from browser import chromium
 from PIL import Image
 
 from resnets.evaluation.accuracy import measure
@@ -402,29 +401,8 @@ def test_the_room_needs_neither_torch_nor_the_extras_to_be_imported():
 @pytest.fixture(scope="module")
 def browser():
     """Chromium, kept from talking to anyone of its own accord."""
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    path = (
-        os.environ.get("CHROMIUM")
-        or shutil.which("chromium")
-        or shutil.which("chromium-browser")
-        or shutil.which("google-chrome")
-    )
-    if path is None:
-        pytest.skip(
-            "no browser found: install chromium or name one in the environment variable CHROMIUM"
-        )
-    flags = [
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--no-first-run",
-    ]
-    with api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=flags)
-        yield chromium
-        chromium.close()
+    with chromium() as found:
+        yield found
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from resnets.cli import bench, check, demo, export, predict, show, train, val
+from resnets.cli import bench, check, demo, export, predict, serve, show, train, val
 from resnets.cli.help import Command, Group
 
 EXAMPLES = """
@@ -23,7 +23,7 @@ app = typer.Typer(
     help="Train a residual network on a folder of images, and get one verified ONNX file.",
     epilog=EXAMPLES,
 )
-for module in (train, val, predict, check, export, bench, show, demo):
+for module in (train, val, predict, check, export, serve, bench, show, demo):
     verb = module.__name__.rpartition(".")[2]
     examples = getattr(module, "EXAMPLES", f"resnets {verb} --help")
     app.command(verb, cls=Command, epilog=examples)(getattr(module, verb))

@@ -13,59 +13,18 @@ import numpy as np
 from PIL import Image
 
 from resnets.images import open_image
+from resnets.kinds.heat import overlay, to_image
 from resnets.kinds.prediction import Prediction
 
 SHOWN = 150  # milliseconds of an image in an animation
 VIDEO_SIDE = 480  # pixels of the longer side of a drawn video
 JPEG_SIDE = 65_500  # pixels; what is longer does not fit into a JPEG
-# Nine equal steps along matplotlib's `inferno`: lightness rises evenly, so more evidence always
-# looks like more.
-INFERNO = np.array(
-    [
-        (0, 0, 4),
-        (31, 12, 72),
-        (85, 15, 109),
-        (136, 34, 106),
-        (186, 54, 85),
-        (227, 89, 51),
-        (249, 140, 10),
-        (249, 201, 50),
-        (252, 255, 164),
-    ]
-)
-
-
-def overlay(pixels: np.ndarray, heat: np.ndarray) -> Image.Image:
-    """Lays a map of evidence over its image.
-
-    The image turns gray and darker, so that all colour and light in the result mean evidence.
-
-    Args:
-        pixels: (H, W, C) of `Preprocessing.pixels`, C = 1 or 3.
-        heat: (h, w), any real numbers. Only what speaks for the class (above 0) is shown, relative
-            to its maximum.
-    """
-    gray = _image(pixels).convert("L")
-    if np.ndim(heat) != 2 or not np.isfinite(heat).all():
-        raise ValueError(
-            f"overlay: heat of shape {np.shape(heat)}; (h, w) finite numbers were expected"
-        )
-    evidence = np.maximum(np.asarray(heat, np.float32), 0)
-    evidence = evidence / (evidence.max() or 1)
-    smooth = np.asarray(Image.fromarray(evidence).resize(gray.size, Image.Resampling.BILINEAR))
-    steps = np.linspace(0, 1, len(INFERNO))
-    color = np.stack(
-        [np.interp(smooth, steps, INFERNO[:, channel]) for channel in range(3)], axis=-1
-    )
-    weight = (0.25 + 0.45 * smooth)[..., None]
-    blend = (1 - weight) * np.asarray(gray, np.float32)[..., None] + weight * color
-    return Image.fromarray(np.round(np.clip(blend, 0, 255)).astype(np.uint8))
 
 
 def thumbnail(pixels: np.ndarray, side: int = 96) -> bytes:
     """A small JPEG of (H, W, C) pixels: the longer side is `side` at the most, the shape is kept,
     nothing is enlarged. Of a clip (T, H, W, C) an animation, as WebP."""
-    images = [_image(one) for one in (pixels if pixels.ndim == 4 else pixels[None])]
+    images = [to_image(one) for one in (pixels if pixels.ndim == 4 else pixels[None])]
     for image in images:
         image.thumbnail((side, side), Image.Resampling.LANCZOS)
     if len(images) > 1:
@@ -81,20 +40,6 @@ def _animation(images: list[Image.Image], quality: int) -> bytes:
     options: dict[str, Any] = {"duration": SHOWN, "loop": 0, "quality": quality}
     images[0].save(stream, "WEBP", save_all=True, append_images=images[1:], **options)
     return stream.getvalue()
-
-
-def _image(pixels: np.ndarray) -> Image.Image:
-    if (
-        pixels.ndim != 3
-        or pixels.shape[2] not in (1, 3)
-        or pixels.dtype not in (np.uint8, np.uint16)
-    ):
-        raise ValueError(
-            f"pixels of shape {pixels.shape} and type {pixels.dtype}; (H, W, 1 or 3) uint8 or"
-            " uint16 were expected"
-        )
-    eight = pixels if pixels.dtype == np.uint8 else np.round(pixels / 257).astype(np.uint8)
-    return Image.fromarray(eight[..., 0] if eight.shape[2] == 1 else eight)
 
 
 def draw_map(file: Path, heat: np.ndarray, folder: Path, side: int = 512) -> Path:

@@ -212,6 +212,21 @@ class Predictor:
             return self._predict_video(self.sampling, name, source)
         return self._predict(heat, name, self._read(name, source))
 
+    def outputs_for(self, image: Input) -> Outputs:
+        """The outputs of the graph for one image, as for a batch of it; places are those in the
+        image.
+
+        Args:
+            image: As for `predict_image`.
+
+        Raises:
+            BadImage: It cannot be read as an image.
+            ValueError: It is no image, or an array of another shape or type.
+            EngineError: The engine failed.
+        """
+        decoded = self._read("", to_source(image))
+        return self._checked(self.engine(decoded.framed[None]), decoded.size)
+
     def _stream(self, images: Iterator[tuple[str, Source]], heat: bool) -> Iterator[Prediction]:
         read = partial(self._predict_video, self.sampling) if self.sampling else self._read
         steps = Steps(read, partial(self._conclude, heat), partial(self._predict, heat), self._fail)
@@ -262,16 +277,21 @@ class Predictor:
     ) -> Prediction:
         """The prediction for an image, or a clip, from outputs for it alone, of which the graph
         scaled nothing; with the height and width of the image itself."""
-        outputs = select_outputs(self.kind, outputs, large=heat)
+        outputs = self._checked(select_outputs(self.kind, outputs, large=heat), size)
         try:
-            check_outputs(self.kind, outputs, 1, self.classes)
-            # it was scaled here, so that places are those in the input
-            inverse = InverseTransform(*self.preprocessing.axes(*size))
-            outputs = inverse(self.kind, outputs)
             (found,) = self.kind.unbatch(outputs, [file], self.classes, self.options)
         except ValueError as error:
             raise EngineError(str(error)) from None
         return found.judged_by_familiarity() if self._refuses else found
+
+    def _checked(self, outputs: Outputs, size: tuple[int, int]) -> Outputs:
+        """Outputs for one image of this height and width, with places in it."""
+        try:
+            check_outputs(self.kind, outputs, 1, self.classes)
+            # it was scaled here, so that places are those in the input
+            return InverseTransform(*self.preprocessing.axes(*size))(self.kind, outputs)
+        except ValueError as error:
+            raise EngineError(str(error)) from None
 
     def _decode(self, source: str | bytes) -> Decoded:
         if isinstance(source, str) and os.path.exists(source) and not os.path.isfile(source):  # noqa: PTH110, PTH113 - never raise
