@@ -103,6 +103,18 @@ def test_a_task_without_right_and_wrong_is_resampled():
     assert again.difference == pytest.approx(-found.difference)
 
 
+def test_twins_without_right_and_wrong_are_not_certain_either():
+    from resnets.evaluation.labels import LabelEvidence
+
+    said = np.array([0.9, 0.2])
+    one = LabelEvidence(np.array([True, False]), said, said > 0.5, np.full(2, 0.5))
+    few, many = (compare_paired(EVALUATORS["labels"], [(one, one)] * n) for n in (10, 1000))
+    assert few.difference == many.difference == 0
+    assert few.low < -0.2
+    assert few.high > 0.2
+    assert -0.005 < many.low < 0
+
+
 @pytest.mark.parametrize("margin", [0.0, 0.01, 0.5])
 def test_every_interval_has_one_verdict(margin):
     places = [-0.6, -0.3, -0.02, 0.0, 0.02, 0.3]

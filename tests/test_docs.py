@@ -18,6 +18,7 @@ DOCUMENTS = (
     "docs/architecture.md",
     "docs/adding-a-task.md",
     "docs/data.md",
+    "docs/int8.md",
     "docs/predictions.md",
     "docs/recipes.md",
     "docs/serving.md",
@@ -46,7 +47,7 @@ def options(name):
             command = line[verb.start() if verb else 0 :].partition("#")[0]
             found |= {
                 (verb[1] if verb else "", flag)
-                for flag in re.findall(r"(?<!\S)--[a-z][a-z-]+", command)
+                for flag in re.findall(r"(?<!\S)--[a-z][a-z0-9-]+", command)
             }
     return found
 

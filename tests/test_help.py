@@ -72,7 +72,7 @@ def test_examples_use_options_that_exist():
         flags = {flag for one in verb.params for flag in one.opts}
         lines = verb.epilog.strip().splitlines()
         assert all(line.startswith(f"resnets {name}") for line in lines)
-        assert {*re.findall(r" (--?[a-z][a-z-]*)", verb.epilog)} <= {*flags, "--help"}
+        assert {*re.findall(r" (--?[a-z][a-z0-9-]*)", verb.epilog)} <= {*flags, "--help"}
 
 
 def test_help_of_settings_says_range_unit_and_default():

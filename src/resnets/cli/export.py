@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
 from resnets.cli.inputs import Crop, Fit, Interpolation, Mean, Size, Std, input_changes
-from resnets.cli.options import MODEL, OUTPUT, Classes, Json, Network
+from resnets.cli.options import DATA, MODEL, OUTPUT, Classes, Json, Network
 from resnets.cli.output import print_json
+
+if TYPE_CHECKING:
+    from resnets.export.calibration import Images
+    from resnets.kinds import Kind
+    from resnets.kinds.sample import Sample
+    from resnets.modelfile import Model
+    from resnets.screen import Screen
 
 EXAMPLES = """
 resnets export runs/train/1
 resnets export runs/train/1/weights/best.safetensors -o photos.onnx
 resnets export torchvision:IMAGENET1K_V2 --model resnet50 -o resnet50.onnx
+resnets export runs/train/1 --int8
+resnets export resnet50.onnx --int8 --calibrate photos/ --max-drop 1
 """
 
 
@@ -24,7 +34,7 @@ def export(
         Argument(
             metavar="MODEL",
             help="The folder of a run, a model file, a state dict, or published weights"
-            " (torchvision:TAG, timm:NAME.TAG).",
+            " (torchvision:TAG, timm:NAME.TAG); with --int8 also NAME.onnx.",
             rich_help_panel=MODEL,
         ),
     ],
@@ -36,13 +46,51 @@ def export(
     interpolation: Interpolation = None,
     fit: Fit = None,
     crop: Crop = None,
+    int8: Annotated[
+        bool,
+        Option(
+            "--int8",
+            help="Write NAME-int8.onnx besides, if it is faster and held-out images show that it"
+            " loses no more than --max-drop; otherwise the exit code is 1.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
+    calibrate: Annotated[
+        str | None,
+        Option(
+            metavar="DATA",
+            help="Labelled images for --int8, laid out as for training: some set its ranges, the"
+            " others judge it.",
+            show_default="the images that the run held out",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    max_drop: Annotated[
+        float,
+        Option(
+            metavar="POINTS",
+            min=0,
+            max=100,
+            help="How many percentage points int8 may lose of the main number, at the bound of"
+            " the 95 % interval. [0 to 100]",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = 0.5,
+    accept_unproven: Annotated[
+        bool,
+        Option(
+            "--accept-unproven",
+            help="Keep the int8 file also where the images are too few to decide.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
     output: Annotated[
         Path | None,
         Option(
             "--output",
             "-o",
             metavar="FILE",
-            help="The ONNX file to write.",
+            help="The ONNX file to write; the int8 file is named after it.",
             show_default="NAME.onnx beside the model",
             rich_help_panel=OUTPUT,
         ),
@@ -51,29 +99,86 @@ def export(
 ) -> None:
     """Export a model as one ONNX file, and verify in every installed engine that it gives the same
     predictions as PyTorch. If it does not, nothing is written.
+
+    With --int8, write a smaller and faster file besides, unless it loses too much.
     """
-    from resnets.data.splits import read_split
     from resnets.export import check_target
+    from resnets.export.int8 import check_int8, export_int8
+    from resnets.loading import check_arguments, is_onnx
     from resnets.run.opening import open_model
-    from resnets.run.outcome import export_outcome
+    from resnets.runtime.onnxfile import read_onnx
     from resnets.screen import Screen
 
     screen, path = Screen(), Path(model)
+    if not int8 and (calibrate or accept_unproven):
+        option = "--calibrate" if calibrate else "--accept-unproven"
+        raise ValueError(f"{option} is for int8 files; add --int8, or leave it out")
+    changes = input_changes(
+        model, size=size, mean=mean, std=std, interpolation=interpolation, fit=fit, crop=crop
+    )
     beside = path / f"{path.resolve().name}.onnx" if path.is_dir() else path.with_suffix(".onnx")
     target = output or (beside if path.exists() else None)
     if target is not None:  # else it is named after the network, here
         check_target(target)
-    changes = input_changes(
-        model, size=size, mean=mean, std=std, interpolation=interpolation, fit=fit, crop=crop
-    )
-    opened = open_model(model, network, classes, screen, changes)
-    target = target or Path(f"{opened.network_name.replace(':', '-')}.onnx")
-    split = path / "split.csv"
-    held_out = (
-        [sample for sample in read_split(split) if sample.split != "train"]
-        if split.is_file()
-        else []
-    )
+    if int8 and is_onnx(path):
+        check_arguments(model, None, None, network, classes)
+        file, opened = read_onnx(path), None
+        kind, names, precision = file.kind, file.classes, file.precision
+        samples, float32 = _split_of(path.parent), path
+    else:
+        opened = open_model(model, network, classes, screen, changes)
+        kind, names, precision = opened.task.kind, opened.classes, "float32"
+        target = target or Path(f"{opened.network_name.replace(':', '-')}.onnx")
+        samples, float32 = _split_of(path), target
+    if int8:
+        check_int8(kind, model, precision)
+        images = _choose_images(calibrate, samples, kind, names, screen)
+    values = _export_float32(opened, float32, samples, screen) if opened else {}
+    if int8:
+        assert target is not None
+        target = target.with_name(f"{target.stem}-int8.onnx")
+        judged = export_int8(float32, target, images, max_drop / 100, accept_unproven, screen)
+        values["int8"] = {"path": str(target), **judged.to_dict()}
+    if json:
+        print_json(values)
+
+
+def _split_of(folder: Path) -> list[Sample]:
+    """The images of a run, if this is its folder."""
+    from resnets.data.splits import read_split
+
+    split = folder / "split.csv"
+    return read_split(split) if split.is_file() else []
+
+
+def _choose_images(
+    calibrate: str | None,
+    samples: Sequence[Sample],
+    kind: Kind,
+    classes: Sequence[str],
+    screen: Screen,
+) -> Images:
+    """What int8 is calibrated with and judged on: of data that were named, else of the samples of
+    the run."""
+    from resnets.export.calibration import divide, find_images
+
+    if calibrate is not None:
+        trained = {sample.path for sample in samples if sample.split == "train"}
+        found = find_images(calibrate, kind.name, trained, screen)
+        return divide(found, classes, Path(calibrate).name or calibrate)
+    held_out = [sample for sample in samples if sample.split != "train" and sample.path.exists()]
+    if not held_out:
+        gone = "those that the run held out are gone" if samples else "this model has none"
+        raise ValueError(f"int8 is made from images, and {gone}; name some: --calibrate DATA")
+    return divide(held_out, classes, "the run")
+
+
+def _export_float32(
+    opened: Model, target: Path, samples: Sequence[Sample], screen: Screen
+) -> dict[str, Any]:
+    from resnets.run.outcome import export_outcome
+
+    held_out = [sample for sample in samples if sample.split != "train"]
     there = [sample for sample in held_out if sample.path.is_file()]
     if not there:
         screen.say(
@@ -82,6 +187,4 @@ def export(
         )
     proven = export_outcome(opened, target, there)
     screen.say(str(proven))
-    if json:
-        values = {**vars(proven), "path": str(proven.path), "engines": list(proven.engines)}
-        print_json(values)
+    return {**vars(proven), "path": str(proven.path), "engines": list(proven.engines)}

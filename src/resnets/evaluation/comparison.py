@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ class Comparison:
         only: Images that A alone and that B alone is right on, where an image is right or wrong.
         p: Of McNemar's exact test that these are equally many by chance (McNemar 1947); None
             where there is no right or wrong, or where images come in groups.
+        both: Images that both are right on; None where p is.
     """
 
     number: str
@@ -39,6 +40,7 @@ class Comparison:
     n: int
     only: tuple[int, int] | None = None
     p: float | None = None
+    both: int | None = None
 
     def verdict(self, margin: float) -> str:
         """Whether A is worse than B by more than a margin (0 to 1): `worse` if the whole interval
@@ -46,6 +48,31 @@ class Comparison:
         if self.high < -margin:
             return WORSE
         return NOT_WORSE if self.low >= -margin else UNDECIDED
+
+    def scaled(self, factor: float) -> Comparison:
+        """What so many times the images would say if they were like these: counts and the interval
+        that follows from them; where nothing is counted, one that is narrower by the root of the
+        factor. Without p."""
+        if self.both is None or self.only is None:
+            root = math.sqrt(factor)
+            low, high = (
+                self.difference + (bound - self.difference) / root
+                for bound in (self.low, self.high)
+            )
+            return replace(self, low=low, high=high, n=round(self.n * factor), p=None)
+        neither = self.n - self.both - sum(self.only)
+        counts = [factor * count for count in (self.both, *self.only, neither)]
+        low, high = _newcombe(*counts)
+        both, *only, _ = map(round, counts)
+        return replace(
+            self,
+            low=low,
+            high=high,
+            n=round(self.n * factor),
+            only=(only[0], only[1]),
+            p=None,
+            both=both,
+        )
 
     def __str__(self) -> str:
         text = (
@@ -83,17 +110,18 @@ def compare_paired(
     if evaluator.right is None:
         return _resampled(evaluator, evidence, groups, seed)
     right = np.array([[evaluator.right(one) for one in pair] for pair in evidence])
-    n, (a_alone, b_alone) = len(right), _alone(right)
+    a, b = right.T
+    n, both, neither = len(right), int((a & b).sum()), int((~a & ~b).sum())
+    only = a_alone, b_alone = int((a & ~b).sum()), int((b & ~a).sum())
     difference = (a_alone - b_alone) / n
     if groups is None:
-        low, high = _newcombe(right)
+        low, high = _newcombe(both, a_alone, b_alone, neither)
         p = mcnemar(a_alone, b_alone)
-    else:
-        signs = right[:, 0].astype(float) - right[:, 1]
-        drawn = draw_images(n, groups, seed)
-        low, high = _percentiles(drawn @ signs / drawn.sum(1), difference)
-        p = None
-    return Comparison(evaluator.main, difference, low, high, n, (a_alone, b_alone), p)
+        return Comparison(evaluator.main, difference, low, high, n, only, p, both)
+    drawn = draw_images(n, groups, seed)
+    values = drawn @ (a.astype(float) - b) / drawn.sum(1)
+    low, high = _percentiles(values, difference, len(np.unique(groups)))
+    return Comparison(evaluator.main, difference, low, high, n, only)
 
 
 def mcnemar(a_alone: int, b_alone: int) -> float:
@@ -106,18 +134,13 @@ def mcnemar(a_alone: int, b_alone: int) -> float:
     return min(1.0, 2 * sum(map(math.exp, logs)))
 
 
-def _alone(right: np.ndarray) -> tuple[int, int]:
-    a, b = right.T
-    return int((a & ~b).sum()), int((b & ~a).sum())
-
-
-def _newcombe(right: np.ndarray) -> tuple[float, float]:
-    """The 95 % interval of a difference of paired proportions (Newcombe 1998, Statistics in
-    Medicine 17, method 10): Wilson's intervals of both, with their correlation. It knows a spread
-    even where both say the same of every image."""
-    n, (a_alone, b_alone) = len(right), _alone(right)
-    both, neither = int(right.all(1).sum()), int((~right).all(1).sum())
-    first, second = wilson(int(right[:, 0].sum()), n), wilson(int(right[:, 1].sum()), n)
+def _newcombe(both: float, a_alone: float, b_alone: float, neither: float) -> tuple[float, float]:
+    """The 95 % interval of a difference of paired proportions, from how many images both, one or
+    none of the models is right on (Newcombe 1998, Statistics in Medicine 17, method 10): Wilson's
+    intervals of both, with their correlation. It knows a spread even where both say the same of
+    every image."""
+    n = both + a_alone + b_alone + neither
+    first, second = wilson(both + a_alone, n), wilson(both + b_alone, n)
     product = float(both * neither - a_alone * b_alone)
     product = max(product - n / 2, 0.0) if product > 0 else product
     margins = (both + a_alone) * (b_alone + neither) * (both + b_alone) * (a_alone + neither)
@@ -149,10 +172,16 @@ def _resampled(
     drawn = draw_images(n, groups, seed)[:DRAWS]
     values = np.array([difference(np.repeat(np.arange(n), times)) for times in drawn])
     whole = difference(np.arange(n))
-    low, high = _percentiles(values[np.isfinite(values)], whole)
+    units = n if groups is None else len(np.unique(groups))
+    low, high = _percentiles(values[np.isfinite(values)], whole, units)
     return Comparison(evaluator.main, whole, low, high, n)
 
 
-def _percentiles(drawn: np.ndarray, value: float) -> tuple[float, float]:
+def _percentiles(drawn: np.ndarray, value: float, units: int) -> tuple[float, float]:
+    """95 % of the resampled values, and `value` itself. Resamples that never differ know no spread:
+    then the share of images, or groups, that may differ although none of so many does."""
+    if np.ptp(drawn) < 1e-12:
+        unseen = wilson(0, units).high
+        return value - unseen, value + unseen
     low, high = np.percentile(drawn, [2.5, 97.5])
     return min(float(low), value), max(float(high), value)

@@ -151,7 +151,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def wilson(hits: int, n: int, level: float = 0.95) -> Estimate:
+def wilson(hits: float, n: float, level: float = 0.95) -> Estimate:
     """The proportion hits / n with Wilson's score interval, which holds for small n and near 0 and
     1 as well."""
     if not (n >= 1 and 0 <= hits <= n and 0 < level < 1):

@@ -34,7 +34,7 @@ from resnets.formats import FORMAT
 from resnets.modelfile import Model
 from resnets.preprocessing import Preprocessing
 from resnets.runtime.engines import ENGINES, available_engines, make_engine
-from resnets.runtime.golden import whole, write_golden
+from resnets.runtime.golden import to_image, whole, write_golden
 from resnets.runtime.onnxfile import seal, write_onnx
 from resnets.tasks import describe_task
 from resnets.torch_engine import TorchEngine
@@ -217,7 +217,7 @@ def _metadata(run: TorchEngine, prepared: Sequence[np.ndarray]) -> str:
         "outputs": {name: kind.outputs[name].shape for name in outputs[0]},
         "limits": dict(kind.limits["float32"]),
         "golden": [
-            write_golden(kind, [_image(one) for one in _stills(image)], found)
+            write_golden(kind, [to_image(one) for one in _stills(image)], found)
             for image, found in zip(images, outputs, strict=True)
         ],
         "versions": {"torch": torch.__version__, "onnx": onnx.__version__},
@@ -255,17 +255,13 @@ def _stills(array: np.ndarray) -> np.ndarray:
 
 def _prepared(array: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     """Whole images, in an array of any number of dimensions, as they are prepared."""
-    prepared = np.stack([preprocessing.pixels(_image(image)) for image in _stills(array)])
+    prepared = np.stack([preprocessing.pixels(to_image(image)) for image in _stills(array)])
     return prepared.reshape(*array.shape[:-3], *prepared.shape[1:])
 
 
 def _resized(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     images = [
-        whole(_image(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+        whole(to_image(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))
         for image in _stills(array)
     ]
     return np.stack(images).reshape(*array.shape[:-3], *images[0].shape)
-
-
-def _image(image: np.ndarray) -> Image.Image:
-    return Image.fromarray(image if image.shape[2] == 3 else image[:, :, 0])

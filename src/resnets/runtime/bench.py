@@ -163,7 +163,7 @@ class Measured:
         file = read_onnx(way.file)
         self.threads = way.threads or usable_cores()
         self.engine = make_engine(
-            way.engine, file.path, way.threads, file.kind, precision=way.precision
+            way.engine, file.path, way.threads, file.kind, file.fixed_shape, way.precision
         )
         frames = (file.sampling.frames,) if file.sampling else ()
         shape = file.preprocessing.framed_shape

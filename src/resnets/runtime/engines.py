@@ -97,6 +97,13 @@ class OpenVinoEngine(FileEngine):
             graph = core.read_model(source)
             if shape:
                 graph.reshape(list(shape))
+            elif any(node.get_type_name() == "FakeQuantize" for node in graph.get_ops()):
+                file = "this file" if isinstance(source, bytes) else source
+                # it has been seen to give wrong predictions then, and no error
+                raise ValueError(
+                    f"{file}: a graph in int8, which {self.name} runs for images of one size alone;"
+                    " open it with resnets.load, or make the engine with a shape"
+                )
             model = core.compile_model(graph, "CPU", options)
         except RuntimeError as error:
             raise ValueError(_cannot_run(self, source, error)) from None

@@ -40,6 +40,11 @@ def whole(image: Image.Image) -> np.ndarray:
     return np.asarray(image).reshape(image.height, image.width, -1)
 
 
+def to_image(array: np.ndarray) -> Image.Image:
+    """The inverse of `whole`: an image of Pillow from (height, width, channels)."""
+    return Image.fromarray(array if array.shape[2] == 3 else array[:, :, 0])
+
+
 def write_golden(kind: Kind, images: Sequence[Image.Image], outputs: Outputs) -> dict[str, Any]:
     """An image, or those of a clip, and the outputs for it, as for a batch of one, in JSON."""
     stored = {name: outputs[name] for name in _stored(kind) if name in outputs}

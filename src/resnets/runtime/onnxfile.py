@@ -33,6 +33,8 @@ REQUIRED = ("format", "model", "classes", "preprocessing", "golden", "limits")
 # characters; with three golden images and 22,000 classes it is 2 million
 MOST_METADATA = 32_000_000
 MOST_GOLDEN = 64
+# Of weights, with the row of `Kind.limits` that no file may go beyond
+PRECISIONS = {"float32": "any", "int8": "int8"}
 _DIGEST = 64  # hexadecimal digits of a sha256
 _SEAL = b"\x0a\x0eresnets_sha256\x12" + bytes(
     [_DIGEST]
@@ -86,11 +88,28 @@ class OnnxFile:
         return read_sampling(self.metadata.get("sampling"), self.kind.takes)
 
     @property
+    def precision(self) -> str:
+        """Of its weights: a key of `PRECISIONS`."""
+        return str(self.metadata.get("precision", "float32"))
+
+    @property
+    def fixed_shape(self) -> tuple[int, ...] | None:
+        """(1, height, width, channels) of `Preprocessing.framed`, or of a clip of such images, for
+        which alone engines are made; None where they take images of any size.
+
+        In int8, OpenVINO has been seen to give wrong predictions for other shapes, and no error.
+        """
+        if self.precision == "float32":
+            return None
+        frames = (self.sampling.frames,) if self.sampling else ()
+        return (1, *frames, *self.preprocessing.framed_shape)
+
+    @property
     def limits(self) -> dict[str, float]:
         """What each value of a `Difference` may be for the file to be verified: what it says
         itself, but never more than its kind allows."""
         own = self.metadata["limits"]
-        most = self.kind.limits["any"]
+        most = self.kind.limits[PRECISIONS[self.precision]]
         return {name: min(float(own.get(name, limit)), limit) for name, limit in most.items()}
 
     @property
@@ -212,6 +231,10 @@ def _metadata(text: str) -> dict[str, Any]:
         isinstance(values["limits"], dict) and all(map(_is_positive, values["limits"].values())),
         "limits: finite numbers above 0, by name",
     )
+    precision = values.get("precision", "float32")
+    known = [name for name, row in PRECISIONS.items() if row in kind.limits]
+    _need(precision in known, f"precision: {' or '.join(known)}")
+    _need(precision == "float32" or _is_account(values["quantisation"]), "quantisation: an account")
     _need(isinstance(values["preprocessing"], dict), "preprocessing: a JSON object")
     preprocessing = Preprocessing.from_dict(values["preprocessing"])
     _need(preprocessing.fit in kind.fits, f"preprocessing: fit {' or '.join(kind.fits)}")
@@ -236,3 +259,11 @@ def _is_list(value: object, kind: type) -> bool:
 
 def _is_positive(value: object) -> bool:
     return type(value) in (int, float) and math.isfinite(value) and value > 0  # type: ignore[arg-type, operator]
+
+
+def _is_account(value: object) -> bool:
+    """Whether it is what `resnets export --int8` says of a file: texts by name, and a table."""
+    if not isinstance(value, dict) or not isinstance(value.get("table"), list):
+        return False
+    texts = [value.get(name) for name in ("verdict", "reason", "calibration")]
+    return all(_is_list(row, str) for row in value["table"]) and _is_list(texts, str)

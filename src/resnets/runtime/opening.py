@@ -36,7 +36,7 @@ def load(path: str | Path, engine: str = AUTO, threads: int = 0) -> Predictor:
         raise ValueError(f"threads is {threads!r}; allowed: whole numbers from 0 on (0: all cores)")
     file = read_onnx(path)
     first = next(iter(ENGINES)) if engine == AUTO else engine
-    made = make_engine(first, file.path, threads, file.kind)
+    made = make_engine(first, file.path, threads, file.kind, file.fixed_shape)
     for name, shape in made.shapes.items():
         named = file.kind.outputs[name].dimensions
         given = dict(zip(named, shape, strict=False)).get("classes")

@@ -33,6 +33,7 @@ class Proof:
             `limit` may change places in a sound file, so this is told and not judged.
         limit: What this difference may be (`OnnxFile.limits`).
         error: Why an image could not be run; then nothing is verified.
+        of: What the file is held against.
     """
 
     engine: str
@@ -41,6 +42,7 @@ class Proof:
     agreeing: int
     limit: float
     error: str | None = None
+    of: str = "PyTorch"
 
     @property
     def ok(self) -> bool:
@@ -53,8 +55,8 @@ class Proof:
             return f"NOT VERIFIED: {self.engine} could not run a golden image: {self.error}"
         verdict = "verified: ONNX equals" if self.ok else "NOT VERIFIED: ONNX differs from"
         return (
-            f"{verdict} PyTorch on {self.images} golden images ({self.engine}), largest difference"
-            f" {self.difference:.1e} (allowed: {self.limit:g})"
+            f"{verdict} {self.of} on {self.images} golden images ({self.engine}), largest"
+            f" difference {self.difference:.1e} (allowed: {self.limit:g})"
         )
 
 
@@ -80,7 +82,8 @@ def prove(runner: Predictor | Engine, file: OnnxFile) -> Proof:
     beyond = [name for name, value in values.items() if not value <= limits[name]]
     shown = [*beyond, *values, *limits][0]
     ran = f"{engine.name} {engine.version}"
-    return Proof(ran, images, values.get(shown, 0.0), agreeing, limits[shown], reason)
+    of = "PyTorch" if file.precision == "float32" else "its own outputs at export"
+    return Proof(ran, images, values.get(shown, 0.0), agreeing, limits[shown], reason, of)
 
 
 def _misfit(golden: Golden, found: Mapping[str, np.ndarray], num_classes: int) -> str | None:
