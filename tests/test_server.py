@@ -408,6 +408,14 @@ def test_bad_input_is_refused_with_a_reason(address, method, path, body, headers
     assert ask(address, "GET", "/healthz")[0] == 200
 
 
+@pytest.mark.parametrize("boundary", ["idna''b", "undefined''b", "utf-7''+2AA-"])
+def test_a_boundary_in_a_charset_that_cannot_be_read_is_refused(address, boundary):
+    body, _ = form(png())
+    headers = {"Content-Type": f"multipart/form-data; boundary*={boundary}"}
+    message = error_of(ask(address, "POST", "/v1/predict", body, headers), 400, "form")
+    assert "readable boundary" in message
+
+
 def test_a_body_without_length_is_counted_as_it_arrives(address):
     chunks = (bytes(10_000) for _ in range(100))
     error_of(ask(address, "POST", "/v1/predict", chunks), 413, "body_too_large")

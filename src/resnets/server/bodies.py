@@ -79,7 +79,7 @@ def images_of(body: bytes, content_type: str) -> list[bytes]:
     message["content-type"] = content_type or "application/octet-stream"
     kind = message.get_content_type()
     if kind == "multipart/form-data":
-        images = _files(body, message.get_boundary())
+        images = _files(body, _boundary(message))
     elif kind in RAW or kind.startswith(("image/", "video/")):
         images = [body] if body else []
     else:
@@ -103,11 +103,26 @@ def images_of(body: bytes, content_type: str) -> list[bytes]:
     return images
 
 
-def _files(body: bytes, boundary: str | None) -> list[bytes]:
+def _boundary(message: Message) -> bytes:
+    """What lies between the fields of a form.
+
+    Raises:
+        Refused: There is none, or it is in a charset that cannot be read (RFC 2231 allows any).
+    """
+    try:
+        found = message.get_boundary()
+        if found:
+            return found.encode("utf-8", "surrogateescape")
+    except ValueError:  # UnicodeError among them
+        pass
+    raise Refused(
+        400, "form", "multipart/form-data without a readable boundary in its Content-Type"
+    )
+
+
+def _files(body: bytes, boundary: bytes) -> list[bytes]:
     """The files of a form (RFC 7578); its other fields are left alone."""
-    if not boundary:
-        raise Refused(400, "form", "multipart/form-data without a boundary in its Content-Type")
-    mark = b"\r\n--" + boundary.encode("utf-8", "surrogateescape")
+    mark = b"\r\n--" + boundary
     parts = (b"\r\n" + body).split(mark, MOST_IMAGES + 100)
     if len(parts) < 2 or not parts[-1].startswith(b"--"):
         raise Refused(400, "form", "the form does not end as its Content-Type says; send it again")
