@@ -32,13 +32,21 @@ ALLOWED = re.compile(r"\x1b\[(?:[0-9;]*m|\d*[AKG]|\?25[hl])")  # style, line up,
 
 def terminal(width, *words, folder=None):
     """What `resnets WORDS` writes to a terminal of so many columns, and its exit code."""
-    pid, reader = pty.fork()
-    if pid == 0:
-        os.chdir(folder or ".")
-        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
-        os.environ.pop("COLUMNS", None)
-        os.environ.update(TERM="xterm-256color", PYTHONPATH=":".join(sys.path))
-        os.execv(sys.executable, [sys.executable, "-m", "resnets", *map(str, words)])
+    reader, writer = pty.openpty()
+    fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    environment |= {"TERM": "xterm-256color", "PYTHONPATH": ":".join(sys.path)}
+    # not forked: what other tests have imported does not survive that in every order
+    process = subprocess.Popen(
+        [sys.executable, "-m", "resnets", *map(str, words)],
+        stdin=writer,
+        stdout=writer,
+        stderr=writer,
+        cwd=folder or ".",
+        env=environment,
+        start_new_session=True,
+    )
+    os.close(writer)
     written = b""
     while True:
         try:
@@ -49,7 +57,7 @@ def terminal(width, *words, folder=None):
             break
         written += part
     os.close(reader)
-    return written.decode("utf-8"), os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return written.decode("utf-8"), process.wait()
 
 
 def left_standing(text):

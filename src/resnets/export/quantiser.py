@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -35,8 +36,11 @@ def quantise(content: bytes, inputs: Sequence[np.ndarray]) -> onnx.ModelProto:
         ValueError: It has no layer that could be quantised.
     """
     import_onnxruntime()
+    before = list(sys.path)
     from onnxruntime.quantization import QuantType, quantize_static
     from onnxruntime.quantization.quant_utils import add_pre_process_metadata
+
+    sys.path[:] = before  # it adds a folder with modules of very common names
 
     model = onnx.load_model_from_string(content)
     del model.metadata_props[:]
