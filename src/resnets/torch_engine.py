@@ -7,12 +7,12 @@ from typing import Self
 
 import numpy as np
 import torch
-from PIL import Image
 
 from resnets.kinds.inverse import InverseTransform
 from resnets.kinds.prediction import Outputs
 from resnets.modelfile import Model
 from resnets.runtime.file_engine import Shape
+from resnets.runtime.golden import to_image
 from resnets.training.device import autocasting, place_input
 
 
@@ -39,8 +39,7 @@ class TorchEngine:
         T, H, W, C)."""
         preprocessing = self.model.preprocessing
         flat = image.reshape(-1, *image.shape[-3:])
-        images = (Image.fromarray(one if one.shape[2] == 3 else one[:, :, 0]) for one in flat)
-        pixels = np.stack([preprocessing.pixels(one) for one in images])
+        pixels = np.stack([preprocessing.pixels(to_image(one)) for one in flat])
         with self._computing:
             outputs = self.run(pixels.reshape(*image.shape[:-3], *pixels.shape[1:]))
         inverse = InverseTransform(*preprocessing.axes(*image.shape[-3:-1]))
