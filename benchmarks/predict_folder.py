@@ -1,11 +1,13 @@
 """A folder of photos to a table: ours against the loop that people write.
 
     python benchmarks/predict_folder.py photos/ resnet50.safetensors [--model resnet50] [--copies 2]
+    python benchmarks/predict_folder.py photos/ resnet50.safetensors --int8
     python benchmarks/predict_folder.py photos/ resnet50.safetensors --megapixels 12 --copies 1
 
 The loop: ImageFolder, torchvision's transforms (256, 224, ImageNet's mean and deviation), DataLoader
 with two workers, the eager network in float32, batches of 32, a CSV. Ours: the same weights exported
-once, then `resnets predict FILE.onnx FOLDER -o OUT.csv` with each engine. Every contestant is a new
+once, then `resnets predict FILE.onnx FOLDER -o OUT.csv` with each engine; with --int8 the file of
+`resnets export FILE.onnx --int8` beside it, calibrated on half of the photos. Every contestant is a new
 process, from its start to the last row of its table; rounds alternate. FOLDER has a subfolder for
 each WordNet id, so that answers can be judged; each photo is there --copies times under other names,
 with --megapixels enlarged to as much beforehand.
@@ -83,6 +85,7 @@ def main() -> None:
     parser.add_argument("--model", default="resnet50")
     parser.add_argument("--copies", type=int, default=2)
     parser.add_argument("--megapixels", type=float)
+    parser.add_argument("--int8", action="store_true")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("runs/predict_folder"))
     given = parser.parse_args()
@@ -152,11 +155,18 @@ def contestants_for(folder: Path, given: argparse.Namespace) -> list[Contestant]
         subprocess.run([*program, *export, "-o", str(file)], check=True)
     loop = [sys.executable, "-c", LOOP, str(folder), str(given.weights), given.model]
     found = [Contestant("loop", loop)]
-    for name in (*available_engines(), "auto"):
-        ours = [*program, "predict", str(file), str(folder), "--engine", name]
-        found.append(Contestant(name, [*ours, "-o"]))
-        if name != "auto":
-            found.append(Contestant(f"{name} --exact", [*ours, "--exact", "-o"]))
+    files = {"": file}
+    if given.int8:
+        files["int8 "] = file.with_stem(f"{file.stem}-int8")
+        if not files["int8 "].exists():
+            export = ["export", str(file), "--int8", "--calibrate", str(given.photos)]
+            subprocess.run([*program, *export, "--accept-unproven"], check=True)
+    for prefix, one in files.items():
+        for name in (*available_engines(), "auto"):
+            ours = [*program, "predict", str(one), str(folder), "--engine", name]
+            found.append(Contestant(prefix + name, [*ours, "-o"]))
+            if name != "auto" and not prefix:
+                found.append(Contestant(f"{name} --exact", [*ours, "--exact", "-o"]))
     return found
 
 
