@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from resnets.run import pacing as module
 from resnets.run.pacing import Pacing
 from resnets.run.timing import Costs
+from resnets.run.work import Job
 from resnets.screen import Screen
 from resnets.training.checkpoint import bends_of
 from resnets.training.optimizers import Schedule
@@ -100,6 +101,15 @@ def test_however_uneven_a_machine_is_the_run_ends(paces):
     with pytest.MonkeyPatch.context() as patch:
         seconds, _ = drive(lambda now: paces[min(11, int(now // 60))], monkeypatch=patch)
     assert seconds < 2 * 600
+
+
+@pytest.mark.parametrize(("minutes", "kept"), [(0.1, 0.6), (1.0, 2.0), (10.0, 9.0)])
+def test_a_run_is_to_be_over_a_little_before_its_limit(minutes, kept):
+    spec = SimpleNamespace(settings=TrainSettings("x", minutes=minutes))
+    job = Job(spec, None, None, None, None, (), started=1000.0)
+    assert job.deadline == pytest.approx(1000 + 60 * minutes - kept)
+    spec.settings = TrainSettings("x", epochs=1.0)
+    assert job.deadline is None
 
 
 def test_validations_take_a_small_part_of_the_time():

@@ -179,8 +179,8 @@ def _begin(job: Job, split: str = "") -> Run:
             spec, search = find_rate(job)
             job = replace(job, spec=spec)
         spec, costs = decide_steps(job, exporting)
-        if costs and spec.settings.minutes:
-            pacing = Pacing(job.started + 60 * spec.settings.minutes, costs, job.screen)
+        if costs and job.deadline is not None:
+            pacing = Pacing(job.deadline, costs, job.screen)
         if not spec.steps:
             return _end(job, Trained(reached, features=features))
         features.clear()  # training changes them

@@ -31,7 +31,7 @@ from resnets.training.probe import Featured, predict_held_out
 FOLDS = 10
 STRENGTH = 0.1  # of the weight decay: a head that cannot fit single images
 SHOWN = 60  # in the report
-FITTED = 256  # images that the time of heads is measured on
+FITTED, MANY_FITTED = 256, 2048  # images that the time of heads is measured on
 
 
 @dataclass(frozen=True)
@@ -87,14 +87,24 @@ def time_search(model: Model, some: Featured, count: int) -> float:
     """Seconds that the search among so many images takes, from the features of a few of them."""
     if EVALUATORS[model.task.kind.name].suspicion is None:
         return 0.0
-    # heads take time in proportion to the images: those of repeated ones, as far as that tells
-    repeats = -(-min(count, FITTED) // len(some.features))
-    targets = {name: torch.cat([one] * repeats) for name, one in some.targets.items()}
-    many = Featured(some.features.repeat(repeats, 1), targets)
-    places = torch.arange(len(many.features)) % FOLDS
+    small, large = min(count, FITTED), min(count, MANY_FITTED)
+    at_small = _time_heads(model, some, small)
+    if large == small:
+        return at_small
+    # each head takes some time for itself, and more of it for more images
+    at_large = _time_heads(model, some, large)
+    return at_large + max(0.0, at_large - at_small) / (large - small) * (count - large)
+
+
+def _time_heads(model: Model, some: Featured, count: int) -> float:
+    """Seconds for heads that are fitted to so many images: a few repeated ones, as far as that
+    tells."""
+    places = torch.arange(count) % len(some.features)
+    targets = {name: one[places] for name, one in some.targets.items()}
+    many, folds = Featured(some.features[places], targets), torch.arange(count) % FOLDS
     tick = time.perf_counter()
-    predict_held_out(many, places, len(model.classes), model.task.loss, STRENGTH)
-    return (time.perf_counter() - tick) / len(many.features) * count
+    predict_held_out(many, folds, len(model.classes), model.task.loss, STRENGTH)
+    return time.perf_counter() - tick
 
 
 def _folds(samples: Sequence[Sample]) -> torch.Tensor:

@@ -122,8 +122,8 @@ def decide_steps(job: Job, exporting: float | None = None) -> tuple[Spec, Costs 
         return replace(spec, steps=steps, interval=validation_interval(steps, per_epoch)), None
 
     def left() -> float:
-        assert settings.minutes is not None
-        return max(0.0, settings.minutes * 60 - (time.monotonic() - job.started))
+        assert job.deadline is not None
+        return max(0.0, job.deadline - time.monotonic())
 
     with screen.progress("timing a few steps, a validation and the end", 1):
         costs = measure_costs(spec, job.net, job.images, left(), exporting)

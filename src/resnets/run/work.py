@@ -39,6 +39,9 @@ from resnets.training.settings import TrainSettings
 Callback = Callable[[Row], Any]
 ROWS_AN_EPOCH = 5  # of results.csv
 VALIDATIONS = 20  # at most about so many in a run
+# Of a time limit, and seconds at least: kept free, since the end is measured beforehand, on a few
+# images, and the interpreter itself needs a moment to end.
+RESERVE, LEAST_RESERVE = 0.015, 2.0
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,16 @@ class Job:
     def device(self) -> torch.device:
         """Where the network is."""
         return next(self.net.parameters()).device
+
+    @property
+    def deadline(self) -> float | None:
+        """`time.monotonic()` at which all is to be done, a little before the time limit; None where
+        there is no limit."""
+        minutes = self.spec.settings.minutes
+        if minutes is None:
+            return None
+        seconds = 60 * minutes
+        return self.started + seconds - max(RESERVE * seconds, min(LEAST_RESERVE, seconds / 10))
 
     @property
     def exported(self) -> Path:
