@@ -54,9 +54,11 @@ def load(
         return load_onnx(os.fspath(path))  # which refuses it, with the cure
     from resnets.run.opening import open_model
     from resnets.screen import Screen
-    from resnets.torch_engine import TorchEngine
+    from resnets.torch_engine import TorchEngine, quicken
 
     opened = open_model(os.fspath(path), model, classes, screen or Screen(quiet=True), changes)
+    sha256 = opened.sha256  # of the weights as they are in the file
+    quicken(opened)
     found = Predictor(
         TorchEngine(opened),
         opened.classes,
@@ -66,7 +68,7 @@ def load(
         opened.options,
         opened.sampling,
     )
-    found.name, found.sha256 = str(path), opened.sha256
+    found.name, found.sha256 = str(path), sha256
     return found
 
 
