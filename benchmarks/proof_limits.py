@@ -8,6 +8,11 @@ from them, and on a photo smaller than the input. First how far the prepared inp
 levels: the largest mean of an image and the largest of all. Then for each network, on images that
 the graph need not scale, the largest difference of a probability and of the pooled features relative
 to their length; and that of a probability on the whole images, where both add up.
+
+    python benchmarks/proof_limits.py photos/ --bfloat16 resnet50.onnx
+
+runs exported files in OpenVINO in bfloat16 instead, on all photos, and tells how far every engine in
+float32 is from that.
 """
 
 from __future__ import annotations
@@ -32,6 +37,7 @@ from resnets.pretrained import read_state
 from resnets.runtime.engines import available_engines, make_engine
 from resnets.runtime.folders import find_images
 from resnets.runtime.golden import whole
+from resnets.runtime.onnxfile import read_onnx
 from resnets.torch_engine import TorchEngine
 
 NETWORKS = (
@@ -130,6 +136,25 @@ def show_inputs(given: list[np.ndarray]) -> None:
             print(f"{value.fit} {value.interpolation:9} {name:12} mean {mean:.4f} most {most:.2f}")
 
 
+def show_bfloat16(path: Path, folder: Path) -> None:
+    """The largest differences between a file in bfloat16 and in float32, for every engine."""
+    file = read_onnx(path)
+    value, kind = file.preprocessing, file.kind
+    given = [value.framed(value.pixels(value.open(one)))[None] for one in find_images(folder)]
+    short = make_engine("openvino", path, 0, kind, given[0].shape, "bfloat16")
+    expected = [short(image) for image in given]
+    for name in available_engines():
+        engine = make_engine(name, path, 0, kind, given[0].shape)
+        found = [
+            kind.differences(engine(image), outputs, file.options)
+            for image, outputs in zip(given, expected, strict=True)
+        ]
+        most = {what: max(one.values[what] for one in found) for what in found[0].values}
+        numbers = ", ".join(f"{what} {far:.2g}" for what, far in most.items())
+        agreeing = sum(one.agreeing for one in found)
+        print(f"{path.name} {name:12} {numbers}; same decision for {agreeing} of {len(found)}")
+
+
 def main() -> None:
     """Compares and prints."""
     parser = argparse.ArgumentParser(
@@ -139,7 +164,12 @@ def main() -> None:
     parser.add_argument("--weights", action="append", default=[], metavar="NETWORK=FILE")
     parser.add_argument("--count", type=int, default=5, help="photos for each network")
     parser.add_argument("--networks", default=",".join(NETWORKS), help="with random weights")
+    parser.add_argument("--bfloat16", type=Path, nargs="+", metavar="FILE.onnx")
     given = parser.parse_args()
+    if given.bfloat16:
+        for path in given.bfloat16:
+            show_bfloat16(path, given.photos)
+        return
     cases = [(name, Path(file)) for name, _, file in (w.partition("=") for w in given.weights)]
     cases += [(name, None) for name in given.networks.split(",") if name]
     photos, trace = images(given.photos, given.count), graph._trace

@@ -55,7 +55,7 @@ def test_what_is_counted(monkeypatch):
     """Each round adds its own predictions; the clock is that of the machine."""
     measured = bench.Measured(bench.Way(TINY, "onnxruntime", threads=2))
     assert measured.threads == 2
-    assert measured.predict() == {"version": measured.engine.version}
+    assert measured.predict() == {"version": measured.engine.version, "precision": "float32"}
     assert len(measured.singles()["seconds"]) == bench.SINGLES
     clock = iter([10.0, 12.0])  # of the batches that count
     monkeypatch.setattr(bench.time, "perf_counter", lambda: next(clock))

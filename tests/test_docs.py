@@ -18,7 +18,7 @@ DOCUMENTS = (
     "docs/architecture.md",
     "docs/adding-a-task.md",
     "docs/data.md",
-    "docs/int8.md",
+    "docs/precision.md",
     "docs/predictions.md",
     "docs/recipes.md",
     "docs/serving.md",

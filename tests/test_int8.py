@@ -11,31 +11,27 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import torch
+from forms_data import CLASSES, export_fitted, make_up_speeds, write_images
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from shared_data import UNPACK, unpacked
 from test_cli import only_json, refused, resnets
-from test_export import make_model
 
 from resnets import load
 from resnets.evaluation.comparison import UNDECIDED, Comparison
-from resnets.evaluation.verdict import KEPT, NOT_PROVEN, REFUSED, decide, images_needed
-from resnets.export import export_model, int8, quantiser
+from resnets.evaluation.verdict import FASTER, KEPT, NOT_PROVEN, REFUSED, decide, images_needed
+from resnets.export import forms, quantiser
 from resnets.export.calibration import FEWEST, MOST, divide
-from resnets.export.speed import Speed
 from resnets.formats import FORMAT
 from resnets.kinds import KINDS
 from resnets.kinds.sample import Sample, annotate
-from resnets.preprocessing import Preprocessing
 from resnets.runtime.engines import available_engines, make_engine
 from resnets.runtime.file_engine import EngineError
 from resnets.runtime.onnxfile import PROPERTY, read_onnx, write_onnx
 from resnets.runtime.proof import prove
 
-CLASSES = ("ant", "bee", "Öl")  # of `make_model`
-FASTER = (1.5, 2.0)
+GAINS = (0.9, FASTER + 0.01)
 needs_openvino = pytest.mark.skipif("openvino" not in available_engines(), reason="openvino")
 
 
@@ -59,10 +55,10 @@ DROPS = st.sampled_from([0.0, 0.003, 0.005, 0.02, 0.1])
 @settings(max_examples=200, deadline=None)
 def test_the_verdict_is_where_the_interval_lies(counts, max_drop):
     one = counted(*counts)
-    verdict = decide({"X": one}, FASTER, max_drop)
+    verdict = decide({"X": one}, GAINS, max_drop)
     assert (verdict.word == KEPT) == (one.low >= -max_drop)
     assert (verdict.word == REFUSED) == (one.high < -max_drop)
-    assert decide({"X": one}, (1.0, 0.9), max_drop).word == REFUSED
+    assert decide({"X": one}, (FASTER, 0.9), max_drop).word == REFUSED  # no more than noise
 
 
 @given(COUNTS, DROPS)
@@ -93,19 +89,19 @@ def test_where_nothing_is_counted_the_interval_narrows_by_the_root(difference, h
 def test_the_worst_engine_decides():
     good, bad = counted(9000, 0, 0, 1000), counted(8000, 0, 1000, 1000)
     unsure = counted(90, 0, 0, 10)
-    assert decide({"A": good, "B": good}, FASTER, 0.005).word == KEPT
-    assert decide({"A": good, "B": unsure}, FASTER, 0.005).word == NOT_PROVEN
-    verdict = decide({"A": unsure, "B": bad, "C": good}, FASTER, 0.005)
+    assert decide({"A": good, "B": good}, GAINS, 0.005).word == KEPT
+    assert decide({"A": good, "B": unsure}, GAINS, 0.005).word == NOT_PROVEN
+    verdict = decide({"A": unsure, "B": bad, "C": good}, GAINS, 0.005)
     assert verdict.word == REFUSED
     assert "in B, n = 10,000" in verdict.reason
 
 
 def test_a_reason_says_what_would_decide():
-    verdict = decide({"X": counted(81, 0, 0, 19)}, FASTER, 0.005)
+    verdict = decide({"X": counted(81, 0, 0, 19)}, GAINS, 0.005)
     assert verdict.word == NOT_PROVEN
     assert "changes by +0.0 points" in verdict.reason
     assert "more images like these would decide it" in verdict.reason
-    lost = decide({"X": counted(190, 0, 1, 9)}, FASTER, 0.005)  # a loss of half a point is allowed
+    lost = decide({"X": counted(190, 0, 1, 9)}, GAINS, 0.005)  # a loss of half a point is allowed
     assert "no number of images" in lost.reason
     slow = decide({"X": counted(9000, 0, 0, 1000)}, (0.9, 1.0), 0.005)
     assert (slow.word, "not faster here: 0.90 and 1.00" in slow.reason) == (REFUSED, True)
@@ -164,51 +160,19 @@ def test_too_few_images_and_other_classes_are_told():
 # a file
 
 
-COLOURS = {"ant": (200, 60, 50), "bee": (50, 180, 60), "Öl": (40, 60, 200)}
-
-
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """120 images of three colours, in a folder of classes."""
-    folder, rng = tmp_path_factory.mktemp("int8") / "images", np.random.default_rng(0)
-    for name, colour in COLOURS.items():
-        (folder / name).mkdir(parents=True)
-        for number in range(40):
-            pixels = np.clip(np.array(colour) + rng.normal(0, 40, (40, 36, 3)), 0, 255)
-            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{number:02d}.png")
-    return folder
+    return write_images(tmp_path_factory.mktemp("int8") / "images")
 
 
 @pytest.fixture(scope="module")
 def exported(images, tmp_path_factory):
-    """A network whose head is fitted to the images, as a float32 file."""
-    model = make_model("resnet20 widths=16-32-64", Preprocessing.square(32, 0.875))
-    opened = [
-        (place, model.preprocessing.pixels(model.preprocessing.open(file)))
-        for place, name in enumerate(CLASSES)
-        for file in sorted((images / name).iterdir())[:20]
-    ]
-    inputs = torch.from_numpy(
-        model.preprocessing.normalise(np.stack([pixels for _, pixels in opened]))
-    )
-    with torch.no_grad():
-        features = model.net.forward_features(inputs).mean((2, 3))
-        wanted = torch.nn.functional.one_hot(torch.tensor([place for place, _ in opened])).float()
-        middle = features.mean(0)
-        weight = torch.linalg.lstsq(features - middle, 8 * (wanted - 1 / 3)).solution.T
-        model.net.fc.weight.copy_(weight)
-        model.net.fc.bias.copy_(-weight @ middle)
-    path = tmp_path_factory.mktemp("float32") / "colours.onnx"
-    file = next((images / "bee").iterdir())
-    export_model(model, path, [model.preprocessing.open(file)])
-    return path
+    return export_fitted(images, tmp_path_factory.mktemp("float32") / "colours.onnx")
 
 
 @pytest.fixture
 def fast(monkeypatch):
-    """Speeds of a machine on which int8 is twice as fast; what they are here decides no test."""
-    speeds = [Speed(0.002, 400.0, 8), Speed(0.001, 800.0, 8)]
-    monkeypatch.setattr(int8, "measure_speed", lambda *given: speeds)
+    make_up_speeds(monkeypatch, 2)
 
 
 @pytest.fixture(scope="module")
@@ -217,8 +181,7 @@ def kept(exported, images, tmp_path_factory):
     path = tmp_path_factory.mktemp("kept") / "colours.onnx"
     path.write_bytes(exported.read_bytes())
     with pytest.MonkeyPatch.context() as patch:
-        speeds = [Speed(0.002, 400.0, 8), Speed(0.001, 800.0, 8)]
-        patch.setattr(int8, "measure_speed", lambda *given: speeds)
+        make_up_speeds(patch, 2)
         options = ("--int8", "--calibrate", images, "--max-drop", 10, "--json")
         done = resnets("export", path, *options)
     assert done.code == 0, done.err
@@ -239,9 +202,11 @@ def test_a_file_that_loses_nothing_is_kept_and_says_so(kept, exported):
         assert one["float32"]["latency"] == 2 * one["int8"]["latency"]
     file = read_onnx(path)
     assert (file.precision, file.metadata["format"]) == ("int8", FORMAT)
-    account = file.metadata["quantisation"]
+    account = file.metadata["judgement"]
     assert account["verdict"] == "kept"
-    assert account["calibration"].startswith("60 images of images; ")
+    assert account["images"].startswith(
+        "calibrated with 60 images of images, judged on 60 others; mean over"
+    )
     assert account["table"][0] == ["", "float32", "int8", "difference"]
     assert (
         file.metadata["metrics"]["accuracy"] == values["engines"]["onnxruntime"]["int8"]["accuracy"]
@@ -254,12 +219,12 @@ def test_show_tells_what_a_file_is(kept, exported):
     path, _ = kept
     done = resnets("show", path, "--json")
     values = only_json(done)
-    assert (values["precision"], values["quantisation"]["verdict"]) == ("int8", "kept")
+    assert (values["precision"], values["judgement"]["verdict"]) == ("int8", "kept")
     assert "calibrated with" in done.err
     assert "kept: Accuracy changes by" in done.err
     values = only_json(resnets("show", exported, "--json"))
     assert (values["precision"], values["classes"]) == ("float32", list(CLASSES))
-    assert "quantisation" not in values
+    assert "judgement" not in values
     assert "a file is shown by itself" in refused("show", path, "--layers")
     assert "no such file" in refused("show", path.with_name("none.onnx"))
 
@@ -355,14 +320,14 @@ def test_few_images_prove_nothing_but_may_be_accepted(exported, images, tmp_path
     assert (
         only_json(resnets(*words, "--accept-unproven", "--json"))["int8"]["verdict"] == NOT_PROVEN
     )
-    assert read_onnx(target).metadata["quantisation"]["verdict"] == NOT_PROVEN
+    assert read_onnx(target).metadata["judgement"]["verdict"] == NOT_PROVEN
 
 
 def test_a_bad_quantisation_is_refused(exported, images, tmp_path, fast, monkeypatch):
     """Ranges from images that are all black: everything is cut off."""
-    read = int8.read_inputs
+    read = forms.read_inputs
     monkeypatch.setattr(
-        int8, "read_inputs", lambda *given: [np.zeros_like(one) for one in read(*given)]
+        forms, "read_inputs", lambda *given: [np.zeros_like(one) for one in read(*given)]
     )
     words, target = command(exported, images, tmp_path, "--max-drop", 1, "--accept-unproven")
     assert "colours-int8.onnx was not written: refused: Accuracy changes by" in refused(
@@ -372,29 +337,28 @@ def test_a_bad_quantisation_is_refused(exported, images, tmp_path, fast, monkeyp
 
 
 def test_what_is_not_faster_is_refused(exported, images, tmp_path, monkeypatch):
-    speeds = [Speed(0.001, 800.0, 8), Speed(0.002, 400.0, 8)]
-    monkeypatch.setattr(int8, "measure_speed", lambda *given: speeds)
+    make_up_speeds(monkeypatch, 0.5)
     words, target = command(exported, images, tmp_path, "--max-drop", 10)
     assert "refused: it is not faster here: 0.50 and 0.50 times" in refused(*words, code=1)
     assert not target.exists()
 
 
 @needs_openvino
-@pytest.mark.parametrize("batch", int8.BATCHES)
+@pytest.mark.parametrize("batch", forms.BATCHES)
 def test_an_engine_that_is_wrong_at_one_batch_size_is_found(
     exported, images, tmp_path, fast, monkeypatch, batch
 ):
-    make = int8.make_engine
+    make = forms.make_engine
 
-    def wrong(name, source, threads=0, kind=None, shape=None):
-        engine = make(name, source, threads, kind, shape)
+    def wrong(name, source, threads=0, kind=None, shape=None, precision="float32"):
+        engine = make(name, source, threads, kind, shape, precision)
         if name != "openvino" or shape[0] != batch:
             return engine
         run = engine._run
         engine._run = lambda image: {key: array[..., ::-1] for key, array in run(image).items()}
         return engine
 
-    monkeypatch.setattr(int8, "make_engine", wrong)
+    monkeypatch.setattr(forms, "make_engine", wrong)
     words, target = command(exported, images, tmp_path, "--max-drop", 10)
     message = refused(*words, code=1)
     assert f"at batch {batch} it differs from onnxruntime in its probability by" in message
@@ -420,8 +384,8 @@ def test_mistakes_are_one_message_and_leave_nothing(exported, images, kept, tmp_
         (exported, "--int8", "--calibrate", tmp_path / "none"): "no such folder",
         (kept[0], "--int8", "--calibrate", images): "in int8 already",
         (cut, "--int8", "--calibrate", images): "only the beginning of one",
-        (exported, "--calibrate", images): "--calibrate is for int8 files",
-        (exported, "--accept-unproven"): "--accept-unproven is for int8 files",
+        (exported, "--calibrate", images): "--calibrate is for files in int8 or bf16",
+        (exported, "--accept-unproven"): "--accept-unproven is for files in int8 or bf16",
         (exported,): "exported already",
     }.items():
         assert message in refused("export", *words)
@@ -442,9 +406,9 @@ def test_what_a_file_says_of_int8_is_looked_at(kept, tmp_path):
     path, target = kept[0], tmp_path / "a.onnx"
     resealed(path, target)
     for changes, message in (
-        ({"precision": "int4"}, "precision: float32 or int8"),
-        ({"quantisation": {}}, "quantisation"),
-        ({"quantisation": 3}, "quantisation"),
+        ({"precision": "int4"}, "precision: float32 or int8 or bfloat16"),
+        ({"judgement": {}}, "judgement"),
+        ({"judgement": 3}, "judgement"),
         ({"limits": {"probability": "much"}}, "limits"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -456,7 +420,7 @@ def test_what_a_file_says_of_int8_is_looked_at(kept, tmp_path):
 def test_a_task_without_limits_is_refused():
     kind = dataclasses.replace(KINDS["classes"], name="odd", limits={"float32": {}, "any": {}})
     with pytest.raises(ValueError, match="no int8 for the task odd"):
-        int8.check_int8(kind, "a.onnx")
+        forms.check_form(forms.FORMS["int8"], kind, "a.onnx")
 
 
 def test_a_network_of_one_layer_is_told():

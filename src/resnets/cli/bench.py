@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
 resnets bench photos.onnx
-resnets bench photos.onnx photos-int8.onnx --engine openvino
+resnets bench photos.onnx photos-int8.onnx photos-bf16.onnx --engine openvino
 resnets bench photos.onnx --json > bench.json
 """
 TITLES = {
@@ -51,14 +51,15 @@ def bench(
         ),
     ] = None,
     precision: Annotated[
-        str,
+        str | None,
         Option(
-            metavar="float32|bfloat16",
-            help="Precision in which the engine computes; bfloat16 is for openvino, on processors"
-            " that have it.",
+            metavar="float32|bf16",
+            help="Precision in which the engine computes; bf16 (bfloat16) is for openvino, on"
+            " processors that have it.",
+            show_default="that of the file, where the engine can; else float32",
             rich_help_panel=MODEL,
         ),
-    ] = "float32",
+    ] = None,
     threads: Annotated[
         int,
         Option(
@@ -92,14 +93,17 @@ def bench(
     image, images a second in batches, start-up and memory. Decoding is not part of it.
     """
     from resnets.runtime.bench import Way, measure_speeds
-    from resnets.runtime.engines import available_engines
+    from resnets.runtime.engines import SPELLINGS, available_engines, precision_in
+    from resnets.runtime.onnxfile import read_onnx
     from resnets.screen import Screen
 
     if picture is not None and picture.suffix.lower() not in (".svg", ".png"):
         raise ValueError(f"--picture {picture}: a chart is drawn as .svg or .png; name it so")
     screen = Screen()
+    known = {file: read_onnx(file).precision for file in files}
+    asked = SPELLINGS.get(precision or "", precision)
     ways = [
-        Way(file, name, precision, threads)
+        Way(file, name, asked or precision_in(name, known[file]), threads)
         for file in files
         for name in engine or available_engines()
     ]

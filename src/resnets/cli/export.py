@@ -14,6 +14,7 @@ from resnets.cli.output import print_json
 
 if TYPE_CHECKING:
     from resnets.export.calibration import Images
+    from resnets.export.forms import Form
     from resnets.kinds import Kind
     from resnets.kinds.sample import Sample
     from resnets.modelfile import Model
@@ -25,6 +26,7 @@ resnets export runs/train/1/weights/best.safetensors -o photos.onnx
 resnets export torchvision:IMAGENET1K_V2 --model resnet50 -o resnet50.onnx
 resnets export runs/train/1 --int8
 resnets export resnet50.onnx --int8 --calibrate photos/ --max-drop 1
+resnets export resnet50.onnx --precision bf16 --calibrate photos/
 """
 
 
@@ -34,7 +36,7 @@ def export(
         Argument(
             metavar="MODEL",
             help="The folder of a run, a model file, a state dict, or published weights"
-            " (torchvision:TAG, timm:NAME.TAG); with --int8 also NAME.onnx.",
+            " (torchvision:TAG, timm:NAME.TAG); with --precision also NAME.onnx.",
             rich_help_panel=MODEL,
         ),
     ],
@@ -46,21 +48,27 @@ def export(
     interpolation: Interpolation = None,
     fit: Fit = None,
     crop: Crop = None,
-    int8: Annotated[
-        bool,
+    precision: Annotated[
+        str | None,
         Option(
-            "--int8",
-            help="Write NAME-int8.onnx besides, if it is faster and held-out images show that it"
-            " loses no more than --max-drop; otherwise the exit code is 1.",
+            metavar="int8|bf16",
+            help="Write NAME-int8.onnx or NAME-bf16.onnx besides, if it is faster and held-out"
+            " images show that it loses no more than --max-drop; otherwise the exit code is 1."
+            " bf16 is for OpenVINO, on processors with bfloat16.",
+            show_default="float32 alone",
             rich_help_panel=OUTPUT,
         ),
+    ] = None,
+    int8: Annotated[
+        bool,
+        Option("--int8", help="The same as --precision int8.", rich_help_panel=OUTPUT),
     ] = False,
     calibrate: Annotated[
         str | None,
         Option(
             metavar="DATA",
-            help="Labelled images for --int8, laid out as for training: some set its ranges, the"
-            " others judge it.",
+            help="Labelled images for --precision, laid out as for training. They judge the file;"
+            " in int8 some of them set its ranges instead.",
             show_default="the images that the run held out",
             rich_help_panel=DATA,
         ),
@@ -71,8 +79,8 @@ def export(
             metavar="POINTS",
             min=0,
             max=100,
-            help="How many percentage points int8 may lose of the main number, at the bound of"
-            " the 95 % interval. [0 to 100]",
+            help="How many percentage points the file of --precision may lose of the main number,"
+            " at the bound of the 95 % interval. [0 to 100]",
             rich_help_panel=OUTPUT,
         ),
     ] = 0.5,
@@ -80,7 +88,7 @@ def export(
         bool,
         Option(
             "--accept-unproven",
-            help="Keep the int8 file also where the images are too few to decide.",
+            help="Keep the file of --precision also where the images are too few to decide.",
             rich_help_panel=OUTPUT,
         ),
     ] = False,
@@ -90,7 +98,7 @@ def export(
             "--output",
             "-o",
             metavar="FILE",
-            help="The ONNX file to write; the int8 file is named after it.",
+            help="The ONNX file to write; that of --precision is named after it.",
             show_default="NAME.onnx beside the model",
             rich_help_panel=OUTPUT,
         ),
@@ -100,19 +108,20 @@ def export(
     """Export a model as one ONNX file, and verify in every installed engine that it gives the same
     predictions as PyTorch. If it does not, nothing is written.
 
-    With --int8, write a smaller and faster file besides, unless it loses too much.
+    With --precision, write a faster file besides, unless it loses too much.
     """
     from resnets.export import check_target
-    from resnets.export.int8 import check_int8, export_int8
+    from resnets.export.forms import check_form, export_form
     from resnets.loading import check_arguments, is_onnx
     from resnets.run.opening import open_model
     from resnets.runtime.onnxfile import read_onnx
     from resnets.screen import Screen
 
     screen, path = Screen(), Path(model)
-    if not int8 and (calibrate or accept_unproven):
+    form = _choose_form(precision, int8)
+    if form is None and (calibrate or accept_unproven):
         option = "--calibrate" if calibrate else "--accept-unproven"
-        raise ValueError(f"{option} is for int8 files; add --int8, or leave it out")
+        raise ValueError(f"{option} is for files in int8 or bf16: add --precision, or leave it out")
     changes = input_changes(
         model, size=size, mean=mean, std=std, interpolation=interpolation, fit=fit, crop=crop
     )
@@ -120,27 +129,45 @@ def export(
     target = output or (beside if path.exists() else None)
     if target is not None:  # else it is named after the network, here
         check_target(target)
-    if int8 and is_onnx(path):
+    if form and is_onnx(path):
         check_arguments(model, None, None, network, classes)
         file, opened = read_onnx(path), None
-        kind, names, precision = file.kind, file.classes, file.precision
+        kind, names, given = file.kind, file.classes, file.precision
         samples, float32 = _split_of(path.parent), path
     else:
         opened = open_model(model, network, classes, screen, changes)
-        kind, names, precision = opened.task.kind, opened.classes, "float32"
+        kind, names, given = opened.task.kind, opened.classes, "float32"
         target = target or Path(f"{opened.network_name.replace(':', '-')}.onnx")
         samples, float32 = _split_of(path), target
-    if int8:
-        check_int8(kind, model, precision)
-        images = _choose_images(calibrate, samples, kind, names, screen)
+    if form:
+        check_form(form, kind, model, given)
+        images = _choose_images(form, calibrate, samples, kind, names, screen)
     values = _export_float32(opened, float32, samples, screen) if opened else {}
-    if int8:
+    if form:
         assert target is not None
-        target = target.with_name(f"{target.stem}-int8.onnx")
-        judged = export_int8(float32, target, images, max_drop / 100, accept_unproven, screen)
-        values["int8"] = {"path": str(target), **judged.to_dict()}
+        paths = float32, form.beside(target)
+        judged = export_form(form, paths, images, max_drop / 100, accept_unproven, screen)
+        values[form.precision] = {"path": str(paths[1]), **judged.to_dict()}
     if json:
         print_json(values)
+
+
+def _choose_form(precision: str | None, int8: bool) -> Form | None:
+    """What is to be written besides float32."""
+    from resnets.export.forms import FORMS
+    from resnets.runtime.engines import SPELLINGS
+    from resnets.settings import nearest
+
+    if int8 and precision not in (None, "int8"):
+        raise ValueError(f"--int8 and --precision {precision}: one of them at a time")
+    word = "int8" if int8 else precision
+    if word is None:
+        return None
+    form = FORMS.get(SPELLINGS.get(word, word))
+    if form is None:
+        allowed = [one.suffix for one in FORMS.values()]
+        raise ValueError(f"--precision {word}: {nearest(word, allowed)}")
+    return form
 
 
 def _split_of(folder: Path) -> list[Sample]:
@@ -152,25 +179,29 @@ def _split_of(folder: Path) -> list[Sample]:
 
 
 def _choose_images(
+    form: Form,
     calibrate: str | None,
     samples: Sequence[Sample],
     kind: Kind,
     classes: Sequence[str],
     screen: Screen,
 ) -> Images:
-    """What int8 is calibrated with and judged on: of data that were named, else of the samples of
-    the run."""
-    from resnets.export.calibration import divide, find_images
+    """What a file is made from and judged on: of data that were named, else of the samples of the
+    run."""
+    from resnets.export.calibration import divide, find_images, take_all
 
+    gather = divide if form.calibrated else take_all
     if calibrate is not None:
         trained = {sample.path for sample in samples if sample.split == "train"}
         found = find_images(calibrate, kind.name, trained, screen)
-        return divide(found, classes, Path(calibrate).name or calibrate)
+        return gather(found, classes, Path(calibrate).name or calibrate)
     held_out = [sample for sample in samples if sample.split != "train" and sample.path.exists()]
     if not held_out:
         gone = "those that the run held out are gone" if samples else "this model has none"
-        raise ValueError(f"int8 is made from images, and {gone}; name some: --calibrate DATA")
-    return divide(held_out, classes, "the run")
+        raise ValueError(
+            f"{form.precision} is judged on images, and {gone}; name some: --calibrate DATA"
+        )
+    return gather(held_out, classes, "the run")
 
 
 def _export_float32(

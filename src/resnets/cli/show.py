@@ -147,13 +147,13 @@ def _show_file(path: Path, screen: Screen) -> dict[str, Any]:
             ("network", file.metadata["model"], ""),
             ("task", file.kind.name, f"{len(file.classes):,} classes"),
             ("input", f"{height} x {width} pixels", f"fit: {file.preprocessing.fit}"),
-            ("weights", file.precision, f"{size / 1e6:.1f} MB"),
+            ("precision", file.precision, f"{size / 1e6:.1f} MB"),
         ]
     )
     if file.precision != "float32":
-        account = file.metadata["quantisation"]
+        account = file.metadata["judgement"]
         header, *rows = account["table"] or [[]]
-        screen.pairs([("calibrated with", account["calibration"], "")])
+        screen.pairs([("images", account["images"], "")])
         screen.table(header, rows, right=range(1, len(header)))
         screen.say(f"{account['verdict']}: {account['reason']}")
     return {
@@ -164,5 +164,5 @@ def _show_file(path: Path, screen: Screen) -> dict[str, Any]:
         "preprocessing": file.preprocessing.to_dict(),
         "precision": file.precision,
         "bytes": size,
-        **({"quantisation": account} if account else {}),
+        **({"judgement": account} if account else {}),
     }

@@ -1,4 +1,4 @@
-"""Whether a smaller form of a model may take its place: from the paired difference of their main
+"""Whether another form of a model may take its place: from the paired difference of their main
 number, and from how much faster it is, to one of three verdicts."""
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from resnets.evaluation.metrics import heading
 KEPT, NOT_PROVEN, REFUSED = "kept", "not proven", "refused"
 WORDS = {NOT_WORSE: KEPT, UNDECIDED: NOT_PROVEN, WORSE: REFUSED}  # from better to worse
 MOST_IMAGES = 10**9  # nobody has more
+FASTER = 1.05  # times as fast as float32: more than that, as less may be noise
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What becomes of the smaller form.
+    """What becomes of the other form.
 
     Args:
         word: `kept`, `not proven` or `refused`.
@@ -34,19 +35,23 @@ class Verdict:
 def decide(
     comparisons: Mapping[str, Comparison], gains: Sequence[float], max_drop: float
 ) -> Verdict:
-    """The verdict over all engines: that of the engine in which the smaller form does worst.
+    """The verdict over all engines: that of the engine in which the other form does worst.
 
     Args:
-        comparisons: By the name of an engine, the smaller form less the model.
-        gains: How many times as fast as the model it is, by each measure of speed.
+        comparisons: By the name of an engine, the other form less the model.
+        gains: How many times as fast as the model it is, with one image and in batches.
         max_drop: What it may lose of the main number, 0 to 1.
     """
     words = {name: WORDS[one.verdict(max_drop)] for name, one in comparisons.items()}
     order = list(WORDS.values())
     engine = max(words, key=lambda name: (order.index(words[name]), -comparisons[name].low))
-    if words[engine] != REFUSED and not any(gain > 1 for gain in gains):
+    if words[engine] != REFUSED and not any(gain > FASTER for gain in gains):
         found = " and ".join(f"{gain:.2f}" for gain in gains)
-        return Verdict(REFUSED, f"it is not faster here: {found} times as fast as float32")
+        return Verdict(
+            REFUSED,
+            f"it is not faster here: {found} times as fast as float32 (one image, batches); more"
+            f" than {FASTER} is needed",
+        )
     return Verdict(words[engine], _reason(words[engine], engine, comparisons[engine], max_drop))
 
 
@@ -55,7 +60,7 @@ def images_needed(comparison: Comparison, max_drop: float) -> int | None:
     would, since the loss is as large as what is allowed.
 
     Args:
-        comparison: The smaller form less the model.
+        comparison: The other form less the model.
         max_drop: What it may lose, 0 to 1.
     """
 

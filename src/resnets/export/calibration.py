@@ -1,4 +1,4 @@
-"""The images that an int8 file is made from, and those that it is judged on."""
+"""The images that a file in another precision is made from, and those that it is judged on."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ FEWEST, MOST = 50, 256  # images that ranges of activations are taken from
 
 
 class Images(NamedTuple):
-    """What an int8 file is made from and judged on.
+    """What a file is made from and judged on.
 
     Args:
-        calibration: Images from which the ranges of activations are taken.
+        calibration: Images from which the ranges of activations are taken; none where the file
+            needs no ranges.
         judged: Other images, which the network was not trained on either.
         source: Name of the data, for people.
     """
@@ -32,6 +33,13 @@ class Images(NamedTuple):
     calibration: list[Sample]
     judged: list[Sample]
     source: str
+
+    def __str__(self) -> str:
+        of = f"images of {self.source}"
+        if not self.calibration:
+            return f"judged on {len(self.judged):,} {of}"
+        given = f"{len(self.calibration):,} {of}"
+        return f"calibrated with {given}, judged on {len(self.judged):,} others"
 
 
 def find_images(data: str, kind: str, trained: Collection[Path], screen: Screen) -> list[Sample]:
@@ -86,6 +94,27 @@ def divide(samples: Sequence[Sample], classes: Sequence[str], source: str) -> Im
     return Images(calibration, judged, source)
 
 
+def take_all(samples: Sequence[Sample], classes: Sequence[str], source: str) -> Images:
+    """Images that all judge, but for those of a training split.
+
+    Args:
+        samples: Of data that are split, or not.
+        classes: Names that the network knows.
+        source: Name of the data.
+
+    Raises:
+        ValueError: There is none, or one of another class.
+    """
+    refuse_unknown_classes(samples, classes)
+    judged = [one for one in samples if one.split != "train"]
+    if not judged:
+        raise ValueError(
+            f"{source}: no images that the network was not trained on, to judge it on: --calibrate"
+            " DATA"
+        )
+    return Images([], judged, source)
+
+
 def _spread(samples: Sequence[Sample], most: int) -> tuple[list[Sample], list[Sample]]:
     """At most so many images, and at most `MOST`, spread over the classes, and the others; groups
     stay together."""
@@ -117,13 +146,13 @@ class _Recording:
 
 
 def read_inputs(
-    predictor: Predictor, samples: Sequence[Sample], screen: Screen
+    predictor: Predictor, samples: Sequence[Sample], fewest: int, screen: Screen
 ) -> list[np.ndarray]:
     """What a predictor gives its engine for some images: arrays (1, height, width, channels), or
     for each window of a video (1, T, height, width, channels).
 
     Raises:
-        ValueError: Too few of them can be read.
+        ValueError: Fewer than `fewest` of them can be read.
     """
     engine = _Recording(predictor.engine)
     recorder = Predictor(
@@ -143,9 +172,9 @@ def read_inputs(
             read += 1
         else:
             screen.warn(f"  skipped: {sample.name}: {prediction.error}")
-    if read < FEWEST:
+    if read < fewest:
         raise ValueError(
-            f"{read} of {len(samples)} images to calibrate int8 with can be read; at least {FEWEST}"
-            " are needed: --calibrate DATA"
+            f"{read} of {len(samples)} images to make the file from can be read, fewer than"
+            f" {fewest}: --calibrate DATA"
         )
     return engine.given

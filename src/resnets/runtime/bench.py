@@ -38,7 +38,7 @@ class Way(NamedTuple):
     Args:
         file: `NAME.onnx`.
         engine: A key of `engines.ENGINES`.
-        precision: A key of `engines.PRECISIONS`.
+        precision: A key of `engines.PRECISIONS`, as of `make_engine`.
         threads: That compute; 0 takes all cores.
     """
 
@@ -119,11 +119,14 @@ class _Process:
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
         try:
-            version = self._ask("predict")["version"]
+            found = self._ask("predict")
         except ValueError:
             self.__exit__()
             raise
-        self.speed = Speed(way, version, time.perf_counter() - began)
+        way = way._replace(
+            precision=found["precision"]
+        )  # the processor may lack what was asked for
+        self.speed = Speed(way, found["version"], time.perf_counter() - began)
 
     def __enter__(self) -> _Process:
         return self
@@ -176,7 +179,7 @@ class Measured:
     def predict(self) -> dict[str, Any]:
         """One image."""
         self.engine(self.images[:1])
-        return {"version": self.engine.version}
+        return {"version": self.engine.version, "precision": self.engine.precision}
 
     def singles(self) -> dict[str, Any]:
         """Seconds of images, one after the other."""

@@ -18,6 +18,7 @@ from resnets.runtime.packages import import_onnxruntime, import_openvino
 MOST_THREADS = 1024
 AUTO = "auto"  # in the place of a name: whichever is faster
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}  # with OpenVINO's names
+SPELLINGS = {"bf16": "bfloat16"}  # other names of precisions, with the ones used here
 
 
 class OnnxRuntimeEngine(FileEngine):
@@ -25,12 +26,9 @@ class OnnxRuntimeEngine(FileEngine):
 
     name = "onnxruntime"
     title = "ONNX Runtime"
+    precisions = ("float32",)
 
     def _open(self, source: Path | bytes, threads: int, shape: Shape | None) -> None:
-        if self.precision != "float32":
-            raise ValueError(
-                f"{self.name} computes in float32 alone; {self.precision}: take the engine openvino"
-            )
         onnxruntime = import_onnxruntime()
         from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
@@ -75,14 +73,18 @@ class OnnxRuntimeEngine(FileEngine):
 
 class OpenVinoEngine(FileEngine):
     """OpenVINO on the CPU, in float32 unless it is told otherwise, even where the processor has a
-    shorter type; see `make_engine`."""
+    shorter type, and where it has none; see `make_engine`."""
 
     name = "openvino"
     title = "OpenVINO"
+    precisions = ("float32", "bfloat16")
 
     def _open(self, source: Path | bytes, threads: int, shape: Shape | None) -> None:
         openvino = import_openvino()
         self.version = str(openvino.__version__)
+        core = openvino.Core()
+        if self.precision == "bfloat16" and not has_bfloat16(core):
+            self.precision = "float32"  # some processors would only imitate it, slowly
         # calls that are computed side by side; those who wait share the cores with who decodes
         requests = max(1, usable_cores() // threads) if shape else 1
         options = {
@@ -93,7 +95,6 @@ class OpenVinoEngine(FileEngine):
         if shape:
             options |= {"NUM_STREAMS": requests, "ENABLE_CPU_PINNING": False}
         try:
-            core = openvino.Core()
             graph = core.read_model(source)
             if shape:
                 graph.reshape(list(shape))
@@ -133,6 +134,11 @@ class OpenVinoEngine(FileEngine):
         return {name: found[output] for name, output in self._outputs.items()}
 
 
+def has_bfloat16(core: Any) -> bool:
+    """Whether the processor has instructions for bfloat16, as OpenVINO knows it."""
+    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 _ALL: tuple[type[FileEngine], ...] = (OnnxRuntimeEngine, OpenVinoEngine)
 ENGINES = {engine.name: engine for engine in _ALL}
 
@@ -140,6 +146,21 @@ ENGINES = {engine.name: engine for engine in _ALL}
 def available_engines() -> list[str]:
     """Names of the engines that are installed; each is called as the package it needs."""
     return [name for name in ENGINES if importlib.util.find_spec(name)]
+
+
+def engines_for(precision: str) -> list[str]:
+    """Names of the engines that files of a precision are made for, the first one first: those that
+    compute in it, or all where it is part of the graph, as int8 is."""
+    return [name for name, engine in ENGINES.items() if precision in engine.precisions] or [
+        *ENGINES
+    ]
+
+
+def precision_in(name: object, precision: str) -> str:
+    """In what an engine computes a file of some precision: in the same, if it can, else in
+    float32."""
+    able = [engine.name for engine in _ALL if precision in engine.precisions]
+    return precision if name in able else "float32"
 
 
 def make_engine(
@@ -160,7 +181,8 @@ def make_engine(
         shape: (N, height, width, channels) of all that will come: the graph is compiled for it
             alone; more images come in several batches, and the last batch is filled up. None takes
             images of any size.
-        precision: A key of `PRECISIONS`, in which it computes; outputs are float32.
+        precision: A key of `PRECISIONS`, in which it computes, or in float32 where the processor
+            lacks it; outputs are float32.
 
     Raises:
         ValueError: There is no such engine, it is not installed, or it cannot run the file, or not
@@ -175,6 +197,11 @@ def make_engine(
         raise ValueError(f"no engine is called {name!r}; allowed: {', '.join((AUTO, *ENGINES))}")
     if precision not in PRECISIONS:
         raise ValueError(f"precision is {precision!r}; allowed: {', '.join(PRECISIONS)}")
+    if precision not in ENGINES[name].precisions:
+        raise ValueError(
+            f"{name} computes in {' or '.join(ENGINES[name].precisions)} alone; {precision}: take"
+            f" the engine {' or '.join(engines_for(precision))}"
+        )
     return ENGINES[name](source, threads, kind, shape, precision)
 
 

@@ -66,6 +66,7 @@ class FileEngine:
 
     name: ClassVar[str]
     title: ClassVar[str]  # as people write it
+    precisions: ClassVar[tuple[str, ...]]  # in which it computes, float32 among them
     version: str
 
     def __init__(

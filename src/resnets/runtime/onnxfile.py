@@ -33,8 +33,8 @@ REQUIRED = ("format", "model", "classes", "preprocessing", "golden", "limits")
 # characters; with three golden images and 22,000 classes it is 2 million
 MOST_METADATA = 32_000_000
 MOST_GOLDEN = 64
-# Of weights, with the row of `Kind.limits` that no file may go beyond
-PRECISIONS = {"float32": "any", "int8": "int8"}
+# In which files are computed, with the row of `Kind.limits` that no file may go beyond
+PRECISIONS = {"float32": "any", "int8": "int8", "bfloat16": "bfloat16"}
 _DIGEST = 64  # hexadecimal digits of a sha256
 _SEAL = b"\x0a\x0eresnets_sha256\x12" + bytes(
     [_DIGEST]
@@ -89,7 +89,8 @@ class OnnxFile:
 
     @property
     def precision(self) -> str:
-        """Of its weights: a key of `PRECISIONS`."""
+        """In which it is computed: a key of `PRECISIONS`. In bfloat16 the engine is told to, and
+        the graph is the same as in float32."""
         return str(self.metadata.get("precision", "float32"))
 
     @property
@@ -97,7 +98,8 @@ class OnnxFile:
         """(1, height, width, channels) of `Preprocessing.framed`, or of a clip of such images, for
         which alone engines are made; None where they take images of any size.
 
-        In int8, OpenVINO has been seen to give wrong predictions for other shapes, and no error.
+        In int8, OpenVINO has been seen to give wrong predictions for other shapes, and no error; in
+        bfloat16, resizing in the graph would lose digits of the image.
         """
         if self.precision == "float32":
             return None
@@ -234,7 +236,7 @@ def _metadata(text: str) -> dict[str, Any]:
     precision = values.get("precision", "float32")
     known = [name for name, row in PRECISIONS.items() if row in kind.limits]
     _need(precision in known, f"precision: {' or '.join(known)}")
-    _need(precision == "float32" or _is_account(values["quantisation"]), "quantisation: an account")
+    _need(precision == "float32" or _is_account(values["judgement"]), "judgement: an account")
     _need(isinstance(values["preprocessing"], dict), "preprocessing: a JSON object")
     preprocessing = Preprocessing.from_dict(values["preprocessing"])
     _need(preprocessing.fit in kind.fits, f"preprocessing: fit {' or '.join(kind.fits)}")
@@ -262,8 +264,9 @@ def _is_positive(value: object) -> bool:
 
 
 def _is_account(value: object) -> bool:
-    """Whether it is what `resnets export --int8` says of a file: texts by name, and a table."""
+    """Whether it is what `resnets export --precision` says of a file: texts by name, and a
+    table."""
     if not isinstance(value, dict) or not isinstance(value.get("table"), list):
         return False
-    texts = [value.get(name) for name in ("verdict", "reason", "calibration")]
+    texts = [value.get(name) for name in ("verdict", "reason", "images")]
     return all(_is_list(row, str) for row in value["table"]) and _is_list(texts, str)

@@ -7,7 +7,13 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from resnets.runtime.engines import AUTO, ENGINES, available_engines, make_engine
+from resnets.runtime.engines import (
+    AUTO,
+    available_engines,
+    engines_for,
+    make_engine,
+    precision_in,
+)
 from resnets.runtime.file_engine import Engine, Shape
 from resnets.runtime.onnxfile import OnnxFile, read_onnx
 from resnets.runtime.predictor import Predictor
@@ -20,7 +26,8 @@ def load(path: str | Path, engine: str = AUTO, threads: int = 0) -> Predictor:
     Args:
         path: `NAME.onnx`.
         engine: `onnxruntime`, `openvino`, or `auto`: onnxruntime, and for many images whichever is
-            installed, gives the stored predictions and turns out to be faster on the first ones.
+            installed, gives the stored predictions and turns out to be faster on the first ones; of
+            a file in bfloat16 openvino alone. onnxruntime computes such a file in float32.
         threads: Threads that compute; 0 takes all cores.
 
     Raises:
@@ -35,8 +42,9 @@ def load(path: str | Path, engine: str = AUTO, threads: int = 0) -> Predictor:
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 0:
         raise ValueError(f"threads is {threads!r}; allowed: whole numbers from 0 on (0: all cores)")
     file = read_onnx(path)
-    first = next(iter(ENGINES)) if engine == AUTO else engine
-    made = make_engine(first, file.path, threads, file.kind, file.fixed_shape)
+    first = engines_for(file.precision)[0] if engine == AUTO else engine
+    precision = precision_in(first, file.precision)
+    made = make_engine(first, file.path, threads, file.kind, file.fixed_shape, precision)
     for name, shape in made.shapes.items():
         named = file.kind.outputs[name].dimensions
         given = dict(zip(named, shape, strict=False)).get("classes")
@@ -56,8 +64,9 @@ def load(path: str | Path, engine: str = AUTO, threads: int = 0) -> Predictor:
 
 
 def _find_others(file: OnnxFile, first: str) -> dict[str, Callable[[Shape], Engine]]:
-    """The other engines that are installed."""
-    names = (name for name in available_engines() if name != first)
+    """The other engines that are installed and made for its precision."""
+    known = engines_for(file.precision)
+    names = [name for name in available_engines() if name in known and name != first]
     return {name: partial(_open_other, file, name) for name in names}
 
 
