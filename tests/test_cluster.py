@@ -211,6 +211,54 @@ def test_what_is_killed_costs_time_only(tmp_path):
     assert not [file for file in out.iterdir() if file.name.endswith(".partial")]
 
 
+LOOPBACK = {"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs the sockets of Linux")
+def test_a_cluster_of_this_machine_talks_to_nobody_else(photos, tmp_path):
+    """Of the kernel's list of sockets those that belong to the run, again and again: Ray's own
+    processes are out of Python's sight."""
+    pytest.importorskip("ray")
+    mark = f"RESNETS_TEST={tmp_path}"
+    environment = {key: value for key, value in os.environ.items() if "proxy" not in key.lower()}
+    process = start(TINY, photos, "--ray", "local", "-o", tmp_path / "out",
+                    env={**environment, "RESNETS_TEST": str(tmp_path)})  # fmt: skip
+    seen = set()
+    while process.poll() is None:
+        seen |= _sockets(mark.encode())
+        time.sleep(0.05)
+    assert process.returncode == 1, process.communicate()  # one image is broken
+    assert len(seen) > 10
+    abroad = {one for one in seen if one.rpartition(":")[0] not in LOOPBACK}
+    assert not abroad
+
+
+def _sockets(mark: bytes) -> set[str]:
+    """Where sockets of processes with this in their environment listen, and whom they talk to: hex
+    addresses and ports as the kernel writes them."""
+    inodes = set()
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (place / "environ").read_bytes().split(b"\0"):
+                inodes |= {os.readlink(one)[8:-1] for one in (place / "fd").iterdir()}
+        except OSError:  # it has just ended
+            continue
+    found = set()
+    for name in ("tcp", "tcp6", "udp", "udp6"):
+        for line in (Path("/proc/net") / name).read_text().splitlines()[1:]:
+            (
+                _,
+                local,
+                remote,
+                *_,
+            ) = (cells := line.split())
+            if cells[9] in inodes:
+                found.add(local)
+                found |= {remote} if int(remote.partition(":")[0], 16) else set()
+    return found
+
+
 def _workers() -> list[int]:
     """Processes of Ray that predict."""
     found = []

@@ -7,7 +7,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,10 @@ from resnets.runtime.writers import write_parquet
 
 FORMAT = 1  # of a folder of predictions
 SOURCE = "source.json"  # in it: what its files are made from and with
+LOCAL = "local"  # address of a cluster that is this machine, for as long as it is needed
+# For the processes that Ray starts on it: one of them asks the network which cloud it is in, also
+# where reports of use are off. A proxy at which nobody listens keeps the question on the machine.
+NOWHERE = {"http_proxy": "http://127.0.0.1:9", "no_proxy": "", "NO_PROXY": ""}
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,7 @@ def predict_blocks(
         ValueError: Ray is not installed or cannot be reached; the folder has predictions of
             another model or of other images; or inputs are refused.
     """
+    import_ray(address)  # before anything is written
     output = Path(task.output)
     blocks = split_images(inputs)
     predictor = Worker(task).predictor
@@ -133,7 +139,7 @@ def _hand_out(task: Task, blocks: Sequence[Block], address: str) -> Any:
     """What each block came to, in any order; a process that dies is started again."""
     if not blocks:
         return
-    ray = import_ray()
+    ray = import_ray(address)
     own = not ray.is_initialized()
     _connect(ray, address)
     try:
@@ -155,9 +161,9 @@ def _connect(ray: Any, address: str) -> None:
     quiet = {"log_to_driver": False, "logging_level": "error"}
     if ray.is_initialized():
         return
-    if address == "local":
-        # one machine talks to nobody else
-        ray.init("local", include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
+    if address == LOCAL:
+        with _environment(NOWHERE):
+            ray.init("local", include_dashboard=False, **quiet)
         return
     try:
         ray.init(address, **quiet)
@@ -169,13 +175,32 @@ def _connect(ray: Any, address: str) -> None:
         ) from None
 
 
-def import_ray() -> Any:
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """These variables of the environment for a while."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def import_ray(address: str) -> Any:
     """The ray package with its data library, kept from the network: it would report its use.
 
     Raises:
         ValueError: It is not installed.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    if address == LOCAL:
+        # It is read on import. With it a machine knows itself as 127.0.0.1, and listens there
+        # alone; without it, it asks for the way to 8.8.8.8, and listens on all its addresses.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what matters is an exception
     try:
         import ray
