@@ -129,21 +129,22 @@ def spread(photos: Path, folder: Path, given: argparse.Namespace) -> Path:
     for file in sorted(photos.glob("n*/*")):
         place = folder / file.parent.name
         place.mkdir(parents=True, exist_ok=True)
-        with Image.open(file) as image:
-            scale = (
-                (given.megapixels * 1e6 / (image.width * image.height)) ** 0.5
-                if given.megapixels
-                else 1
-            )
-            first = place / f"{file.stem}_0.jpg"
-            if scale > 1:
-                size = round(image.width * scale), round(image.height * scale)
-                image.convert("RGB").resize(size, Image.Resampling.BICUBIC).save(first, quality=90)
-            else:
-                first.write_bytes(file.read_bytes())
+        first = place / f"{file.stem}_0.jpg"
+        enlarge(file, first, given.megapixels)
         for number in range(1, given.copies):
             (place / f"{file.stem}_{number}.jpg").write_bytes(first.read_bytes())
     return folder
+
+
+def enlarge(photo: Path, target: Path, megapixels: float | None) -> None:
+    """A copy of a photo, with at least so many pixels."""
+    with Image.open(photo) as image:
+        scale = (megapixels * 1e6 / (image.width * image.height)) ** 0.5 if megapixels else 1
+        if scale > 1:
+            size = round(image.width * scale), round(image.height * scale)
+            image.convert("RGB").resize(size, Image.Resampling.BICUBIC).save(target, quality=90)
+        else:
+            target.write_bytes(photo.read_bytes())
 
 
 def contestants_for(folder: Path, given: argparse.Namespace) -> list[Contestant]:
@@ -183,21 +184,36 @@ def read(target: Path) -> dict[str, str]:
 
 def tell(rows: Sequence[dict[str, float]]) -> None:
     """A line for each contestant."""
+    print(processor())
+    for name in dict.fromkeys(row["contestant"] for row in rows):
+        own = next(row for row in rows if row["contestant"] == name)
+        print(
+            f"{name:22} {speed(rows, name)}; right {own['right']} of {own['images']}, as the loop"
+            f" {own['as_the_loop']}"
+        )
+
+
+def speed(rows: Sequence[dict[str, float]], name: str, others: Sequence[str] = ("loop",)) -> str:
+    """Images a second of a contestant, and ratios to others in the same round."""
+    seconds = {(row["contestant"], row["round"]): row["seconds"] for row in rows}
+    own = [row for row in rows if row["contestant"] == name]
+    rates = [row["images"] / row["seconds"] for row in own]
+    text = f"{statistics.median(rates):6.1f} images/s ({min(rates):.1f} to {max(rates):.1f})"
+    for other in others:
+        ratios = [seconds[other, row["round"]] / row["seconds"] for row in own]
+        text += (
+            f", {statistics.median(ratios):.2f} times the {other} ({min(ratios):.2f} to"
+            f" {max(ratios):.2f})"
+        )
+    return text
+
+
+def processor() -> str:
+    """What computes here, with the instructions that matter."""
     info = Path("/proc/cpuinfo")
     words = info.read_text().split() if info.exists() else []
-    print(f"{platform.processor() or platform.machine()}, {usable_cores()} cores,",
-          *(flag for flag in FLAGS if flag in words))  # fmt: skip
-    seconds = {(row["contestant"], row["round"]): row["seconds"] for row in rows}
-    for name in dict.fromkeys(row["contestant"] for row in rows):
-        own = [row for row in rows if row["contestant"] == name]
-        rates = [row["images"] / row["seconds"] for row in own]
-        ratios = [seconds["loop", row["round"]] / row["seconds"] for row in own]
-        print(
-            f"{name:22} {statistics.median(rates):6.1f} images/s ({min(rates):.1f} to"
-            f" {max(rates):.1f}), {statistics.median(ratios):.2f} times the loop"
-            f" ({min(ratios):.2f} to {max(ratios):.2f}); right {own[0]['right']} of"
-            f" {own[0]['images']}, as the loop {own[0]['as_the_loop']}"
-        )
+    name = f"{platform.processor() or platform.machine()}, {usable_cores()} cores,"
+    return " ".join((name, *(flag for flag in FLAGS if flag in words)))
 
 
 if __name__ == "__main__":

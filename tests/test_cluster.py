@@ -228,7 +228,7 @@ def test_a_cluster_of_this_machine_talks_to_nobody_else(photos, tmp_path):
     while process.poll() is None:
         seen |= _sockets(mark.encode())
         time.sleep(0.05)
-    assert process.returncode == 1, process.communicate()  # one image is broken
+    assert process.returncode == 0, process.communicate()
     assert len(seen) > 10
     abroad = {one for one in seen if one.rpartition(":")[0] not in LOOPBACK}
     assert not abroad
@@ -241,7 +241,7 @@ def _sockets(mark: bytes) -> set[str]:
     for place in Path("/proc").glob("[0-9]*"):
         try:
             if mark in (place / "environ").read_bytes().split(b"\0"):
-                inodes |= {os.readlink(one)[8:-1] for one in (place / "fd").iterdir()}
+                inodes |= {str(one.readlink())[8:-1] for one in (place / "fd").iterdir()}
         except OSError:  # it has just ended
             continue
     found = set()

@@ -21,6 +21,7 @@ DOCUMENTS = (
     "docs/precision.md",
     "docs/predictions.md",
     "docs/recipes.md",
+    "docs/scale.md",
     "docs/serving.md",
     "docs/settings.md",
 )

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -102,45 +102,47 @@ def measure_speeds(
         ValueError: A file is refused, or its engine is missing or cannot run it.
     """
     with contextlib.ExitStack() as stack:
-        processes = [stack.enter_context(_Process(way)) for way in ways]
-        for _ in range(rounds):
-            for process in processes:
-                process.measure()
-            done(len(processes[0].speed.rates))
-        return [process.speed for process in processes]
+        pairs = []
+        for way in ways:
+            began = time.perf_counter()
+            command = [sys.executable, "-m", __name__, *map(str, way)]
+            process = stack.enter_context(Asked(command))
+            found = process.ask("predict")
+            # the processor may lack what was asked for
+            way = way._replace(precision=found["precision"])
+            pairs.append((process, Speed(way, found["version"], time.perf_counter() - began)))
+        for number in range(1, rounds + 1):
+            for process, speed in pairs:
+                speed.latencies += process.ask("singles")["seconds"]
+                speed.rates.append(process.ask("batches")["rate"])
+                speed.peak = process.ask("memory")["peak"]
+            done(number)
+        return [speed for _, speed in pairs]
 
 
-class _Process:
-    """A way in a process of its own, from the start of that to its end."""
+class Asked:
+    """A process that measures when it is asked (`answer`); it ends with the context.
 
-    def __init__(self, way: Way) -> None:
-        began = time.perf_counter()
-        command = [sys.executable, "-m", __name__, *map(str, way)]
+    Args:
+        command: What is run.
+    """
+
+    def __init__(self, command: Sequence[str]) -> None:
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
-        try:
-            found = self._ask("predict")
-        except ValueError:
-            self.__exit__()
-            raise
-        way = way._replace(
-            precision=found["precision"]
-        )  # the processor may lack what was asked for
-        self.speed = Speed(way, found["version"], time.perf_counter() - began)
 
-    def __enter__(self) -> _Process:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
         self._process.communicate()  # closes its input, upon which it ends
 
-    def measure(self) -> None:
-        """One round."""
-        self.speed.latencies += self._ask("singles")["seconds"]
-        self.speed.rates.append(self._ask("batches")["rate"])
-        self.speed.peak = self._ask("memory")["peak"]
+    def ask(self, what: str) -> dict[str, Any]:
+        """What one of its methods gives.
 
-    def _ask(self, what: str) -> dict[str, Any]:
+        Raises:
+            ValueError: It could not start to measure, or has ended.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
@@ -150,6 +152,24 @@ class _Process:
         if "error" in found:
             raise ValueError(found["error"])
         return dict(found)
+
+
+def answer(make: Callable[[], object], methods: Sequence[str]) -> None:
+    """The other end of `Asked`: answers each line on the standard input, the name of a method, with
+    what that gives, as a line of JSON.
+
+    Args:
+        make: Opens what has the methods; why it cannot (ValueError) is the answer then.
+        methods: Their names.
+    """
+    try:
+        made = make()
+    except ValueError as error:
+        print(json.dumps({"error": str(error)}), flush=True)  # noqa: T201
+        return
+    asked = {name: getattr(made, name) for name in methods}
+    for line in sys.stdin:
+        print(json.dumps(asked[line.strip()]()), flush=True)  # noqa: T201
 
 
 class Measured:
@@ -183,9 +203,7 @@ class Measured:
 
     def singles(self) -> dict[str, Any]:
         """Seconds of images, one after the other."""
-        for _ in range(WARM):
-            self.engine(self.images[:1])
-        return {"seconds": [_seconds(lambda: self.engine(self.images[:1])) for _ in range(SINGLES)]}
+        return {"seconds": time_singles(lambda: self.engine(self.images[:1]))}
 
     def batches(self) -> dict[str, Any]:
         """Images a second in batches, on all cores at once."""
@@ -204,22 +222,20 @@ class Measured:
         return {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
 
 
+def time_singles(predict: Callable[[], object]) -> list[float]:
+    """Seconds of predictions for one image, one after the other."""
+    for _ in range(WARM):
+        predict()
+    return [_seconds(predict) for _ in range(SINGLES)]
+
+
 def _seconds(work: Callable[[], object]) -> float:
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
 
 
-def _serve(file: str, engine: str, precision: str, threads: str) -> None:
-    try:
-        measured = Measured(Way(Path(file), engine, precision, int(threads)))
-    except ValueError as error:
-        print(json.dumps({"error": str(error)}), flush=True)  # noqa: T201
-        return
-    asked = {name: getattr(measured, name) for name in ("predict", "singles", "batches", "memory")}
-    for line in sys.stdin:
-        print(json.dumps(asked[line.strip()]()), flush=True)  # noqa: T201
-
-
 if __name__ == "__main__":
-    _serve(*sys.argv[1:])
+    _file, _engine, _precision, _threads = sys.argv[1:]
+    _way = Way(Path(_file), _engine, _precision, int(_threads))
+    answer(lambda: Measured(_way), ("predict", "singles", "batches", "memory"))

@@ -170,8 +170,8 @@ def _connect(ray: Any, address: str) -> None:
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = (str(error).splitlines() or [""])[0]
         raise ValueError(
-            f"--ray {address}: no cluster was found ({reason}); start one with `ray start --head`,"
-            " or take --ray local"
+            f"--ray {address}: no cluster was found ({reason}); start one with `ray start --head`;"
+            " if it has a token, set RAY_AUTH_MODE=token; or take --ray local"
         ) from None
 
 
