@@ -6,7 +6,7 @@
 By hand: torchvision's network with the same weights, (1, 3, height, width) float32 that are normalised
 already. ONNX Runtime and OpenVINO open what `torch.onnx.export` writes of it for inputs of this one size;
 torch.compile takes the network itself, channels last, with the weights frozen in, in bfloat16 by autocast.
-Ours: FILE in each engine, opened for images of any size as `resnets predict` opens it for one, from uint8
+Ours: FILE in each engine, opened as `resnets predict` opens it for one image, from uint8
 pixels to probabilities, of an image that its graph need not scale. OpenVINO has the hint LATENCY and the
 precision that is asked for on both sides; ONNX Runtime computes in float32 alone. All have the same
 threads.
@@ -40,8 +40,9 @@ from predict_folder import processor
 from resnets.runtime.bench import Asked, answer, time_singles
 from resnets.runtime.cores import usable_cores
 from resnets.runtime.decoding import read_input
-from resnets.runtime.engines import ENGINES, PRECISIONS, available_engines, make_engine
+from resnets.runtime.engines import ENGINES, PRECISIONS, available_engines
 from resnets.runtime.onnxfile import read_onnx
+from resnets.runtime.opening import open_engine
 from resnets.runtime.packages import import_onnxruntime, import_openvino
 
 PAUSE = 0.3  # seconds; OpenMP's threads spin for 0.2 s at most
@@ -138,9 +139,7 @@ BY_HAND: Mapping[str, Callable[[Setup], Values]] = {
 def ours(setup: Setup) -> Values:
     """FILE as `resnets predict` opens it for one image."""
     file, name = read_onnx(setup.file), setup.name.removeprefix("resnets ")
-    engine = make_engine(
-        name, file.path, int(setup.threads), file.kind, file.fixed_shape, setup.precision
-    )
+    engine = open_engine(file, name, int(setup.threads), setup.precision)
     image = setup.framed
     return lambda: engine(image)["probabilities"][0]
 

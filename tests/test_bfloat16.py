@@ -119,13 +119,13 @@ def test_it_is_verified_in_either_precision(kept, engine):
     path, _ = kept
     file = read_onnx(path)
     assert prove(load(path, engine), file).ok
-    assert prove(make_engine(engine, path, 0, file.kind, file.fixed_shape), file).ok
+    assert prove(make_engine(engine, path, 0, file.kind, file.framed_shape), file).ok
 
 
 def test_its_golden_outputs_are_those_of_openvino_in_bfloat16(kept):
     path, _ = kept
     file = read_onnx(path)
-    shape = file.fixed_shape
+    shape = file.framed_shape
     for golden in file.golden:
         expected = {
             precision: make_engine("openvino", path, 0, file.kind, shape, precision)(

@@ -22,8 +22,8 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from resnets.runtime.cores import usable_cores
-from resnets.runtime.engines import make_engine
 from resnets.runtime.onnxfile import read_onnx
+from resnets.runtime.opening import open_engine
 from resnets.runtime.streams import batch_size
 
 WARM = 3  # predictions before the first one that counts
@@ -185,13 +185,10 @@ class Measured:
     def __init__(self, way: Way) -> None:
         file = read_onnx(way.file)
         self.threads = way.threads or usable_cores()
-        self.engine = make_engine(
-            way.engine, file.path, way.threads, file.kind, file.fixed_shape, way.precision
-        )
-        frames = (file.sampling.frames,) if file.sampling else ()
-        shape = file.preprocessing.framed_shape
-        self.size = batch_size(*shape[:2])
-        self._shape = (self.size, *frames, *shape)
+        self.engine = open_engine(file, way.engine, way.threads, way.precision)
+        _, *shape = file.framed_shape
+        self.size = batch_size(*file.preprocessing.framed_shape[:2])
+        self._shape = (self.size, *shape)
         noise = np.random.default_rng(0).integers(0, 256, self._shape)
         self.images = noise.astype(file.preprocessing.dtype)
         self._batches: Callable[[np.ndarray], object] | None = None

@@ -7,7 +7,7 @@ import ctypes
 import os
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
@@ -95,6 +95,10 @@ class FileEngine:
         another."""
         return type(self)(self._source, 1, self._kind, shape, self.precision)
 
+    def fits(self, images: np.ndarray) -> bool:
+        """Whether it was made for images of this size."""
+        return self._shape is None or images.shape[1:] == self._shape[1:]
+
     def __call__(self, image: np.ndarray) -> Outputs:
         """See `Engine`."""
         if not self._ready:
@@ -109,7 +113,7 @@ class FileEngine:
     def _run_alike(self, images: np.ndarray, shape: Shape) -> Outputs:
         """Any number of images in batches of the one shape; the last batch is filled up."""
         count, missing = len(images), -len(images) % shape[0]
-        if images.shape[1:] != shape[1:]:
+        if not self.fits(images):
             raise EngineError(
                 f"an image of shape {images.shape[1:]}; this engine was made for {shape[1:]}"
             )
@@ -156,3 +160,30 @@ class FileEngine:
 
     def _run(self, image: np.ndarray) -> Outputs:
         raise NotImplementedError
+
+
+class Fitted:
+    """An engine for images of one size, for which its graph was compiled, that takes others too:
+    the first of them opens the file once more, for images of any size. A network computes faster
+    where all sizes are known.
+
+    Args:
+        engine: With a shape of one image.
+        open_any: Makes the one for images of any size.
+    """
+
+    def __init__(self, engine: FileEngine, open_any: Callable[[], FileEngine]) -> None:
+        self._engine, self._open_any = engine, open_any
+        self._any: FileEngine | None = None
+        self.name, self.version, self.precision = engine.name, engine.version, engine.precision
+        self.shapes, self.for_batches = engine.shapes, engine.for_batches
+
+    def __call__(self, image: np.ndarray) -> Outputs:
+        """See `Engine`."""
+        if self._engine.fits(image):
+            return self._engine(image)
+        try:
+            self._any = self._any or self._open_any()
+        except ValueError as error:  # the file has changed or is gone
+            raise EngineError(str(error)) from None
+        return self._any(image)

@@ -94,15 +94,8 @@ class OnnxFile:
         return str(self.metadata.get("precision", "float32"))
 
     @property
-    def fixed_shape(self) -> tuple[int, ...] | None:
-        """(1, height, width, channels) of `Preprocessing.framed`, or of a clip of such images, for
-        which alone engines are made; None where they take images of any size.
-
-        In int8, OpenVINO has been seen to give wrong predictions for other shapes, and no error; in
-        bfloat16, resizing in the graph would lose digits of the image.
-        """
-        if self.precision == "float32":
-            return None
+    def framed_shape(self) -> tuple[int, ...]:
+        """(1, height, width, channels) of `Preprocessing.framed`, or of a clip of such images."""
         frames = (self.sampling.frames,) if self.sampling else ()
         return (1, *frames, *self.preprocessing.framed_shape)
 

@@ -14,7 +14,7 @@ from resnets.runtime.engines import (
     make_engine,
     precision_in,
 )
-from resnets.runtime.file_engine import Engine, Shape
+from resnets.runtime.file_engine import Engine, FileEngine, Fitted, Shape
 from resnets.runtime.onnxfile import OnnxFile, read_onnx
 from resnets.runtime.predictor import Predictor
 from resnets.runtime.proof import prove
@@ -44,7 +44,7 @@ def load(path: str | Path, engine: str = AUTO, threads: int = 0) -> Predictor:
     file = read_onnx(path)
     first = engines_for(file.precision)[0] if engine == AUTO else engine
     precision = precision_in(first, file.precision)
-    made = make_engine(first, file.path, threads, file.kind, file.fixed_shape, precision)
+    made = open_engine(file, first, threads, precision)
     for name, shape in made.shapes.items():
         named = file.kind.outputs[name].dimensions
         given = dict(zip(named, shape, strict=False)).get("classes")
@@ -61,6 +61,25 @@ def load(path: str | Path, engine: str = AUTO, threads: int = 0) -> Predictor:
     if engine == AUTO:
         found._find_others = partial(_find_others, file, first)
     return found
+
+
+def open_engine(
+    file: OnnxFile, name: str, threads: int = 0, precision: str = "float32"
+) -> FileEngine | Fitted:
+    """An engine for single images, compiled for the size that the graph need not scale.
+
+    In float32 it takes images of other sizes too. In int8, OpenVINO has been seen to give wrong
+    predictions for them, and no error; in bfloat16, resizing in the graph would lose digits of the
+    image.
+
+    Raises:
+        ValueError: See `make_engine`.
+    """
+    options = name, file.path, threads, file.kind
+    fitted = make_engine(*options, file.framed_shape, precision)
+    if (file.precision, precision) != ("float32", "float32"):
+        return fitted
+    return Fitted(fitted, partial(make_engine, *options))
 
 
 def _find_others(file: OnnxFile, first: str) -> dict[str, Callable[[Shape], Engine]]:
