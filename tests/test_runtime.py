@@ -762,3 +762,23 @@ def test_outputs_are_taken_and_looked_at_as_the_kind_says(photos):
     del given["probabilities"]
     with pytest.raises(EngineError, match="the network gave no probabilities"):
         ready.predict_image(noise(0))
+
+
+@pytest.mark.parametrize("name", available_engines())
+def test_an_engine_for_one_size_takes_others_too(name):
+    """It is the graph that is opened a second time, and only where another size comes."""
+    path = Path(__file__).parent / "data" / "format1" / "tiny.onnx"
+    predictor = load(path, name)
+    file = read_onnx(path)
+    rng = np.random.default_rng(0)
+    framed = rng.integers(0, 256, file.framed_shape, np.uint8)
+    whole = rng.integers(0, 256, (2, 37, 53, 3), np.uint8)
+    free = make_engine(name, path, 0, file.kind)
+    predictor.engine(framed)
+    assert predictor.engine._any is None
+    for images in (framed, whole, np.concatenate([framed] * 3)):
+        found, expected = predictor.engine(images), free(images)
+        assert list(found) == list(expected)
+        for output, array in expected.items():
+            np.testing.assert_allclose(found[output], array, atol=1e-5)
+    assert predictor.engine._any is not None
