@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ import resnets
 from resnets.evaluation import EVALUATORS
 from resnets.kinds.classes import ClassPrediction
 from resnets.kinds.sample import Sample
-from resnets.run.suspects import FOLDS, _folds
+from resnets.run import suspects
+from resnets.run.suspects import FOLDS, _folds, time_search
 from resnets.tasks.classes import Classification
 from resnets.training.probe import Featured, predict_held_out
 
@@ -92,3 +94,21 @@ def test_only_labels_that_another_class_beats_are_suspicious():
     wrong = ClassPrediction("x", ("a", "b"), np.array([0.3, 0.7], np.float32))
     assert score(truth, right) is None
     assert score(truth, wrong) == pytest.approx(0.7)
+
+
+def test_the_time_of_a_search_grows_only_with_what_images_add(mislabelled, monkeypatch):
+    """Each head takes a second by itself and 0.1 ms for an image, by a made-up clock."""
+    run, _ = mislabelled
+    clock, heads = [0.0], []
+
+    def fit(featured, folds, *rest):
+        heads.append(len(featured.features))
+        clock[0] += FOLDS + 1e-4 * len(featured.features)
+
+    monkeypatch.setattr(suspects, "predict_held_out", fit)
+    monkeypatch.setattr(suspects, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    few = Featured(torch.randn(32, 8), {"labels": torch.arange(32) % 3})
+    for count in (20, 256, 1000, 60_000):
+        heads.clear()
+        assert time_search(run.model, few, count) == pytest.approx(FOLDS + 1e-4 * count)
+        assert max(heads) <= 2048
