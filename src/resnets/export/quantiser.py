@@ -102,8 +102,8 @@ def quantised_nodes(graph: onnx.GraphProto) -> list[str]:
 
 def _keep_float(graph: onnx.GraphProto, chosen: set[str]) -> None:
     """Takes QuantizeLinear and DequantizeLinear away from what a layer gives where no node in int8
-    reads it: it would be rounded for nothing, and OpenVINO 2026.4 gives wrong means over such values
-    of several clips."""
+    reads it: it would be rounded for nothing, and of several clips OpenVINO 2026.4 gives wrong
+    means over such values."""
     made = {name: node for node in graph.node for name in node.output}
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:
