@@ -9,10 +9,12 @@ levels: the largest mean of an image and the largest of all. Then for each netwo
 the graph need not scale, the largest difference of a probability and of the pooled features relative
 to their length; and that of a probability on the whole images, where both add up.
 
-    python benchmarks/proof_limits.py photos/ --bfloat16 resnet50.onnx
+    python benchmarks/proof_limits.py photos/ --form int8 resnet50.onnx
+    python benchmarks/proof_limits.py bccd/BCCD --form bfloat16 runs/train/1/BCCD.onnx
 
-runs exported files in OpenVINO in bfloat16 instead, on all photos, and tells how far every engine in
-float32 is from that.
+makes files in another precision of exported files instead, of any task, with data laid out as for
+training, and tells how far every engine is, at batches of 1 and 5, from the one that gives the
+golden outputs, on the images on which `resnets export --precision` would judge.
 """
 
 from __future__ import annotations
@@ -30,14 +32,19 @@ from PIL import Image
 from torch import nn
 
 from resnets.export import comparison, graph
+from resnets.export.calibration import divide, find_images, read_inputs, take_all
+from resnets.export.forms import FORMS, Form
+from resnets.export.judgement import REFERENCE
+from resnets.kinds.prediction import Outputs
 from resnets.modelfile import Model, describe_network
 from resnets.models import Network
 from resnets.preprocessing import FITS, RESAMPLING, Preprocessing
 from resnets.pretrained import read_state
-from resnets.runtime.engines import available_engines, make_engine
-from resnets.runtime.folders import find_images
+from resnets.runtime import folders, load
+from resnets.runtime.engines import available_engines, make_engine, precision_in
 from resnets.runtime.golden import whole
 from resnets.runtime.onnxfile import read_onnx
+from resnets.screen import Screen
 from resnets.torch_engine import TorchEngine
 
 NETWORKS = (
@@ -64,7 +71,7 @@ NETWORKS = (
 
 def images(folder: Path, count: int) -> list[np.ndarray]:
     """Photos spread over a folder, with two panoramas and one small image."""
-    files = list(find_images(folder))
+    files = list(folders.find_images(folder))
     chosen = [files[place] for place in np.linspace(0, len(files) - 1, count).astype(int)]
     photos = [Preprocessing().open(file) for file in chosen]
     first = photos[0]
@@ -136,23 +143,35 @@ def show_inputs(given: list[np.ndarray]) -> None:
             print(f"{value.fit} {value.interpolation:9} {name:12} mean {mean:.4f} most {most:.2f}")
 
 
-def show_bfloat16(path: Path, folder: Path) -> None:
-    """The largest differences between a file in bfloat16 and in float32, for every engine."""
-    file = read_onnx(path)
-    value, kind = file.preprocessing, file.kind
-    given = [value.framed(value.pixels(value.open(one)))[None] for one in find_images(folder)]
-    short = make_engine("openvino", path, 0, kind, given[0].shape, "bfloat16")
-    expected = [short(image) for image in given]
+def show_form(form: Form, path: Path, data: str) -> None:
+    """The largest differences between engines for a file in another precision, each at one image
+    and in batches."""
+    file, screen = read_onnx(path), Screen(quiet=True)
+    kind, predictor = file.kind, load(path, REFERENCE)
+    found = find_images(data, kind.name, set(), screen)
+    gather = divide if form.calibrated else take_all
+    images = gather(found, file.classes, data)
+    content = path.read_bytes()
+    ranges = read_inputs(predictor, images.calibration, 1, screen) if form.calibrated else []
+    judged = np.concatenate(read_inputs(predictor, images.judged, 1, screen))
+    graph = form.build(content, ranges).SerializeToString()
+    print(f"{path.name}, {form.precision}, {images}")
+
+    def run(name: str, count: int, precision: str) -> Outputs:
+        shape = count, *judged.shape[1:]
+        return make_engine(name, graph, 0, kind, shape, precision)(judged)
+
+    expected = run(form.engine, 1, precision_in(form.engine, form.precision))
     for name in available_engines():
-        engine = make_engine(name, path, 0, kind, given[0].shape)
-        found = [
-            kind.differences(engine(image), outputs, file.options)
-            for image, outputs in zip(given, expected, strict=True)
-        ]
-        most = {what: max(one.values[what] for one in found) for what in found[0].values}
-        numbers = ", ".join(f"{what} {far:.2g}" for what, far in most.items())
-        agreeing = sum(one.agreeing for one in found)
-        print(f"{path.name} {name:12} {numbers}; same decision for {agreeing} of {len(found)}")
+        for precision in dict.fromkeys((precision_in(name, form.precision), "float32")):
+            for count in (1, 5):
+                far = kind.differences(run(name, count, precision), expected, file.options)
+                numbers = ", ".join(f"{what} {value:.2g}" for what, value in far.values.items())
+                print(
+                    f"  {name:12} {precision:9} batch {count}: {numbers}; same decision for"
+                    f" {far.agreeing} of {len(judged)}",
+                    flush=True,
+                )
 
 
 def main() -> None:
@@ -164,11 +183,12 @@ def main() -> None:
     parser.add_argument("--weights", action="append", default=[], metavar="NETWORK=FILE")
     parser.add_argument("--count", type=int, default=5, help="photos for each network")
     parser.add_argument("--networks", default=",".join(NETWORKS), help="with random weights")
-    parser.add_argument("--bfloat16", type=Path, nargs="+", metavar="FILE.onnx")
+    parser.add_argument("--form", nargs="+", metavar="PRECISION FILE.onnx")
     given = parser.parse_args()
-    if given.bfloat16:
-        for path in given.bfloat16:
-            show_bfloat16(path, given.photos)
+    if given.form:
+        precision, *paths = given.form
+        for path in paths:
+            show_form(FORMS[precision], Path(path), str(given.photos))
         return
     cases = [(name, Path(file)) for name, _, file in (w.partition("=") for w in given.weights)]
     cases += [(name, None) for name in given.networks.split(",") if name]

@@ -228,6 +228,10 @@ def test_accuracy_counts_videos_and_clips_each():
     ]
     again = [EVALUATOR.compare(*pair) for pair in zip(truths[::3], joined, strict=True)]
     assert EVALUATOR.measure(again, NAMES, None).numbers == numbers
+    # the surest clip comes last, so that its place among all clips is not that of its class
+    turned = ClipPrediction.joined(said[2::-1], [(0, 1)] * 3)
+    found = [EVALUATOR.compare(truths[0], turned), again[1]]
+    assert [EVALUATOR.right(one) for one in found] == [True, False]
 
 
 def test_a_report_speaks_of_videos():
@@ -317,6 +321,13 @@ def test_quarters_are_means_of_their_places():
 
 
 # ---- the file
+
+
+@pytest.mark.parametrize("network", NETWORKS[:3:2])
+def test_a_report_shows_networks_for_images_and_for_clips(network):
+    from resnets.run.reporting import _diagram
+
+    assert "<svg" in _diagram(made(network))
 
 
 @pytest.mark.parametrize("network", NETWORKS)

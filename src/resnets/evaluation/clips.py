@@ -76,10 +76,19 @@ def measure_evidence(
     )
 
 
+def _mean(one: ClipEvidence) -> ClassEvidence:
+    """Of all clips of a prediction."""
+    return ClassEvidence(one.label, one.probabilities.mean(0))
+
+
 def worst(evidence: Sequence[ClipEvidence]) -> np.ndarray:
     """See `confusion.choose_cases`: at most one clip of a prediction."""
-    means = [ClassEvidence(one.label, one.probabilities.mean(0)) for one in evidence]
-    return of_classes.worst(means)
+    return of_classes.worst([_mean(one) for one in evidence])
+
+
+def is_right(one: ClipEvidence) -> bool:
+    """Whether the class that is most probable over all clips is the true one."""
+    return of_classes.is_right(_mean(one))
 
 
 def row(truth: Prediction, prediction: Prediction) -> dict[str, Cell]:
@@ -94,6 +103,7 @@ EVALUATOR = replace(
     quick=quick,
     measure=measure_evidence,
     worst=worst,
+    right=is_right,
     row=row,
     sections=partial(confusion.sections, unit=UNIT),
     model="Video classifier",

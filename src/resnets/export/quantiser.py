@@ -1,5 +1,6 @@
 """A float32 graph to one in int8: weights and activations of the layers between `prepared` and the
-last layer. Preprocessing, the last layer and what decodes its outputs stay in float32.
+last layer. Preprocessing, the last layer, what decodes its outputs, and what lies between layers
+without being read by one stay in float32.
 
 Each value that is quantised goes through QuantizeLinear and DequantizeLinear (QDQ), which engines
 fuse with the layers around them. ResNets need no preparation: export has folded their norms.
@@ -70,12 +71,13 @@ def quantise(content: bytes, inputs: Sequence[np.ndarray]) -> onnx.ModelProto:
             )
         found = onnx.load(made)
     del found.metadata_props[:]
+    _keep_float(found.graph, set(chosen))
     return found
 
 
 def quantised_nodes(graph: onnx.GraphProto) -> list[str]:
     """Names of the nodes that are computed in int8: layers of the network but the last ones, and
-    what lies between two layers."""
+    what lies between two layers with nothing else behind it."""
     weights = {tensor.name for tensor in graph.initializer}
     computed, network = {PREPARED}, []
     for node in graph.node:
@@ -83,17 +85,40 @@ def quantised_nodes(graph: onnx.GraphProto) -> list[str]:
             computed.update(node.output)
             network.append(node)
     leading: set[str] = set()  # values on the way to a layer
+    read: set[str] = set()  # values that a node in int8 takes
     chosen = []
     for node in reversed(network):
         leads = bool(leading.intersection(node.output))
         is_layer = node.op_type in LAYERS and node.input[1] in weights
         # a sum with a constant belongs to a norm
         is_between = node.op_type in BETWEEN and computed.issuperset(node.input)
-        if leads and (is_layer or is_between):
+        if (leads and is_layer) or (is_between and read.intersection(node.output)):
             chosen.append(node.name)
+            read.update(node.input)
         if leads or is_layer:
             leading.update(node.input)
     return chosen[::-1]
+
+
+def _keep_float(graph: onnx.GraphProto, chosen: set[str]) -> None:
+    """Takes QuantizeLinear and DequantizeLinear away from what a layer gives where no node in int8
+    reads it: it would be rounded for nothing, and of several clips OpenVINO 2026.4 gives wrong
+    means over such values."""
+    made = {name: node for node in graph.node for name in node.output}
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    for restored in [node for node in graph.node if node.op_type == "DequantizeLinear"]:
+        rounded, own = made.get(restored.input[0]), readers.get(restored.output[0], [])
+        if rounded is None or chosen.intersection(node.name for node in own):
+            continue  # of a weight, or read in int8
+        for node in own:
+            for place, name in enumerate(node.input):
+                if name == restored.output[0]:
+                    node.input[place] = rounded.input[0]
+        graph.node.remove(restored)
+        graph.node.remove(rounded)
 
 
 class _Inputs:

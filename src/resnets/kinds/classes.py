@@ -36,9 +36,9 @@ OUTPUTS = {
 # what OpenVINO came to on 100 photos with a genuine resnet18, with VNNI or AVX2 alone (0.06 and
 # 0.033), and on 153 ants and bees with a trained one (0.02 and 0.037; familiarity 0.065).
 # bfloat16: how far float32 may be from OpenVINO in bfloat16 at export, as on processors without it;
-# about three times what `python benchmarks/proof_limits.py photos/ --bfloat16 FILE.onnx` finds for
-# genuine networks on 200 photos: 0.061 and 0.05 for a resnet18, 0.071 and 0.13 for a resnet50; of
-# familiarity 0.028 for a trained resnet18 on 153 ants and bees, of deeper networks not measured.
+# about three times what `python benchmarks/proof_limits.py photos/ --form bfloat16 FILE.onnx` finds
+# for genuine networks on 200 photos: 0.061 and 0.05 for a resnet18, 0.071 and 0.13 for a resnet50;
+# of familiarity 0.028 for a trained resnet18 on 153 ants and bees, of deeper networks not measured.
 LIMITS = {
     "float32": {"probability": 2e-3, "features": 2e-2},
     "any": {"probability": 0.02, "features": 0.2},

@@ -107,8 +107,16 @@ CLIPS = replace(
     prediction=ClipPrediction,
     takes="clip",
     outputs={"probabilities": Output("N, classes", golden=True)},
-    # TASKS: ten times what benchmarks find in float32; a clip in the other order is far beyond it
-    limits={"float32": {"probability": 1e-3}, "any": {"probability": 1e-3}},
+    # TASKS: ten times what benchmarks find in float32; a clip in the other order is far beyond it.
+    # int8, bfloat16: ten times what
+    # `python benchmarks/proof_limits.py motions/ --form PRECISION motions.onnx` finds: 0.0029 and
+    # 0.0051, for a network that is sure of nearly every clip
+    limits={
+        "float32": {"probability": 1e-3},
+        "any": {"probability": 1e-3},
+        "int8": {"probability": 0.05},
+        "bfloat16": {"probability": 0.05},
+    },
     ground_truth=ground_truth,
     unbatch=unbatch,
 )

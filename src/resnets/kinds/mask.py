@@ -215,6 +215,8 @@ def check(samples: Sequence[Sample], sizes: Sequence[tuple[int, int]]) -> list[F
     return findings
 
 
+# int8, bfloat16: about four times what
+# `python benchmarks/proof_limits.py camvid/ --form PRECISION camvid.onnx` finds: 0.012 and 0.0056
 MASK = replace(
     CLASSES,
     name="mask",
@@ -222,7 +224,12 @@ MASK = replace(
     outputs={"mask": Output("N, H, W", place="pixels", golden=True)},
     fits=("pad", "stretch"),
     fewest_classes=2,
-    limits={"float32": {"pixels": 1e-3}, "any": {"pixels": 1e-2}},
+    limits={
+        "float32": {"pixels": 1e-3},
+        "any": {"pixels": 1e-2},
+        "int8": {"pixels": 0.05},
+        "bfloat16": {"pixels": 0.02},
+    },
     options=options,
     check=check,
     ground_truth=ground_truth,

@@ -178,8 +178,9 @@ def _diagram(model: Model) -> str:
         model.network["name"], model.network["classes"], model.network["channels"]
     )
     backbone = any(isinstance(one, Features) for one in model.net.modules())
-    size = model.preprocessing.size
-    return draw(network, (model.sampling.frames, *size) if model.sampling else size, backbone)
+    # a network for images takes those of a clip one by one
+    frames = (model.sampling.frames,) if model.sampling and network.is_clip else ()
+    return draw(network, (*frames, *model.preprocessing.size), backbone)
 
 
 def write_card(
