@@ -427,13 +427,18 @@ def test_a_pickled_predictor_opens_its_file_again(tmp_path, monkeypatch):
     first = load("a.onnx", threads=1)
     pickled = pickle.dumps(first)
     assert len(pickled) < 1000  # neither weights nor metadata
+    image = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
+    same = pickle.loads(pickle.dumps(first.engine))
+    for images in (image[None], np.stack([image, image])):  # of another size than it was made for
+        np.testing.assert_array_equal(
+            same(images)["probabilities"], first.engine(images)["probabilities"]
+        )
     monkeypatch.chdir("/")
     again = pickle.loads(pickled)
-    image = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
     np.testing.assert_array_equal(
         again.predict_image(image).probabilities, first.predict_image(image).probabilities
     )
-    assert again.engine._threads == 1
+    assert again.engine._engine._threads == 1
     path.write_bytes(tiny()[:-1])
     with pytest.raises(ValueError, match=r"a\.onnx"):  # the seal counts there too
         pickle.loads(pickled)
