@@ -209,20 +209,19 @@ def verdict(
 ) -> tuple[str, dict[str, tuple[float, float, float]]]:
     """By the rule above, from the training errors (%) of network and seed."""
     seeds = sorted({seed for _, seed in last})
-    found = {
-        kind: interval([last[f"{kind}-56", seed] - last[f"{kind}-20", seed] for seed in seeds])
+    plain, residual = (
+        [last[f"{kind}-56", seed] - last[f"{kind}-20", seed] for seed in seeds]
         for kind in ("plain", "residual")
-    }
-    gain = interval([
-        last["plain-56", seed] - last["plain-20", seed]
-        - last["residual-56", seed] + last["residual-20", seed]
-        for seed in seeds
-    ])  # fmt: skip
+    )
+    found = {"plain": interval(plain), "residual": interval(residual)}
+    gain = interval([one - other for one, other in zip(plain, residual, strict=True)])
     if not found["plain"][1] > 0:
-        return "degradation not shown", found
-    if not found["residual"][1] > 0:
-        return "degradation shown", found
-    return f"degradation {'shown in part' if gain[1] > 0 else 'not shown'}", found
+        word = "not shown"
+    elif not found["residual"][1] > 0:
+        word = "shown"
+    else:
+        word = "shown in part" if gain[1] > 0 else "not shown"
+    return f"degradation {word}", found
 
 
 def draw(rows: Sequence[dict], norms: Sequence[dict], file: Path) -> None:

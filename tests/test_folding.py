@@ -2,6 +2,7 @@
 
 import copy
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -108,6 +109,17 @@ def test_a_network_that_would_compute_something_else_stays():
     before = net(image)
     assert fold_norms(net, image) == 0
     assert torch.equal(net(image), before)
+
+
+class Hidden(Twice):
+    """What it gives cannot be compared."""
+
+    def forward(self, x):
+        return SimpleNamespace(found=self.norm(self.conv(x)))
+
+
+def test_a_network_whose_outputs_cannot_be_compared_stays():
+    assert fold_norms(trained(Hidden("alone")), torch.randn(1, 3, 16, 16)) == 0
 
 
 def test_a_norm_of_the_batch_itself_stays():

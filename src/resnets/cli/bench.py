@@ -93,19 +93,15 @@ def bench(
     image, images a second in batches, start-up and memory. Decoding is not part of it.
     """
     from resnets.runtime.bench import Way, measure_speeds
-    from resnets.runtime.engines import SPELLINGS, available_engines, precision_in
-    from resnets.runtime.onnxfile import read_onnx
+    from resnets.runtime.engines import SPELLINGS, available_engines
     from resnets.screen import Screen
 
     if picture is not None and picture.suffix.lower() not in (".svg", ".png"):
         raise ValueError(f"--picture {picture}: a chart is drawn as .svg or .png; name it so")
     screen = Screen()
-    known = {file: read_onnx(file).precision for file in files}
-    asked = SPELLINGS.get(precision or "", precision)
+    asked = SPELLINGS.get(precision or "", precision or "")
     ways = [
-        Way(file, name, asked or precision_in(name, known[file]), threads)
-        for file in files
-        for name in engine or available_engines()
+        Way(file, name, asked, threads) for file in files for name in engine or available_engines()
     ]
     with screen.progress("measuring", rounds) as bar:
         speeds = measure_speeds(ways, rounds, bar.update)

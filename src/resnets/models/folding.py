@@ -42,8 +42,8 @@ class _Uses(TorchFunctionMode):
 @torch.no_grad()
 def fold_norms(net: nn.Module, image: Tensor) -> int:
     """Folds every BatchNorm that alone takes the output of a convolution, whatever the network is:
-    one forward pass shows which do. A network that would compute something else after it stays as
-    it is.
+    one forward pass shows which do. A network that would compute something else after it, or whose
+    outputs are no tensors in lists or dictionaries, stays as it is.
 
     Args:
         net: Changed in place, for predictions alone; in evaluation mode from here on.
@@ -59,7 +59,7 @@ def fold_norms(net: nn.Module, image: Tensor) -> int:
         _put(places[conv], fuse_conv_bn_eval(conv, norm))
         _put(places[norm], nn.Identity())
     after = _outputs(net, image)
-    if all(map(_alike, before, after)):
+    if after and all(map(_alike, before, after)):
         return len(pairs)
     for module in (one for pair in pairs for one in pair):
         _put(places[module], module)

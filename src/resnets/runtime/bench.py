@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from resnets.runtime.cores import usable_cores
+from resnets.runtime.engines import precision_in
 from resnets.runtime.onnxfile import read_onnx
 from resnets.runtime.opening import open_engine
 from resnets.runtime.streams import batch_size
@@ -38,7 +39,8 @@ class Way(NamedTuple):
     Args:
         file: `NAME.onnx`.
         engine: A key of `engines.ENGINES`.
-        precision: A key of `engines.PRECISIONS`, as of `make_engine`.
+        precision: A key of `engines.PRECISIONS`, as of `make_engine`; empty for that of the file,
+            as far as the engine computes in it.
         threads: That compute; 0 takes all cores.
     """
 
@@ -185,7 +187,8 @@ class Measured:
     def __init__(self, way: Way) -> None:
         file = read_onnx(way.file)
         self.threads = way.threads or usable_cores()
-        self.engine = open_engine(file, way.engine, way.threads, way.precision)
+        precision = way.precision or precision_in(way.engine, file.precision)
+        self.engine = open_engine(file, way.engine, way.threads, precision)
         _, *shape = file.framed_shape
         self.size = batch_size(*file.preprocessing.framed_shape[:2])
         self._shape = (self.size, *shape)
