@@ -44,7 +44,7 @@ class TorchEngine:
         self._computing = threading.Lock()  # it has all cores; others read images meanwhile
         self.inference = model.inference()
         # of outputs that not every network has, as far as is known without running it
-        self.shapes = {"familiar": (None,)} if model.familiarity is not None else {}
+        self.graph_shapes = {"familiar": (None,)} if model.familiarity is not None else {}
 
     def __call__(self, image: np.ndarray) -> Outputs:
         """Outputs for images of one size, whole: (N, H, W, C) in their stored type, or clips (N,

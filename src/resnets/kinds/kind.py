@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -88,6 +88,17 @@ class Kind:
     differences: Callable[[Outputs, Outputs, Mapping[str, Any]], Difference]
     takes: str = "image"
 
+    @property
+    def small(self) -> Kind:
+        """The same without outputs that are larger than a list of numbers for each image, as far
+        as a prediction can do without them."""
+        small = {
+            name: output
+            for name, output in self.outputs.items()
+            if output.always or len(output.dimensions) <= 2
+        }
+        return replace(self, outputs=small)
+
 
 def check_outputs(kind: Kind, outputs: Outputs, images: int, classes: Sequence[str]) -> None:
     """Whether the outputs of a network are what its kind says.
@@ -132,8 +143,5 @@ def select_outputs(kind: Kind, outputs: Outputs, large: bool) -> Outputs:
         large: Whether those are among them that are larger than a list of numbers for each image,
             and that a prediction can do without.
     """
-    return {
-        name: outputs[name]
-        for name, output in kind.outputs.items()
-        if name in outputs and (large or output.always or len(output.dimensions) <= 2)
-    }
+    wanted = kind.outputs if large else kind.small.outputs
+    return {name: outputs[name] for name in wanted if name in outputs}

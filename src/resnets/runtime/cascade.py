@@ -71,9 +71,9 @@ class Cascade(Predictor):
         asked = f"{self.passed_on:,} of {self.asked:,} images by {self.second.name}"
         return "; ".join(filter(None, (asked, super().remark)))
 
-    def _open_batches(self, steps: Steps) -> Batches | None:
-        found = super()._open_batches(steps)
-        if found and hasattr(self.second.engine, "for_batches"):
+    def _open_batches(self, steps: Steps, heat: bool) -> Batches | None:
+        found = super()._open_batches(steps, heat)
+        if found and not heat and hasattr(self.second.engine, "for_batches"):
             # one at a time: few of a batch are passed on
             shape = 1, *self.preprocessing.framed_shape
             others = self.second._find_others().items()
@@ -90,7 +90,9 @@ class Cascade(Predictor):
             self.passed_on += not sure
         if sure:
             return found
-        return self.second._conclude(heat, file, decoded, self._second_engine(decoded.framed[None]))
+        image = decoded.framed[None]
+        outputs = self.second._run(image, heat) if heat else self._second_engine(image)
+        return self.second._conclude(heat, file, decoded, outputs)
 
 
 def confidence(prediction: Prediction) -> float:

@@ -14,6 +14,7 @@ from resnets.kinds.prediction import Outputs
 from resnets.runtime.cores import usable_cores
 from resnets.runtime.file_engine import INPUTS, Engine, EngineError, FileEngine, Shape
 from resnets.runtime.packages import import_onnxruntime, import_openvino
+from resnets.runtime.selection import select_pixels
 
 MOST_THREADS = 1024
 AUTO = "auto"  # in the place of a name: whichever is faster
@@ -27,6 +28,7 @@ class OnnxRuntimeEngine(FileEngine):
     name = "onnxruntime"
     title = "ONNX Runtime"
     precisions = ("float32",)
+    prunes = False
 
     def _open(self, source: Path | bytes, threads: int, shape: Shape | None) -> None:
         onnxruntime = import_onnxruntime()
@@ -80,6 +82,7 @@ class OpenVinoEngine(FileEngine):
     name = "openvino"
     title = "OpenVINO"
     precisions = ("float32", "bfloat16")
+    prunes = True
 
     def _open(self, source: Path | bytes, threads: int, shape: Shape | None) -> None:
         openvino = import_openvino()
@@ -97,33 +100,42 @@ class OpenVinoEngine(FileEngine):
         if shape:
             options |= {"NUM_STREAMS": requests, "ENABLE_CPU_PINNING": False}
         try:
-            graph = core.read_model(source)
-            if shape:
-                graph.reshape(list(shape))
-            elif any(node.get_type_name() == "FakeQuantize" for node in graph.get_ops()):
-                file = "this file" if isinstance(source, bytes) else source
-                # it has been seen to give wrong predictions then, and no error
-                raise ValueError(
-                    f"{file}: a graph in int8, which {self.name} runs for images of one size alone;"
-                    " open it with resnets.load, or make the engine with a shape"
-                )
+            graph = self._read(core, source, shape)
             model = core.compile_model(graph, "CPU", options)
         except RuntimeError as error:
             raise ValueError(_cannot_run(self, source, error)) from None
-        self._choose(
-            [name for entry in model.inputs for name in entry.names & {*INPUTS} or {"?"}],
-            {
-                name: [None if dim.is_dynamic else dim.get_length() for dim in output.partial_shape]
-                for output in model.outputs
-                for name in output.names
-            },
-        )
         self._outputs = {
             name: output for output in model.outputs for name in output.names & set(self.shapes)
         }
         self._requests: SimpleQueue[Any] = SimpleQueue()  # each holds one input at a time
         for _ in range(requests):
             self._requests.put(model.create_infer_request())
+
+    def _read(self, core: Any, source: Path | bytes, shape: Shape | None) -> Any:
+        """The graph, with nothing in it that changes or gives nothing."""
+        graph = core.read_model(source)
+        if shape:
+            graph.reshape(list(shape))
+            select_pixels(graph)
+        elif any(node.get_type_name() == "FakeQuantize" for node in graph.get_ops()):
+            file = "this file" if isinstance(source, bytes) else source
+            # it has been seen to give wrong predictions then, and no error
+            raise ValueError(
+                f"{file}: a graph in int8, which {self.name} runs for images of one size alone;"
+                " open it with resnets.load, or make the engine with a shape"
+            )
+        self._choose(
+            [name for entry in graph.inputs for name in entry.names & {*INPUTS} or {"?"}],
+            {
+                name: [None if dim.is_dynamic else dim.get_length() for dim in one.partial_shape]
+                for one in graph.outputs
+                for name in one.names
+            },
+        )
+        for result, output in zip(graph.get_results(), graph.outputs, strict=True):
+            if not output.names & set(self.shapes):
+                graph.remove_result(result)
+        return graph
 
     def _run(self, image: np.ndarray) -> Outputs:
         request = self._requests.get()

@@ -7,7 +7,7 @@ import ctypes
 import os
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
@@ -19,6 +19,7 @@ from resnets.runtime.cores import usable_cores
 
 INPUTS = tuple(dict.fromkeys(kind.takes for kind in KINDS.values()))  # of graphs, by name
 Shape = tuple[int, ...]  # (N, height, width, channels), of clips (N, T, height, width, channels)
+Shapes = dict[str, tuple[int | None, ...]]  # by the name of the output
 
 
 class EngineError(RuntimeError):
@@ -67,6 +68,7 @@ class FileEngine:
     name: ClassVar[str]
     title: ClassVar[str]  # as people write it
     precisions: ClassVar[tuple[str, ...]]  # in which it computes, float32 among them
+    prunes: ClassVar[bool]  # whether outputs that are not wanted take no time
     version: str
 
     def __init__(
@@ -79,8 +81,9 @@ class FileEngine:
     ) -> None:
         self._source, self._threads, self._kind = source, threads, kind
         self._shape, self.precision = shape, precision
-        # of the outputs that are run, as far as the graph says them
-        self.shapes: dict[str, tuple[int | None, ...]] = {}
+        # of the outputs of the graph, as far as it says them, and of those that are run
+        self.graph_shapes: Shapes = {}
+        self.shapes: Shapes = {}
         self._opening = threading.Lock()
         self._start()
         _LIVING.add(self)
@@ -94,6 +97,14 @@ class FileEngine:
         thread: as many calls as there are cores run side by side and do not wait for one
         another."""
         return type(self)(self._source, 1, self._kind, shape, self.precision)
+
+    def for_any_size(self) -> Self:
+        """The same graph for images of any size."""
+        return type(self)(self._source, self._threads, self._kind, None, self.precision)
+
+    def giving(self, kind: Kind) -> Self:
+        """The same graph for all outputs that a kind knows."""
+        return type(self)(self._source, self._threads, kind, self._shape, self.precision)
 
     def fits(self, images: np.ndarray) -> bool:
         """Whether it was made for images of this size."""
@@ -147,9 +158,13 @@ class FileEngine:
                 " `resnets export`; make it with: resnets export RUN"
             )
         (self._input,) = inputs
-        self.shapes = {
+        self.graph_shapes = {
             name: tuple(size if isinstance(size, int) else None for size in shape)
             for name, shape in outputs.items()
+        }
+        self.shapes = {
+            name: shape
+            for name, shape in self.graph_shapes.items()
             if self._kind is None or name in wanted
         }
 
@@ -169,21 +184,25 @@ class Fitted:
 
     Args:
         engine: With a shape of one image.
-        open_any: Makes the one for images of any size.
     """
 
-    def __init__(self, engine: FileEngine, open_any: Callable[[], FileEngine]) -> None:
-        self._engine, self._open_any = engine, open_any
+    def __init__(self, engine: FileEngine) -> None:
+        self._engine = engine
         self._any: FileEngine | None = None
         self.name, self.version, self.precision = engine.name, engine.version, engine.precision
-        self.shapes, self.for_batches = engine.shapes, engine.for_batches
+        self.graph_shapes, self.shapes = engine.graph_shapes, engine.shapes
+        self.for_batches = engine.for_batches
+
+    def giving(self, kind: Kind) -> Fitted:
+        """See `FileEngine`."""
+        return Fitted(self._engine.giving(kind))
 
     def __call__(self, image: np.ndarray) -> Outputs:
         """See `Engine`."""
         if self._engine.fits(image):
             return self._engine(image)
         try:
-            self._any = self._any or self._open_any()
+            self._any = self._any or self._engine.for_any_size()
         except ValueError as error:  # the file has changed or is gone
             raise EngineError(str(error)) from None
         return self._any(image)

@@ -14,7 +14,7 @@ from resnets.clip import Video, open_video
 from resnets.images import UNREADABLE, BadImage, to_mode
 from resnets.listing import Listing
 from resnets.preprocessing import Preprocessing
-from resnets.runtime.decoding import Decoded, image_input
+from resnets.runtime.decoding import Decoded, image_input, read_input
 from resnets.runtime.folders import find_images
 
 Input = (
@@ -94,6 +94,28 @@ def to_source(item: object) -> Source:
             f"{_kind(item)} that cannot become an array ({reason}); of a tensor give"
             " tensor.detach().cpu().numpy()"
         ) from None
+
+
+def decode(source: Source, wanted: Preprocessing, exact: bool = False) -> Decoded:
+    """What an engine takes of one image.
+
+    Args:
+        source: What `to_source` gave.
+        wanted: Of the network.
+        exact: Whether files are decoded as they are stored, and never at a smaller scale.
+
+    Raises:
+        BadImage: It cannot be read as an image.
+        ValueError: An array of another shape or type.
+    """
+    if isinstance(source, np.ndarray):
+        return decode_array(source, wanted)
+    if isinstance(source, Image.Image):
+        return decode_image(source, wanted)
+    if isinstance(source, str) and os.path.exists(source) and not os.path.isfile(source):  # noqa: PTH110, PTH113 - never raise
+        # a pipe or a device: opening it may never end
+        raise BadImage("neither a file nor a folder")
+    return read_input(source, wanted, exact)
 
 
 def decode_image(image: Image.Image, wanted: Preprocessing) -> Decoded:

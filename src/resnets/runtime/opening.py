@@ -9,6 +9,7 @@ from pathlib import Path
 
 from resnets.runtime.engines import (
     AUTO,
+    ENGINES,
     available_engines,
     engines_for,
     make_engine,
@@ -45,8 +46,8 @@ def load(path: str | Path, engine: str = AUTO, threads: int = 0) -> Predictor:
     first = engines_for(file.precision)[0] if engine == AUTO else engine
     precision = precision_in(first, file.precision)
     made = open_engine(file, first, threads, precision)
-    for name, shape in made.shapes.items():
-        named = file.kind.outputs[name].dimensions
+    for name, output in file.kind.outputs.items():
+        named, shape = output.dimensions, made.graph_shapes.get(name, ())
         given = dict(zip(named, shape, strict=False)).get("classes")
         if given not in (None, len(file.classes)):
             raise ValueError(
@@ -66,7 +67,8 @@ def load(path: str | Path, engine: str = AUTO, threads: int = 0) -> Predictor:
 def open_engine(
     file: OnnxFile, name: str, threads: int = 0, precision: str = "float32"
 ) -> FileEngine | Fitted:
-    """An engine for single images, compiled for the size that the graph need not scale.
+    """An engine for single images, compiled for the size that the graph need not scale, and for
+    the small outputs alone where that is faster.
 
     In float32 it takes images of other sizes too. In int8, OpenVINO has been seen to give wrong
     predictions for them, and no error; in bfloat16, resizing in the graph would lose digits of the
@@ -75,11 +77,10 @@ def open_engine(
     Raises:
         ValueError: See `make_engine`.
     """
-    options = name, file.path, threads, file.kind
-    fitted = make_engine(*options, file.framed_shape, precision)
-    if (file.precision, precision) != ("float32", "float32"):
-        return fitted
-    return Fitted(fitted, partial(make_engine, *options))
+    pruning = [engine.name for engine in ENGINES.values() if engine.prunes]
+    kind = file.kind.small if name in pruning else file.kind
+    fitted = make_engine(name, file.path, threads, kind, file.framed_shape, precision)
+    return Fitted(fitted) if (file.precision, precision) == ("float32", "float32") else fitted
 
 
 def _find_others(file: OnnxFile, first: str) -> dict[str, Callable[[Shape], Engine]]:
@@ -95,7 +96,7 @@ def _open_other(file: OnnxFile, name: str, shape: Shape) -> Engine:
     Raises:
         ValueError: It gives others, or cannot run the graph.
     """
-    other = make_engine(name, file.path, 1, file.kind, shape)
+    other = make_engine(name, file.path, 1, file.kind.small, shape)
     whole = any(one.image.shape != shape[1:] for one in file.golden)  # in the first files
     proof = prove(make_engine(name, file.path, 1, file.kind) if whole else other, file)
     if not proof.ok:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
-import os
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, islice
@@ -17,21 +16,19 @@ import numpy as np
 
 from resnets.clip import read_clip
 from resnets.formats import FIRST_TASK
-from resnets.images import BadImage
 from resnets.kinds import KINDS, Kind
 from resnets.kinds.inverse import InverseTransform
 from resnets.kinds.kind import check_outputs, select_outputs
 from resnets.kinds.prediction import Outputs, Prediction
 from resnets.preprocessing import Preprocessing
 from resnets.runtime.cores import usable_cores
-from resnets.runtime.decoding import Decoded, read_input
+from resnets.runtime.decoding import Decoded
 from resnets.runtime.file_engine import Engine, EngineError, Shape
 from resnets.runtime.inputs import (
     Input,
     Inputs,
     Source,
-    decode_array,
-    decode_image,
+    decode,
     open_inputs,
     open_source,
     to_source,
@@ -67,6 +64,7 @@ class Predictor:
         sampling: Sampling | None = None,
     ) -> None:
         self.engine = engine
+        self._whole: Engine | None = None  # gives all outputs
         self.classes = tuple(classes)
         self.preprocessing = preprocessing
         self.metadata = metadata or {}
@@ -115,7 +113,8 @@ class Predictor:
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of the outputs that are known without running the network."""
-        return tuple(getattr(self.engine, "shapes", ()))
+        given = getattr(self.engine, "graph_shapes", ())
+        return tuple(name for name in self.kind.outputs if name in given)
 
     def exactly(self) -> Predictor:
         """The same network for images that are decoded as they are stored, each computed alone;
@@ -212,12 +211,13 @@ class Predictor:
             return self._predict_video(self.sampling, name, source)
         return self._predict(heat, name, self._read(name, source))
 
-    def outputs_for(self, image: Input) -> Outputs:
+    def outputs_for(self, image: Input, large: bool = True) -> Outputs:
         """The outputs of the graph for one image, as for a batch of it; places are those in the
         image.
 
         Args:
             image: As for `predict_image`.
+            large: Whether class activation maps are among them, if the file gives them.
 
         Raises:
             BadImage: It cannot be read as an image.
@@ -225,26 +225,45 @@ class Predictor:
             EngineError: The engine failed.
         """
         decoded = self._read("", to_source(image))
-        return self._checked(self.engine(decoded.framed[None]), decoded.size)
+        outputs = select_outputs(self.kind, self._run(decoded.framed[None], large), large)
+        return self._checked(outputs, decoded.size)
+
+    def _run(self, images: np.ndarray, large: bool) -> Outputs:
+        """The outputs for images; large ones are there if they are asked for, and may be if
+        not."""
+        return (self._whole_engine() if large else self.engine)(images)
+
+    def _whole_engine(self) -> Engine:
+        """The engine for all outputs: opened when they are asked for, if `engine` leaves some
+        out."""
+        giving = getattr(self.engine, "giving", None)
+        if giving is None or set(self.outputs) <= set(getattr(self.engine, "shapes", ())):
+            return self.engine
+        try:
+            self._whole = self._whole or giving(self.kind)
+        except ValueError as error:  # the file has changed or is gone
+            raise EngineError(str(error)) from None
+        return self._whole
 
     def _stream(self, images: Iterator[tuple[str, Source]], heat: bool) -> Iterator[Prediction]:
         read = partial(self._predict_video, self.sampling) if self.sampling else self._read
         steps = Steps(read, partial(self._conclude, heat), partial(self._predict, heat), self._fail)
         yield from one_by_one(steps, islice(images, FEW))
         if more := list(islice(images, 1)):
-            self._batches, rest = self._open_batches(steps), chain(more, images)
+            self._batches, rest = self._open_batches(steps, heat), chain(more, images)
             yield from self._batches.predict(rest) if self._batches else one_by_one(steps, rest)
 
-    def _open_batches(self, steps: Steps) -> Batches | None:
+    def _open_batches(self, steps: Steps, heat: bool) -> Batches | None:
         """What computes many images; None where they differ in size, or are to be alone."""
-        open_engine = getattr(self.engine, "for_batches", None)
+        engine = self._whole_engine() if heat else self.engine
+        open_engine = getattr(engine, "for_batches", None)
         if self._exact or self.sampling or open_engine is None:
             return None
         height, width, channels = self.preprocessing.framed_shape
         size = batch_size(height, width)
         shape = size, height, width, channels
         engines = {self.engine.name: partial(open_engine, shape)}
-        others = self._find_others().items()
+        others = self._find_others().items() if not heat else ()  # those give no large outputs
         engines |= {name: partial(open_other, shape) for name, open_other in others}
         return Batches(steps, engines, size, self._threads or usable_cores())
 
@@ -253,7 +272,7 @@ class Predictor:
         return self.kind.prediction(file, self.classes, error=reason)
 
     def _predict(self, heat: bool, file: str, decoded: Decoded) -> Prediction:
-        return self._conclude(heat, file, decoded, self.engine(decoded.framed[None]))
+        return self._conclude(heat, file, decoded, self._run(decoded.framed[None], heat))
 
     def _conclude(self, heat: bool, file: str, decoded: Decoded, outputs: Outputs) -> Prediction:
         """The prediction for an image from the outputs for a batch of it alone."""
@@ -293,15 +312,5 @@ class Predictor:
         except ValueError as error:
             raise EngineError(str(error)) from None
 
-    def _decode(self, source: str | bytes) -> Decoded:
-        if isinstance(source, str) and os.path.exists(source) and not os.path.isfile(source):  # noqa: PTH110, PTH113 - never raise
-            # a pipe or a device: opening it may never end
-            raise BadImage("neither a file nor a folder")
-        return read_input(source, self.preprocessing, self._exact)
-
     def _read(self, file: str, source: Source) -> Decoded:
-        if isinstance(source, (str, bytes)):
-            return self._decode(source)
-        if isinstance(source, np.ndarray):
-            return decode_array(source, self.preprocessing)
-        return decode_image(source, self.preprocessing)
+        return decode(source, self.preprocessing, self._exact)

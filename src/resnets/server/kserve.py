@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from resnets.images import BadImage
-from resnets.kinds.kind import select_outputs
 from resnets.kinds.prediction import Outputs
 from resnets.runtime.file_engine import EngineError
 from resnets.server.limits import MOST_IMAGES, Limits, Refused, busy
@@ -35,7 +34,7 @@ def metadata(served: Served) -> dict[str, Any]:
     predictor = served.predictor
     value, kind = predictor.preprocessing, predictor.kind
     fixed = {"classes": len(predictor.classes)}
-    shapes = getattr(predictor.engine, "shapes", {})
+    shapes = getattr(predictor.engine, "graph_shapes", {})
     return {
         "name": served.name,
         "versions": [],
@@ -56,7 +55,7 @@ def metadata(served: Served) -> dict[str, Any]:
                     for named, size in zip(kind.outputs[name].dimensions, shape, strict=False)
                 ],
             }
-            for name, shape in shapes.items()
+            for name, shape in ((name, shapes[name]) for name in predictor.outputs)
         ],
     }
 
@@ -74,13 +73,12 @@ def infer(served: Served, body: bytes, limits: Limits) -> dict[str, Any]:
     parts: list[Outputs] = []
     for image in _images(served, request, limits):
         try:
-            outputs = served.predictor.outputs_for(image)
+            parts.append(served.predictor.outputs_for(image, large=bool(names)))
         except BadImage as error:
             raise Refused(422, "bad_image", f"the image cannot be read: {error}") from None
         except (EngineError, MemoryError, ValueError) as error:
             reason = str(error) or "not enough memory"
             raise busy(f"the engine could not run the image ({reason})", "engine") from None
-        parts.append(select_outputs(served.predictor.kind, outputs, large=bool(names)))
     given = {"id": request["id"]} if isinstance(request.get("id"), str) else {}
     return {
         "model_name": served.name,

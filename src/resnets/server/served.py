@@ -97,7 +97,7 @@ def open_model(path: str | Path, engine: str = AUTO, threads: int = 1) -> Served
     proof = prove(predictor, file)
     if not proof.ok:
         raise ProofFailed(f"{path}: {proof}; it is not served")
-    outputs = predictor.engine(file.golden[0].image[None])
+    outputs = predictor.outputs_for(file.golden[0].image)  # all, so that no request opens them
     types = {name: array.dtype.name for name, array in outputs.items()}
     return Served(Path(path).stem, predictor, types)
 
