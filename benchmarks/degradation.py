@@ -259,6 +259,7 @@ def draw(rows: Sequence[dict], norms: Sequence[dict], file: Path) -> None:
     axes[2].legend(frameon=False, fontsize=8)
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
+        axis.xaxis.get_major_locator().set_params(integer=True)
     figure.savefig(file, transparent=True, metadata={"Date": None})
 
 
