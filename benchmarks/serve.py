@@ -39,7 +39,7 @@ from resnets.runtime import load
 
 class Api(litserve.LitAPI):
     def setup(self, device):
-        self.predictor = load(sys.argv[1], threads=1)
+        self.predictor = load(sys.argv[1], sys.argv[4], threads=1)
 
     def decode_request(self, request):
         return base64.b64decode(request["image"])
@@ -113,9 +113,9 @@ def measure_http(port, requests, clients, seconds):
     return found
 
 
-def measure_runtime(path, images, clients, seconds):
+def measure_runtime(path, engine, images, clients, seconds):
     """As many threads as the server has workers, or clients where these are fewer."""
-    predictor, times = load(path, threads=1), []
+    predictor, times = load(path, engine, threads=1), []
     workers = min(clients, usable_cores())
     end = time.perf_counter() + WARM + seconds
 
@@ -182,6 +182,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("model")
     parser.add_argument("images")
+    parser.add_argument("--engine", default="onnxruntime", help="of all three")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--clients", default="1,4,16,64")
     parser.add_argument("--port", type=int, default=8311)
@@ -202,6 +203,8 @@ def main():
         "resnets",
         "serve",
         options.model,
+        "--engine",
+        options.engine,
         "--port",
         str(options.port),
         "--quiet",
@@ -212,7 +215,7 @@ def main():
         if options.litserve:
             script = Path(folder) / "lit.py"
             script.write_text(LITSERVE)
-            words = [options.model, str(options.port + 1), str(usable_cores())]
+            words = [options.model, str(options.port + 1), str(usable_cores()), options.engine]
             source = Path(__file__).parents[1] / "src"
             lit = start(
                 [options.litserve, str(script), *words],
@@ -228,7 +231,9 @@ def main():
                         "runtime",
                         clients,
                         options.seconds,
-                        measure_runtime(options.model, images, clients, options.seconds),
+                        measure_runtime(
+                            options.model, options.engine, images, clients, options.seconds
+                        ),
                     )
                 )
                 rows.append(

@@ -1,5 +1,6 @@
 """What only a trial tells: precision, input size and, from scratch, the network."""
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,15 @@ import pytest
 from PIL import Image
 
 from resnets.run import choices
-from resnets.run.choices import EPOCHS, FROM_SCRATCH, STEPS, choose_precision, choose_side
+from resnets.run.choices import (
+    EPOCHS,
+    FEWEST,
+    FROM_SCRATCH,
+    STEPS,
+    choose_images,
+    choose_precision,
+    choose_side,
+)
 from resnets.run.preparation import prepare
 from resnets.run.start import make_preprocessing
 from resnets.screen import Screen
@@ -90,6 +99,7 @@ def test_a_network_that_fails_in_bfloat16_is_trained_in_float32(spec, monkeypatc
 @pytest.mark.parametrize("minutes", [0.5, 1, 2, 5, 20])
 def test_the_largest_input_with_enough_epochs_is_taken(spec, monkeypatch, minutes):
     wanted, prepared = spec
+    assert wanted.settings.batch_size == 8
     per_pixel = 0.02  # seconds of a step at 224 px for each image
     timed(monkeypatch, lambda spec, side: 8 * per_pixel * (side / 224) ** 2)
     samples = prepared.samples * 50
@@ -99,16 +109,45 @@ def test_the_largest_input_with_enough_epochs_is_taken(spec, monkeypatch, minute
     assert side % 32 == 0
     given = make_preprocessing(found.settings, None, (side, side))  # with the crop of all weights
     assert found.preprocessing.resize == given.resize
-    left = 0.85 * (60 * minutes - 25 - 0.3 * per_pixel * len(samples))
+    count = sum(sample.split == "train" for sample in samples)
+    left = 0.85 * (60 * minutes - 25 - 0.3 * per_pixel * count)
+    looks = 0.3 * per_pixel * (2 * count + 6 * (len(samples) - count))
 
     def epochs(side):
-        return left / (per_pixel * (side / 224) ** 2 * len(samples))
+        return left / (per_pixel * (side / 224) ** 2 * count)
 
-    if epochs(160) * len(samples) / wanted.settings.batch_size < STEPS:
-        assert side == 224
+    if epochs(160) * count / wanted.settings.batch_size < STEPS:
+        assert side == (224 if looks <= 0.6 * max(0, 60 * minutes - 25) else 160)
     else:
         assert epochs(side) >= EPOCHS or side == 160
         assert side == 224 or epochs(side + 32) < EPOCHS
+
+
+@pytest.mark.parametrize("minutes", [0.1, 0.5, 1, 3, 30])
+def test_no_more_images_are_taken_than_can_be_looked_at(spec, monkeypatch, minutes):
+    wanted, prepared = spec
+    wanted = replace(wanted, settings=replace(wanted.settings, epochs=None, minutes=minutes))
+    timed(monkeypatch, lambda spec, side: 8 * 0.1)  # 0.03 s a look, and decoding
+    samples = prepared.samples * 50
+    screen = Screen(quiet=True)
+    found, chosen = choose_images(wanted, prepared.net, samples, 60 * minutes, screen)
+    counts = Counter(sample.split for sample in chosen)
+    looks = 2 * counts["train"] + 6 * counts["val"]
+    if minutes == 30:
+        assert (found, chosen) == (wanted, samples)
+        return
+    assert (
+        found.split
+        == f"{wanted.split}; {len(chosen):,} of 2,000 images, as {minutes:g} minutes allow"
+    )
+    each = Counter((sample.split, sample.labels) for sample in chosen)
+    assert set(each) == {(sample.split, sample.labels) for sample in samples}
+    assert min(each.values()) >= FEWEST
+    budget = 0.6 * max(0, 60 * minutes - 25)
+    if min(each.values()) > FEWEST:
+        assert 0.5 * budget < 0.03 * looks <= budget
+    else:
+        assert 0.03 * looks > 0.5 * budget
 
 
 @pytest.mark.parametrize(

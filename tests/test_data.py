@@ -37,6 +37,7 @@ from resnets.data.splits import (
     refuse_unknown_classes,
     samples_to_measure,
     split_csv,
+    thin_out,
 )
 from resnets.kinds import KINDS
 from resnets.kinds.sample import Annotation, Finding, Sample, annotate
@@ -1313,3 +1314,24 @@ def test_an_interrupted_download_is_no_data_set(tiny_cifar, tmp_path, monkeypatc
         with pytest.raises(KeyboardInterrupt):
             torchvision_folder("cifar10")
     assert nothing_left(tmp_path)
+
+
+@given(
+    counts=st.lists(st.integers(1, 60), min_size=1, max_size=4),
+    share=st.floats(0, 1),
+    fewest=st.integers(1, 10),
+)
+def test_a_share_of_the_images_has_all_classes_in_proportion(counts, share, fewest):
+    samples = [
+        Sample(Path(f"{label}{number}"), f"{label}{number}", (Annotation(str(label)),), split)
+        for label, count in enumerate(counts)
+        for split in ("train", "val")
+        for number in range(count)
+    ]
+    kept = thin_out(samples, share, fewest)
+    assert [one for one in samples if one in kept] == kept
+    for label, count in enumerate(counts):
+        for split in ("train", "val"):
+            left = sum(one.split == split and one.labels == (str(label),) for one in kept)
+            assert left == min(count, max(fewest, round(share * count)))
+    assert thin_out(samples, 1.0, 1) == samples

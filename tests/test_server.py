@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from resnets import load
 from resnets.kinds import KINDS
 from resnets.preprocessing import Preprocessing
 from resnets.runtime import Predictor
+from resnets.runtime.engines import available_engines
 from resnets.runtime.file_engine import EngineError
 from resnets.sampling import Sampling
 from resnets.server import need_packages
@@ -626,7 +628,7 @@ SOCKETS = """
 import socket, sys
 class Refuse:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "torchvision", "onnx", "openvino"):
+        if name.split(".")[0] in ("torch", "torchvision", "onnx"):
             raise SystemExit(f"{name} was imported")
 sys.meta_path.insert(0, Refuse())
 attempts, connect, lookup = [], socket.socket.connect, socket.getaddrinfo
@@ -670,3 +672,32 @@ def test_nothing_but_loopback_is_connected_to_and_torch_is_not_imported(words, c
         timeout=60,
     )
     assert done.stdout.strip() == count, done.stderr
+
+
+@pytest.mark.skipif(len(available_engines()) < 2, reason="one engine is installed")
+@pytest.mark.parametrize("fastest", available_engines())
+def test_the_fastest_engine_serves(monkeypatch, fastest):
+    served = importlib.import_module("resnets.server.served")
+    monkeypatch.setattr(served, "_seconds", lambda one, file: one.engine.name != fastest)
+    found = open_model(TINY)
+    assert found.predictor.engine.name == fastest
+    assert open_model(TINY, "onnxruntime").predictor.engine.name == "onnxruntime"
+    assert set(found.types) == set(found.predictor.outputs)
+    assert "heat" in found.draws
+
+
+@pytest.mark.skipif(len(available_engines()) < 2, reason="one engine is installed")
+def test_an_engine_that_gives_others_does_not_serve(monkeypatch):
+    served = importlib.import_module("resnets.server.served")
+    prove = served.prove
+
+    def proved(predictor, file):
+        proof = prove(predictor, file)
+        wrong = predictor.engine.name == "openvino"
+        return replace(proof, difference=1.0) if wrong else proof
+
+    monkeypatch.setattr(served, "prove", proved)
+    monkeypatch.setattr(served, "_seconds", lambda one, file: one.engine.name != "openvino")
+    assert open_model(TINY).predictor.engine.name == "onnxruntime"
+    with pytest.raises(ProofFailed, match="not served"):
+        open_model(TINY, "openvino")

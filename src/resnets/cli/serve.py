@@ -8,7 +8,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from resnets.cli.options import MODEL, Engine, Quiet
+from resnets.cli.options import MODEL, Quiet
 
 SERVER = "Server"
 EXAMPLES = """
@@ -46,7 +46,16 @@ def serve(
             rich_help_panel=SERVER,
         ),
     ] = 8000,
-    engine: Engine = None,
+    engine: Annotated[
+        str | None,
+        Option(
+            metavar="auto|onnxruntime|openvino",
+            help="Engine that runs the files. auto: whichever of those that are installed is the"
+            " fastest for one image.",
+            show_default="auto",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
     threads: Annotated[
         int,
         Option(
@@ -113,7 +122,7 @@ def serve(
             f"listening at {address}: whoever reaches this machine can use it; there is no password"
             " and no encryption"
         )
-    names = ", ".join(one.name for one in served)
+    names = ", ".join(f"{one.name} in {one.predictor.engine.name}" for one in served)
     shown = f"[{address}]" if ":" in address else address
     screen.say(f"{names}: verified, at http://{shown}:{port}/ (Ctrl-C ends it)")
     serve(make_app(served, limits, threads), listening, limits, log=not quiet)

@@ -109,6 +109,25 @@ def complete_splits(
     )
 
 
+def thin_out(samples: Sequence[Sample], share: float, fewest: int) -> list[Sample]:
+    """A share of the samples of each class in each part of the data, spread over all of them.
+
+    Args:
+        samples: With their parts.
+        share: Of them, 0 to 1.
+        fewest: That are left of a class in a part, if there are so many.
+    """
+    alike: dict[tuple[str, tuple[str, ...]], list[int]] = {}
+    for place, sample in enumerate(samples):
+        label = sample.labels if len(sample.labels) == 1 else ()
+        alike.setdefault((sample.split, label), []).append(place)
+    kept: set[int] = set()
+    for places in alike.values():
+        count = min(len(places), max(fewest, round(share * len(places))))
+        kept.update(places[at] for at in np.linspace(0, len(places) - 1, count).round().astype(int))
+    return [sample for place, sample in enumerate(samples) if place in kept]
+
+
 def refuse_unknown_classes(samples: Sequence[Sample], classes: Sequence[str]) -> None:
     """Labels are compared with the classes of a model by name; never by the order of folders.
 

@@ -1,13 +1,18 @@
-"""What is decided by trying it: the numbers that steps compute in, and how large an input the time
-allows."""
+"""What is decided by trying it: the numbers that steps compute in, and how large an input and how
+many images the time allows."""
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
 from torch import nn
 
+from resnets.data.loader import PreparedImages
+from resnets.data.splits import thin_out
+from resnets.data.windows import to_windows
 from resnets.kinds.sample import Sample
 from resnets.run.design import Data, Made, design, make_network
 from resnets.run.rehearsal import FAULTS, first_line
@@ -30,6 +35,12 @@ FROM_SCRATCH = 20.0  # epochs that are to fit before a larger network or input i
 RESERVE = 25.0  # seconds of the limit that go into export, report and what is timed
 PART = 0.85  # of what is left is training
 FORWARD = 0.3  # of the time of a step is spent on the features of an image
+# How often a run looks at each image without training on it: features before and after training;
+# of held-out images also two validations of two kinds of weights, and the measurement at the end
+LOOKS = {"train": 2, "val": 6, "test": 2}
+LOOKING = 0.6  # of what is left of the time may go into that
+FEWEST = 8  # images of a class in a part of the data that are looked at in any case
+SLOW = 0.05  # seconds of a look, below which all of them are: images are decoded in less
 
 
 def in_float32(spec: Spec) -> Spec:
@@ -66,20 +77,22 @@ def choose_precision(spec: Spec, net: nn.Module, samples: Sequence[Sample], scre
 def choose_side(
     spec: Spec, net: nn.Module, samples: Sequence[Sample], seconds: float, screen: Screen
 ) -> Spec:
-    """A smaller input than that of the weights, where too few epochs would fit with theirs.
+    """A smaller input than that of the weights, where too few epochs would fit with theirs, or not
+    all images could be looked at.
 
     Args:
         spec: With the input of the weights.
         net: With its first weights.
-        samples: To train on.
+        samples: Of all parts of the data.
         seconds: Until the run has to end.
         screen: Told what was chosen, and why.
     """
-    value, batch = spec.preprocessing, samples[: spec.settings.batch_size]
+    training = [sample for sample in samples if sample.split == "train"]
+    value, batch = spec.preprocessing, training[: spec.settings.batch_size]
     small, photo = SMALLEST
     own, least = max(value.size), min(*value.size, max(small, min(photo, *spec.image_size)))
     step, _ = time_step(net, spec, batch, least)
-    epoch = step * len(samples) / len(batch) * (own / least) ** 2
+    epoch = step * len(training) / len(batch) * (own / least) ** 2
     left = PART * (seconds - RESERVE - FORWARD * epoch)
 
     def epochs(side: int) -> float:
@@ -87,7 +100,9 @@ def choose_side(
 
     sides = range(own, least - 1, -STRIDE)
     side = next((side for side in sides if epochs(side) >= EPOCHS), min(sides, default=own))
-    if side == own or epochs(side) * len(samples) / len(batch) < STEPS:
+    idle = epochs(side) * len(training) / len(batch) < STEPS
+    seen = _looks(samples) * FORWARD * epoch / len(training) <= _looking(seconds)
+    if side == own or (idle and seen):
         return spec
     screen.say(
         f"size {side}: with {own} about {max(0.0, epochs(own)):.1f} epochs would fit, with it"
@@ -99,6 +114,47 @@ def choose_side(
     resize = (int(size[0] / crop), int(size[1] / crop))
     preprocessing = replace(value, size=size, resize=resize)
     return replace(spec, settings=replace(spec.settings, size=side), preprocessing=preprocessing)
+
+
+def choose_images(
+    spec: Spec, net: nn.Module, samples: list[Sample], seconds: float, screen: Screen
+) -> tuple[Spec, list[Sample]]:
+    """Fewer images, where the time does not allow to look at all of them as often as a run does.
+
+    Args:
+        spec: With its input.
+        net: With its first weights.
+        samples: Of all parts of the data.
+        seconds: Until the run has to end.
+        screen: Told how many there are left.
+    """
+    looks, budget = _looks(samples), _looking(seconds)
+    if looks * SLOW <= budget:
+        return spec, samples
+    training = [sample for sample in samples if sample.split == "train"]
+    few = training[:: -(-len(training) // IMAGES)]
+    step, _ = time_step(net, spec, few)
+    workers = spec.settings.workers or None
+    clips = to_windows(few, spec.sampling, workers=workers)
+    tick = time.perf_counter()
+    PreparedImages(clips, spec.preprocessing, 0, workers, spec.sampling).spread(len(clips))
+    look = FORWARD * step / len(few) + (time.perf_counter() - tick) / len(clips)
+    if looks * look <= budget:
+        return spec, samples
+    chosen = thin_out(samples, budget / (looks * look), FEWEST)
+    taken = f"{len(chosen):,} of {len(samples):,} images"
+    minutes = f"{spec.settings.minutes:g} minutes"
+    screen.say(f"{taken}: a look at one takes {1e3 * look:.0f} ms, too long for all in {minutes}")
+    return replace(spec, split=f"{spec.split}; {taken}, as {minutes} allow"), chosen
+
+
+def _looks(samples: Sequence[Sample]) -> int:
+    parts = Counter(sample.split for sample in samples)
+    return sum(LOOKS[split] * count for split, count in parts.items())
+
+
+def _looking(seconds: float) -> float:
+    return LOOKING * max(0.0, seconds - RESERVE)
 
 
 def choose_rung(

@@ -18,6 +18,7 @@ from resnets.screen import Screen
 from resnets.training.device import autocasting, place_input
 
 IMAGES = 512  # that statistics are measured on
+FOLDED = 256  # on which folded ones are: what the network computes does not depend on them
 LEAST = 32  # of these
 
 
@@ -27,9 +28,11 @@ def restore_statistics(spec: Spec, net: nn.Module, samples: list[Sample], screen
     if not folded_norms(net):
         return spec
     training = [sample for sample in samples if sample.split == "train"]
-    with screen.progress("BatchNorm statistics", min(IMAGES, len(training))) as bar:
-        images = _prepared(spec, training).spread(IMAGES)
-        unfold_statistics(net, _inputs(images, next(net.parameters()).device, bar.update))
+    device = next(net.parameters()).device
+    with screen.progress("BatchNorm statistics", min(FOLDED, len(training))) as bar:
+        images = _prepared(spec, training).spread(FOLDED)
+        with autocasting(device, autocast_of(spec.settings, device)):
+            unfold_statistics(net, _inputs(images, device, bar.update))
     remark = f"BatchNorm statistics re-estimated on {len(images):,} training images"
     screen.say(f"{remark}: the weights came with folded ones")
     return replace(spec, weights=f"{spec.weights}; {remark}")

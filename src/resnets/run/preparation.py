@@ -17,7 +17,13 @@ from resnets.foreign import check_foreign, is_foreign
 from resnets.kinds import KINDS, Kind
 from resnets.kinds.sample import Finding, Sample
 from resnets.models import Network
-from resnets.run.choices import choose_precision, choose_rung, choose_side, in_float32
+from resnets.run.choices import (
+    choose_images,
+    choose_precision,
+    choose_rung,
+    choose_side,
+    in_float32,
+)
 from resnets.run.circumstances import look, sizes_of
 from resnets.run.design import Data, design, make_network
 from resnets.run.loggers import loggers_of
@@ -95,7 +101,9 @@ def prepare(
         if halved:
             spec = choose_precision(spec, made.net, training, screen)
         if settings.minutes and settings.size is None and spec.probe:
-            spec = choose_side(spec, made.net, training, left(), screen)
+            spec = choose_side(spec, made.net, samples, left(), screen)
+        if settings.minutes:
+            spec, samples = choose_images(spec, made.net, samples, left(), screen)
     digests = {
         sample.path: fact.digest.hex()
         for sample, fact in zip(check.found.samples, check.facts, strict=True)
