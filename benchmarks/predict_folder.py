@@ -7,7 +7,8 @@
 The loop: ImageFolder, torchvision's transforms (256, 224, ImageNet's mean and deviation), DataLoader
 with two workers, the eager network in float32, batches of 32, a CSV. Ours: the same weights exported
 once, then `resnets predict FILE.onnx FOLDER -o OUT.csv` with each engine; with --int8 the file of
-`resnets export FILE.onnx --int8` beside it, calibrated on half of the photos. Every contestant is a new
+`resnets export FILE.onnx --int8` beside it, calibrated on half of the photos, with --bf16 that of
+--precision bf16 in OpenVINO. Every contestant is a new
 process, from its start to the last row of its table; rounds alternate. FOLDER has a subfolder for
 each WordNet id, so that answers can be judged; each photo is there --copies times under other names,
 with --megapixels enlarged to as much beforehand.
@@ -86,6 +87,8 @@ def main() -> None:
     parser.add_argument("--copies", type=int, default=2)
     parser.add_argument("--megapixels", type=float)
     parser.add_argument("--int8", action="store_true")
+    parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--only", nargs="*", help="of ours, by the names that are printed")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("runs/predict_folder"))
     given = parser.parse_args()
@@ -93,7 +96,8 @@ def main() -> None:
     folder = spread(
         given.photos, given.out / f"photos-{given.copies}-{given.megapixels or 0:g}", given
     )
-    contestants = contestants_for(folder, given)
+    loop, *ours = contestants_for(folder, given)
+    contestants = [loop, *(one for one in ours if not given.only or one.name in given.only)]
     labels = {str(file): file.parent.name for file in sorted(folder.glob("*/*"))}
     rows = []
     for number in range(given.rounds):
@@ -157,13 +161,16 @@ def contestants_for(folder: Path, given: argparse.Namespace) -> list[Contestant]
     loop = [sys.executable, "-c", LOOP, str(folder), str(given.weights), given.model]
     found = [Contestant("loop", loop)]
     files = {"": file}
-    if given.int8:
-        files["int8 "] = file.with_stem(f"{file.stem}-int8")
-        if not files["int8 "].exists():
-            export = ["export", str(file), "--int8", "--calibrate", str(given.photos)]
+    for form in ("int8", "bf16"):
+        if not getattr(given, form):
+            continue
+        made = files[f"{form} "] = file.with_stem(f"{file.stem}-{form}")
+        if not made.exists():
+            export = ["export", str(file), "--precision", form, "--calibrate", str(given.photos)]
             subprocess.run([*program, *export, "--accept-unproven"], check=True)
     for prefix, one in files.items():
-        for name in (*available_engines(), "auto"):
+        names = [*available_engines(), "auto"] if prefix != "bf16 " else ["openvino"]
+        for name in names:
             ours = [*program, "predict", str(one), str(folder), "--engine", name]
             found.append(Contestant(prefix + name, [*ours, "-o"]))
             if name != "auto" and not prefix:

@@ -38,7 +38,8 @@ FORWARD = 0.3  # of the time of a step is spent on the features of an image
 # How often a run looks at each image without training on it: features before and after training;
 # of held-out images also two validations of two kinds of weights, and the measurement at the end
 LOOKS = {"train": 2, "val": 6, "test": 2}
-LOOKING = 0.6  # of what is left of the time may go into that
+LOOKING = 0.6  # of what is left of the time may go into that with all images
+PARTLY = 0.45  # and with a part of them, so that a machine that slows down can still end in time
 FEWEST = 8  # images of a class in a part of the data that are looked at in any case
 SLOW = 0.05  # seconds of a look, below which all of them are: images are decoded in less
 
@@ -101,7 +102,9 @@ def choose_side(
     sides = range(own, least - 1, -STRIDE)
     side = next((side for side in sides if epochs(side) >= EPOCHS), min(sides, default=own))
     idle = epochs(side) * len(training) / len(batch) < STEPS
-    seen = _looks(samples) * FORWARD * epoch / len(training) <= _looking(seconds)
+    seen = _looks(samples) * FORWARD * epoch / len(training) <= LOOKING * max(
+        0.0, seconds - RESERVE
+    )
     if side == own or (idle and seen):
         return spec
     screen.say(
@@ -128,8 +131,8 @@ def choose_images(
         seconds: Until the run has to end.
         screen: Told how many there are left.
     """
-    looks, budget = _looks(samples), _looking(seconds)
-    if looks * SLOW <= budget:
+    looks, left = _looks(samples), max(0.0, seconds - RESERVE)
+    if looks * SLOW <= LOOKING * left:
         return spec, samples
     training = [sample for sample in samples if sample.split == "train"]
     few = training[:: -(-len(training) // IMAGES)]
@@ -139,9 +142,9 @@ def choose_images(
     tick = time.perf_counter()
     PreparedImages(clips, spec.preprocessing, 0, workers, spec.sampling).spread(len(clips))
     look = FORWARD * step / len(few) + (time.perf_counter() - tick) / len(clips)
-    if looks * look <= budget:
+    if looks * look <= LOOKING * left:
         return spec, samples
-    chosen = thin_out(samples, budget / (looks * look), FEWEST)
+    chosen = thin_out(samples, PARTLY * left / (looks * look), FEWEST)
     taken = f"{len(chosen):,} of {len(samples):,} images"
     minutes = f"{spec.settings.minutes:g} minutes"
     screen.say(f"{taken}: a look at one takes {1e3 * look:.0f} ms, too long for all in {minutes}")
@@ -151,10 +154,6 @@ def choose_images(
 def _looks(samples: Sequence[Sample]) -> int:
     parts = Counter(sample.split for sample in samples)
     return sum(LOOKS[split] * count for split, count in parts.items())
-
-
-def _looking(seconds: float) -> float:
-    return LOOKING * max(0.0, seconds - RESERVE)
 
 
 def choose_rung(

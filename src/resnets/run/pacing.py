@@ -13,6 +13,7 @@ from resnets.training.plan import Plan
 
 CHECKS = 25  # in the course of a run
 LOOKS = 6  # that a pace is measured over: a moment's disturbance is none
+RECENT = 2  # over which one that is slower counts at once: the end will take as much longer
 TOLERATED = 0.04  # deviation of the time that is left from the time that is needed
 TOLD = 0.1  # part of the steps that a run loses without a word
 MOST = 2.0  # times as many steps as are left, at most
@@ -39,10 +40,9 @@ class Pacing:
         here = plan.place(state.step)
         if here - plan.place(self.marks[-1][0]) < plan.planned / CHECKS:
             return plan
-        step, seconds = self.marks[0]
+        since = self.marks[0], self.marks[-min(RECENT, len(self.marks))]
         self.marks.append((state.step, state.seconds))
-        expected = (state.step - step) * self._step(plan, plan.place(step), here)
-        pace = (state.seconds - seconds) / expected
+        pace = max(self._pace(state, plan, step, seconds) for step, seconds in since)
         rest = plan.steps - state.step
         other = self.costs.end + -(-rest // plan.validate_every) * self.costs.validation
         available = self.deadline - time.monotonic() - other * max(1.0, pace)
@@ -58,6 +58,11 @@ class Pacing:
                 " end in time"
             )
         return plan if steps == plan.steps else plan.bent(state.step, steps)
+
+    def _pace(self, state: TrainingState, plan: Plan, step: int, seconds: float) -> float:
+        """Times as long as was measured before, since this step and second."""
+        expected = self._step(plan, plan.place(step), plan.place(state.step))
+        return (state.seconds - seconds) / ((state.step - step) * expected)
 
     def _step(self, plan: Plan, start: float, end: float) -> float:
         """Seconds that a step between two places of the plan was measured to take, on average."""
