@@ -204,7 +204,7 @@ def test_any_number_of_pictures_of_any_size(exported, engine):
         pictures = np.stack(
             [np.roll(noisy(height, width), 7 * number, 1) for number in range(count)]
         )
-        found, expected = predictor.engine(pictures), TorchEngine(model)(pictures)
+        found, expected = predictor._run(pictures, large=True), TorchEngine(model)(pictures)
         np.testing.assert_allclose(found["probabilities"], expected["probabilities"], atol=0.005)
         np.testing.assert_allclose(
             found["embedding"], expected["embedding"], atol=0.05 * expected["embedding"].max()

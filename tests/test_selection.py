@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from resnets.kinds import KINDS
 from resnets.runtime import engines, load
 from resnets.runtime.engines import available_engines, make_engine
 from resnets.runtime.onnxfile import read_onnx
@@ -107,6 +108,15 @@ def test_maps_are_there_when_they_are_asked_for(engine, images):
     assert set(outputs) == set(predictor.outputs)
     np.testing.assert_allclose(outputs["heat"][0], mapped[0].heat, atol=1e-5)
     assert set(predictor.outputs_for(pixels[0], large=False)) == set(outputs) - {"heat"}
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
+def test_an_engine_gives_all_that_is_proved(kind):
+    """The map of scores of a detector is large, and among the golden outputs."""
+    light = set(kind.light.outputs)
+    assert light >= {name for name, output in kind.outputs.items() if output.golden}
+    assert light >= {name for name, output in kind.outputs.items() if output.always}
+    assert set(kind.small.outputs) <= light <= set(kind.outputs)
 
 
 def test_a_file_that_is_gone_is_a_reason(tmp_path):

@@ -99,6 +99,14 @@ class Kind:
         }
         return replace(self, outputs=small)
 
+    @property
+    def light(self) -> Kind:
+        """The same without large outputs that no golden image has: what an engine has to give to
+        predict and to be proved."""
+        small = self.small.outputs
+        kept = {name: one for name, one in self.outputs.items() if one.golden or name in small}
+        return replace(self, outputs=kept)
+
 
 def check_outputs(kind: Kind, outputs: Outputs, images: int, classes: Sequence[str]) -> None:
     """Whether the outputs of a network are what its kind says.

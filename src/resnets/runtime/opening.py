@@ -68,7 +68,7 @@ def open_engine(
     file: OnnxFile, name: str, threads: int = 0, precision: str = "float32"
 ) -> FileEngine | Fitted:
     """An engine for single images, compiled for the size that the graph need not scale, and for
-    the small outputs alone where that is faster.
+    small outputs alone where that is faster.
 
     In float32 it takes images of other sizes too. In int8, OpenVINO has been seen to give wrong
     predictions for them, and no error; in bfloat16, resizing in the graph would lose digits of the
@@ -78,7 +78,7 @@ def open_engine(
         ValueError: See `make_engine`.
     """
     pruning = [engine.name for engine in ENGINES.values() if engine.prunes]
-    kind = file.kind.small if name in pruning else file.kind
+    kind = file.kind.light if name in pruning else file.kind
     fitted = make_engine(name, file.path, threads, kind, file.framed_shape, precision)
     return Fitted(fitted) if (file.precision, precision) == ("float32", "float32") else fitted
 
@@ -96,7 +96,7 @@ def _open_other(file: OnnxFile, name: str, shape: Shape) -> Engine:
     Raises:
         ValueError: It gives others, or cannot run the graph.
     """
-    other = make_engine(name, file.path, 1, file.kind.small, shape)
+    other = make_engine(name, file.path, 1, file.kind.light, shape)
     whole = any(one.image.shape != shape[1:] for one in file.golden)  # in the first files
     proof = prove(make_engine(name, file.path, 1, file.kind) if whole else other, file)
     if not proof.ok:
