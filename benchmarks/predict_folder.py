@@ -8,10 +8,10 @@ The loop: ImageFolder, torchvision's transforms (256, 224, ImageNet's mean and d
 with two workers, the eager network in float32, batches of 32, a CSV. Ours: the same weights exported
 once, then `resnets predict FILE.onnx FOLDER -o OUT.csv` with each engine; with --int8 the file of
 `resnets export FILE.onnx --int8` beside it, calibrated on half of the photos, with --bf16 that of
---precision bf16 in OpenVINO. Every contestant is a new
-process, from its start to the last row of its table; rounds alternate. FOLDER has a subfolder for
-each WordNet id, so that answers can be judged; each photo is there --copies times under other names,
-with --megapixels enlarged to as much beforehand.
+--precision bf16 in OpenVINO. Every contestant is a new process, from its start to the last row of
+its table; rounds alternate. FOLDER has a subfolder for each WordNet id, so that answers can be
+judged; each photo is there --copies times under other names, with --megapixels enlarged to as much
+beforehand.
 
 Printed, and written to OUT/predict_folder.csv: images a second (median, lowest and highest round),
 the ratio to the loop in the same round, and how many images get the right class and the loop's class.

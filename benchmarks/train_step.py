@@ -13,6 +13,8 @@ optimizer, written as in PyTorch's tutorials, without an average.
     resnet18          224 px, batches of 16, AdamW, bfloat16 where the processor has AMX
     resnet18-no-amx   the same, both sides with ONEDNN_MAX_CPU_ISA=AVX512_CORE, ours in float32, which
                       is what a run takes on a processor without bfloat16
+    *-compiled        torch.compile in the place of our step's network, which a run does not take: the
+                      first step of it takes most of a minute
     last-stage        ours against ours: the last stage and the head of ResNet-18 on maps (256, 14, 14) of
                       the stage before, kept in memory, against all layers on images. A run has no such
                       phase yet; this is what it would gain, reading the kept maps not counted
@@ -48,6 +50,7 @@ class Side:
         optimizer: `sgd` or `adamw`.
         ours: Whether the package takes the step.
         precision: float32 or bfloat16.
+        compiled: Whether torch.compile makes code of the network.
         last: Whether only the last stage is there.
         isa: The largest instruction set that oneDNN may use; empty: any.
     """
@@ -57,6 +60,7 @@ class Side:
     optimizer: str
     ours: bool = True
     precision: str = "float32"
+    compiled: bool = False
     last: bool = False
     isa: str = ""
 
@@ -68,6 +72,12 @@ CASES = {  # the faster side, the slower one, the ratio that is wanted
     "resnet20": (SMALL, replace(SMALL, ours=False), 1.45),
     "resnet18": (LARGE, replace(FULL, ours=False), 3.0),
     "resnet18-no-amx": (replace(FULL, isa=AVX512), replace(FULL, isa=AVX512, ours=False), 1.35),
+    "resnet20-compiled": (replace(SMALL, compiled=True), replace(SMALL, ours=False), 1.45),
+    "resnet18-compiled": (
+        replace(FULL, isa=AVX512, compiled=True),
+        replace(FULL, isa=AVX512, ours=False),
+        1.35,
+    ),
     "last-stage": (replace(LARGE, shape=(16, 256, 14, 14), last=True), LARGE, 4.0),
 }
 
@@ -127,6 +137,7 @@ def ours(side: Side, tick: Callable[[], float]) -> Callable[[], list[float]]:
 
     device, settings = torch.device("cpu"), TrainSettings("", precision=side.precision)
     task, net = make_task({"name": "classes"}), place_net(make_network(side), device)
+    net = torch.compile(net) if side.compiled else net
     images = place_input(torch.randn(side.shape), device)
     batch = Batch(images, {"labels": torch.arange(side.shape[0]) % 10})
     phase = PlannedPhase(Schedule(1e-6, 10**6, 0), phase=Phase(optimizer=side.optimizer))

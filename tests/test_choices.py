@@ -117,7 +117,7 @@ def test_the_largest_input_with_enough_epochs_is_taken(spec, monkeypatch, minute
         return left / (per_pixel * (side / 224) ** 2 * count)
 
     if epochs(160) * count / wanted.settings.batch_size < STEPS:
-        assert side == (224 if looks <= 0.6 * max(0, 60 * minutes - 25) else 160)
+        assert side == (224 if looks <= 0.6 * max(15 * minutes, 60 * minutes - 25) else 160)
     else:
         assert epochs(side) >= EPOCHS or side == 160
         assert side == 224 or epochs(side + 32) < EPOCHS
@@ -143,7 +143,7 @@ def test_no_more_images_are_taken_than_can_be_looked_at(spec, monkeypatch, minut
     each = Counter((sample.split, sample.labels) for sample in chosen)
     assert set(each) == {(sample.split, sample.labels) for sample in samples}
     assert min(each.values()) >= FEWEST
-    budget = 0.45 * max(0, 60 * minutes - 25)
+    budget = 0.45 * max(15 * minutes, 60 * minutes - 25)
     if min(each.values()) > FEWEST:
         assert 0.5 * budget < 0.03 * looks <= budget
     else:

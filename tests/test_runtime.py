@@ -778,7 +778,8 @@ def test_an_engine_for_one_size_takes_others_too(name):
     assert predictor.engine._any is None
     for images in (framed, whole, np.concatenate([framed] * 3)):
         found, expected = predictor.engine(images), free(images)
-        assert [*file.kind.small.outputs][:2] == [*found][:2] == [*expected][:2]
+        given = file.kind.light.outputs if name == "openvino" else file.kind.outputs
+        assert list(found) == [output for output in expected if output in given]
         for output, array in found.items():
             np.testing.assert_allclose(array, expected[output], atol=1e-5)
     assert predictor.engine._any is not None

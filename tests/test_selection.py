@@ -17,7 +17,7 @@ from resnets.runtime.selection import _selected, select_pixels
 
 TINY = Path(__file__).parent / "data" / "format1" / "tiny.onnx"
 
-pytestmark = pytest.mark.skipif("openvino" not in available_engines(), reason="needs OpenVINO")
+needs_openvino = pytest.mark.skipif("openvino" not in available_engines(), reason="needs OpenVINO")
 
 
 @pytest.fixture
@@ -49,6 +49,7 @@ def exported(tmp_path_factory):
     return made
 
 
+@needs_openvino
 @pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
 @pytest.mark.parametrize("count", [1, 3])
 def test_both_products_are_left_out_where_the_image_has_its_size(
@@ -65,6 +66,7 @@ def test_both_products_are_left_out_where_the_image_has_its_size(
         np.testing.assert_allclose(found[name], array, atol=1e-6)
 
 
+@needs_openvino
 @pytest.mark.parametrize("shape", [(1, 50, 71, 3), (1, 12, 90, 3)])
 def test_products_that_scale_stay(exported, shape, counted):
     file, images = read_onnx(exported["stretch"]), noise(shape)
@@ -119,6 +121,7 @@ def test_an_engine_gives_all_that_is_proved(kind):
     assert set(kind.small.outputs) <= light <= set(kind.outputs)
 
 
+@needs_openvino
 def test_a_file_that_is_gone_is_a_reason(tmp_path):
     """The engine for maps is opened late."""
     path = tmp_path / "a.onnx"

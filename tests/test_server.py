@@ -628,7 +628,7 @@ SOCKETS = """
 import socket, sys
 class Refuse:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "torchvision", "onnx"):
+        if name.split(".")[0] in ("torch", "torchvision", "onnx", sys.argv[-1]):
             raise SystemExit(f"{name} was imported")
 sys.meta_path.insert(0, Refuse())
 attempts, connect, lookup = [], socket.socket.connect, socket.getaddrinfo
@@ -651,7 +651,7 @@ else:
     from server_process import ask, running
     from resnets.server.limits import Limits
     from resnets.server.served import open_model
-    with running([open_model(sys.argv[1])], Limits()) as address:
+    with running([open_model(*sys.argv[1:4:2])], Limits()) as address:
         with open(sys.argv[2], "rb") as file:
             assert ask(address, "POST", "/v1/predict?draw=heat", file.read())[0] == 200
         assert ask(address, "GET", "/")[0] == 200
@@ -659,7 +659,14 @@ print(len(attempts))
 """
 
 
-@pytest.mark.parametrize(("words", "count"), [((TINY, PICTURE), "0"), (("bare",), "1")])
+@pytest.mark.parametrize(
+    ("words", "count"),
+    [
+        ((TINY, PICTURE, "auto"), "0"),
+        ((TINY, PICTURE, "onnxruntime", "openvino"), "0"),  # the other one is not imported
+        (("bare",), "1"),
+    ],
+)
 def test_nothing_but_loopback_is_connected_to_and_torch_is_not_imported(words, count, monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     for name in ("CI", "TF_BUILD", "JENKINS_URL", "ORT_DISABLE_TELEMETRY"):

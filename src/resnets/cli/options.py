@@ -65,8 +65,8 @@ Engine = Annotated[
     str | None,
     Option(
         metavar="auto|onnxruntime|openvino",
-        help="Engine that runs NAME.onnx. auto: onnxruntime, and for many images whichever is"
-        " faster on the first ones; of a file in bfloat16 openvino.",
+        help="Engine that runs NAME.onnx. auto: onnxruntime, and for many images, or to serve,"
+        " whichever turns out to be faster; of a file in bfloat16 openvino.",
         show_default="auto",
         rich_help_panel=MODEL,
     ),

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from resnets.cli.options import MODEL, Quiet
+from resnets.cli.options import MODEL, Engine, Quiet
 
 SERVER = "Server"
 EXAMPLES = """
@@ -46,16 +46,7 @@ def serve(
             rich_help_panel=SERVER,
         ),
     ] = 8000,
-    engine: Annotated[
-        str | None,
-        Option(
-            metavar="auto|onnxruntime|openvino",
-            help="Engine that runs the files. auto: whichever of those that are installed is the"
-            " fastest for one image.",
-            show_default="auto",
-            rich_help_panel=MODEL,
-        ),
-    ] = None,
+    engine: Engine = None,
     threads: Annotated[
         int,
         Option(

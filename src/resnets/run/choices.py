@@ -41,7 +41,8 @@ LOOKS = {"train": 2, "val": 6, "test": 2}
 LOOKING = 0.6  # of what is left of the time may go into that with all images
 PARTLY = 0.45  # and with a part of them, so that a machine that slows down can still end in time
 FEWEST = 8  # images of a class in a part of the data that are looked at in any case
-SLOW = 0.05  # seconds of a look, below which all of them are: images are decoded in less
+SLOW = 0.05  # seconds of a look: where all of them would fit at that, none is timed
+QUICK = 0.25  # of a limit so short that a small network leaves some of `RESERVE`
 
 
 def in_float32(spec: Spec) -> Spec:
@@ -102,9 +103,8 @@ def choose_side(
     sides = range(own, least - 1, -STRIDE)
     side = next((side for side in sides if epochs(side) >= EPOCHS), min(sides, default=own))
     idle = epochs(side) * len(training) / len(batch) < STEPS
-    seen = _looks(samples) * FORWARD * epoch / len(training) <= LOOKING * max(
-        0.0, seconds - RESERVE
-    )
+    look = FORWARD * epoch / len(training)
+    seen = _looks(samples) * look <= LOOKING * _looking(seconds)
     if side == own or (idle and seen):
         return spec
     screen.say(
@@ -131,7 +131,7 @@ def choose_images(
         seconds: Until the run has to end.
         screen: Told how many there are left.
     """
-    looks, left = _looks(samples), max(0.0, seconds - RESERVE)
+    looks, left = _looks(samples), _looking(seconds)
     if looks * SLOW <= LOOKING * left:
         return spec, samples
     training = [sample for sample in samples if sample.split == "train"]
@@ -154,6 +154,11 @@ def choose_images(
 def _looks(samples: Sequence[Sample]) -> int:
     parts = Counter(sample.split for sample in samples)
     return sum(LOOKS[split] * count for split, count in parts.items())
+
+
+def _looking(seconds: float) -> float:
+    """Seconds that are left beside export, report and what is timed."""
+    return max(seconds - RESERVE, QUICK * seconds, 0.0)
 
 
 def choose_rung(

@@ -18,8 +18,8 @@ from resnets.screen import Screen
 from resnets.training.device import autocasting, place_input
 
 IMAGES = 512  # that statistics are measured on
-FOLDED = 256  # on which folded ones are: what the network computes does not depend on them
 LEAST = 32  # of these
+FOLDED = 256  # that folded ones are measured on; what the network computes does not depend on them
 
 
 def restore_statistics(spec: Spec, net: nn.Module, samples: list[Sample], screen: Screen) -> Spec:

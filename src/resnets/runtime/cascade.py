@@ -91,7 +91,7 @@ class Cascade(Predictor):
         if sure:
             return found
         image = decoded.framed[None]
-        outputs = self.second._run(image, heat) if heat else self._second_engine(image)
+        outputs = self.second._run(image, large=True) if heat else self._second_engine(image)
         return self.second._conclude(heat, file, decoded, outputs)
 
 

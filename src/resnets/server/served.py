@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -10,11 +9,10 @@ from typing import Any
 
 from resnets.kinds.prediction import Prediction
 from resnets.runtime import Predictor, load
+from resnets.runtime.bench import time_singles
 from resnets.runtime.engines import AUTO, available_engines, engines_for
 from resnets.runtime.onnxfile import OnnxFile, read_onnx
 from resnets.runtime.proof import prove
-
-TIMED = 5  # times that an engine predicts for one image before it is chosen
 
 
 class ProofFailed(RuntimeError):
@@ -98,8 +96,8 @@ def open_model(path: str | Path, engine: str = AUTO, threads: int = 1) -> Served
         ProofFailed: It does not give here what the trained network gave.
     """
     file = read_onnx(path)
-    installed = [name for name in engines_for(file.precision) if name in available_engines()]
-    first, *others = installed if engine == AUTO and installed else [engine]
+    known = engines_for(file.precision) if engine == AUTO else []
+    first, *others = [name for name in known if name in available_engines()] or [engine]
     opened = [_open(path, file, first, threads)]
     for name in others:
         with suppress(ValueError, ProofFailed):
@@ -119,13 +117,9 @@ def _open(path: str | Path, file: OnnxFile, engine: str, threads: int) -> Predic
 
 
 def _seconds(predictor: Predictor, file: OnnxFile) -> float:
-    """Of one image: the least of a few times."""
-    images, times = file.golden[0].image[None], []
-    for _ in range(TIMED):
-        began = time.perf_counter()
-        predictor.engine(images)
-        times.append(time.perf_counter() - began)
-    return min(times)
+    """Of one image: the least of some times."""
+    images = file.golden[0].image[None]
+    return min(time_singles(lambda: predictor.engine(images)))
 
 
 def check_names(paths: Sequence[str | Path]) -> None:
