@@ -87,6 +87,7 @@ CONTENDERS = {
     "fastai": Contender("classes", "fastai_tune.py", True, "peers"),
     "tutorial": Contender("classes", "tutorial.py", True, "peers"),
     "timm": Contender("classes", "timm_defaults.py", True, "peers"),
+    "careful": Contender("classes", "careful.py", True, "peers"),
     "ours-classes-scratch": Contender("classes", "ours.py", False),
     "fastai-scratch": Contender("classes", "fastai_tune.py", False, "peers"),
     "ultralytics-classes-scratch": Contender("classes", "yolo_classify.py", False, "peers"),

@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -177,8 +178,8 @@ def start(command, port, **options):
     return process
 
 
-def main():
-    """Measures and prints."""
+def parse():
+    """The options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("model")
     parser.add_argument("images")
@@ -189,84 +190,69 @@ def main():
     parser.add_argument("--litserve", metavar="PYTHON")
     parser.add_argument("--memory", type=int, default=0, metavar="N")
     parser.add_argument("--json", metavar="FILE")
-    options = parser.parse_args()
-    images, rows = read_images(options.images), []
+    return parser.parse_args()
+
+
+@contextmanager
+def servers(options):
+    """Ours and, where its Python is named, LitServe at the next port; the process of ours."""
+    ours = [sys.executable, "-m", "resnets", "serve", options.model, "--engine", options.engine]
+    running = [start([*ours, "--port", str(options.port), "--quiet"], options.port)]
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            if options.litserve:
+                script, port = Path(folder) / "lit.py", options.port + 1
+                script.write_text(LITSERVE)
+                words = [options.model, str(port), str(usable_cores()), options.engine]
+                env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src")}
+                command = [options.litserve, str(script), *words]
+                running.append(start(command, port, cwd=folder, env=env))
+                time.sleep(10)  # its workers open the file after the port
+            yield running[0]
+        finally:
+            for process in running:
+                os.killpg(process.pid, signal.SIGTERM)
+                process.wait(60)
+
+
+def take_turns(options, images, clients):
+    """A row of each of the three for so many clients."""
     ours = [http_request("/v1/predict", image, "image/jpeg") for image in images]
     encoded = (json.dumps({"image": base64.b64encode(image).decode()}) for image in images)
     theirs = [http_request("/predict", body.encode(), "application/json") for body in encoded]
+    seconds = options.seconds
+    times = measure_runtime(options.model, options.engine, images, clients, seconds)
+    rows = [summary("runtime", clients, seconds, times)]
+    times = measure_http(options.port, ours, clients, seconds)
+    rows.append(summary("resnets", clients, seconds, times))
+    print(f"{'':10} {rows[1]['per_second'] / rows[0]['per_second']:.2f} times the runtime")
+    if options.litserve:
+        times = measure_http(options.port + 1, theirs, clients, seconds)
+        rows.append(summary("litserve", clients, seconds, times))
+    return rows
+
+
+def watch_memory(options, images, server):
+    """Prints what more requests do to the memory of a server."""
+    requests = [http_request("/v1/predict", image, "image/jpeg") for image in images]
+    before, sent = resident(server.pid), 0
+    while sent < options.memory:
+        sent += len(measure_http(options.port, requests, 4, 5))
+    print(f"memory: {before:.0f} MB, after {sent:,} requests {resident(server.pid):.0f} MB")
+
+
+def main():
+    """Measures and prints."""
+    options = parse()
+    images, rows = read_images(options.images), []
     print(
         f"{platform.machine()}, {usable_cores()} cores, {len(images)} images, {options.seconds:g} s each"
     )
-    command = [
-        sys.executable,
-        "-m",
-        "resnets",
-        "serve",
-        options.model,
-        "--engine",
-        options.engine,
-        "--port",
-        str(options.port),
-        "--quiet",
-    ]
-    server = start(command, options.port)
-    with tempfile.TemporaryDirectory() as folder:
-        lit = None
-        if options.litserve:
-            script = Path(folder) / "lit.py"
-            script.write_text(LITSERVE)
-            words = [options.model, str(options.port + 1), str(usable_cores()), options.engine]
-            source = Path(__file__).parents[1] / "src"
-            lit = start(
-                [options.litserve, str(script), *words],
-                options.port + 1,
-                cwd=folder,
-                env={**os.environ, "PYTHONPATH": str(source)},
-            )
-            time.sleep(10)  # its workers open the file after the port
-        try:
-            for clients in map(int, options.clients.split(",")):
-                rows.append(
-                    summary(
-                        "runtime",
-                        clients,
-                        options.seconds,
-                        measure_runtime(
-                            options.model, options.engine, images, clients, options.seconds
-                        ),
-                    )
-                )
-                rows.append(
-                    summary(
-                        "resnets",
-                        clients,
-                        options.seconds,
-                        measure_http(options.port, ours, clients, options.seconds),
-                    )
-                )
-                print(
-                    f"{'':10} {rows[-1]['per_second'] / rows[-2]['per_second']:.2f} times the runtime"
-                )
-                if lit:
-                    rows.append(
-                        summary(
-                            "litserve",
-                            clients,
-                            options.seconds,
-                            measure_http(options.port + 1, theirs, clients, options.seconds),
-                        )
-                    )
-            if options.memory:
-                before, sent = resident(server.pid), 0
-                while sent < options.memory:
-                    sent += len(measure_http(options.port, ours, 4, 5))
-                print(
-                    f"memory: {before:.0f} MB, after {sent:,} requests {resident(server.pid):.0f} MB"
-                )
-        finally:
-            for process in filter(None, (server, lit)):
-                os.killpg(process.pid, signal.SIGTERM)
-                process.wait(60)
+    with servers(options) as server:
+        for clients in map(int, options.clients.split(",")):
+            rows += take_turns(options, images, clients)
+        if options.memory:
+            watch_memory(options, images, server)
     if options.json:
         Path(options.json).write_text(json.dumps(rows, indent=1))
 

@@ -3,8 +3,8 @@ training meet.
 
 Reading order is running order: `preparation` looks and decides, `rehearsal` tries the network,
 `work` reads the images, `probe` makes a first model, `finder` finds the learning rate if asked,
-`timing` fixes the number of steps, `steps` trains and `validation` chooses the best weights,
-`completion` measures, reports and exports.
+`stage` trains the last stage alone, `timing` fixes the number of steps, `steps` trains and
+`validation` chooses the best weights, `completion` measures, reports and exports.
 `resume` enters at `work` with what an earlier run wrote down.
 """
 
@@ -30,17 +30,17 @@ from resnets.run.loggers import logged
 from resnets.run.norms import restore_statistics
 from resnets.run.pacing import Pacing
 from resnets.run.preparation import prepare
-from resnets.run.probe import make_probe
+from resnets.run.probe import Probed, make_probe
 from resnets.run.rehearsal import check_module
 from resnets.run.spec import Spec
+from resnets.run.stage import decide_stage, train_stage
 from resnets.run.steps import Trained, carry_out, go_on
-from resnets.run.timing import decide_steps
+from resnets.run.timing import decide_steps, time_costs
 from resnets.run.work import Callback, Job, place_network, read_images
 from resnets.screen import Screen
 from resnets.settings import change
 from resnets.training.loop import Diverged, Reached
 from resnets.training.papers import filled
-from resnets.training.probe import Featured
 from resnets.training.settings import TrainSettings
 
 __all__ = ["Run", "resume", "train"]
@@ -165,32 +165,35 @@ def _load_first(net: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> No
 def _begin(job: Job, split: str = "") -> Run:
     """A run from its first weights on: a linear probe where there can be one, then as many steps as
     there is time for."""
-    reached, exporting = Reached(), None
-    features: dict[str, Featured] = {}
+    probed = Probed(Reached(), None, {}, {})
     if job.spec.probe:
         # from here on the run can be resumed
         _write(job, split)
         write_model(job.folder.last, job.net.state_dict(), job.spec.metadata())
         job.folder.forget()
-        reached, exporting, features = make_probe(job)
-    pacing = search = None
+        probed = make_probe(job)
+    costs = pacing = search = None
     if not job.spec.steps:
         if job.spec.settings.find_lr:
             spec, search = find_rate(job)
             job = replace(job, spec=spec)
-        spec, costs = decide_steps(job, exporting)
+        costs = time_costs(job, probed.exporting)
+        job = replace(job, spec=decide_stage(job, probed, costs))
+    if job.spec.stage:
+        probed = train_stage(job, probed, costs)
+    if not job.spec.steps:
+        job = replace(job, spec=decide_steps(job, costs))
         if costs and job.deadline is not None:
             pacing = Pacing(job.deadline, costs, job.screen)
-        if not spec.steps:
-            return _end(job, Trained(reached, features=features))
-        features.clear()  # training changes them
-        job = replace(job, spec=spec)
+        if not job.spec.steps:
+            return _end(job, Trained(probed.reached, features=probed.features))
+        probed.features.clear()  # training changes them
         job.folder.forget_search()
         if search:
             search.write(job.folder)
     _write(job, split)
     with logged(job) as one:
-        trained = carry_out(one, reached, pacing)
+        trained = carry_out(one, probed.reached, pacing)
     return _end(job, trained)
 
 

@@ -257,6 +257,7 @@ def _facts(job: Job, state: Reached) -> list[tuple[str, str]]:
         (
             "training",
             ("a linear probe on frozen features, " if spec.probe else "")
+            + (f"{spec.stage:,} steps of the last stage alone, " if spec.stage else "")
             + f"{state.step:,} steps of {job.images.batches.step_size} ({epochs:.1f} epochs)"
             + (f" instead of {spec.steps:,}, for want of time" if _shortened(job, state) else "")
             + f", learning rate {settings.lr:g}",

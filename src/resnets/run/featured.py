@@ -52,19 +52,56 @@ def computing(spec: Spec, net: nn.Module, count: int = BATCH) -> Compute:
         net: Of it, with whatever weights.
         count: Of the images at a time.
     """
-    features, device = spec.make_task().features(net.eval()), next(net.parameters()).device
+    features = spec.make_task().features(net.eval())
     assert features is not None
+    return _compiled(spec, features, _noise(spec, count))
+
+
+class InHalves:
+    """`computing` in two steps, which keeps the maps between them: those before the last stage.
+
+    Args:
+        spec: Of the run.
+        front: Images to maps.
+        tail: Maps to logits.
+    """
+
+    def __init__(self, spec: Spec, front: nn.Module, tail: nn.Module) -> None:
+        features, noise = spec.make_task().features(tail.eval()), _noise(spec, BATCH)
+        assert features is not None
+        self._front = _compiled(spec, front.eval(), noise)
+        self._rest = _compiled(spec, features, self._front(noise))
+        self._kept: list[torch.Tensor] = []
+
+    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Normalised images to features."""
+        maps = self._front(inputs)
+        self._kept.append(maps.half())
+        return self._rest(maps)
+
+    def take(self) -> torch.Tensor:
+        """The maps of all images since the last time, (n, C, h, w) float16."""
+        maps, self._kept = torch.cat(self._kept), []
+        return maps
+
+
+def _noise(spec: Spec, count: int) -> torch.Tensor:
+    """Images for a trial: on some that are all alike, bfloat16 differs more than on any photo."""
+    return torch.randn(spec.input_shape(count), generator=torch.Generator().manual_seed(0))
+
+
+def _compiled(spec: Spec, module: nn.Module, example: torch.Tensor) -> Compute:
+    """A module in eval mode for inputs of a shape: by OpenVINO where that can be."""
+    device = next(module.parameters()).device
     autocast = autocast_of(spec.settings, device)
     if device.type == "cpu":
-        # noise: on images that are all alike, bfloat16 differs more than on any photo
-        noise = torch.randn(spec.input_shape(count), generator=torch.Generator().manual_seed(0))
-        example = place_input(noise, device)
-        if found := compile_module(features, example, autocast is torch.bfloat16):
+        short = autocast is torch.bfloat16
+        if found := compile_module(module, place_input(example, device), short):
             return found
 
     def compute(inputs: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode(), autocasting(device, autocast):
-            return features(place_input(inputs, device)).float().cpu()
+            return module(place_input(inputs, device)).float().cpu()
 
     return compute
 

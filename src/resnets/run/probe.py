@@ -9,10 +9,18 @@ from typing import Any, NamedTuple
 
 import torch
 
+from resnets.data.loader import PreparedImages
 from resnets.evaluation.metrics import title
 from resnets.modelfile import write_model
+from resnets.models.halves import halve
 from resnets.run.familiarity import fit_familiarity
-from resnets.run.featured import computing, find_features, measure_raw, training_images_of
+from resnets.run.featured import (
+    InHalves,
+    computing,
+    find_features,
+    measure_raw,
+    training_images_of,
+)
 from resnets.run.growth import measure_growth
 from resnets.run.outcome import export_outcome
 from resnets.run.validation import main_number
@@ -29,13 +37,16 @@ class Probed(NamedTuple):
 
     Args:
         reached: Where it stands: step 0, with a row of results and the best weights so far.
-        exporting: Seconds that export and proof took.
+        exporting: Seconds that export and proof took; None without a probe.
         features: Of the images, by part of the data.
+        maps: Of the same images before the last stage, (n, C, h, w) float16; none where they are
+            not to be had, or too large.
     """
 
     reached: Reached
-    exporting: float
+    exporting: float | None
     features: dict[str, Featured]
+    maps: dict[str, torch.Tensor]
 
 
 def make_probe(job: Job) -> Probed:
@@ -49,12 +60,18 @@ def make_probe(job: Job) -> Probed:
     images, task, main = job.images, job.task, main_number(job.task)
     prepared = training_images_of(job)
     total, started = len(prepared) + len(images.held_out), time.monotonic()
-    compute = computing(job.spec, job.net)
+    compute = _halved(job, total) or computing(job.spec, job.net)
+    maps: dict[str, torch.Tensor] = {}
+
+    def find(part: str, images: PreparedImages, before: int) -> Featured:
+        found = find_features(job.spec, compute, images, lambda done: bar.update(before + done))
+        if isinstance(compute, InHalves):
+            maps[part] = compute.take()
+        return found
+
     with job.screen.progress("features", total) as bar:
-        train = find_features(job.spec, compute, prepared, bar.update)
-        val = find_features(
-            job.spec, compute, images.held_out, lambda done: bar.update(len(prepared) + done)
-        )
+        train = find("train", prepared, 0)
+        val = find("val", images.held_out, len(prepared))
     speed = total / (time.monotonic() - started)
     fit = partial(fit_probe, val=val, outputs=len(job.spec.classes), loss=task.loss)
     with job.screen.progress("linear probe", 1):
@@ -91,7 +108,21 @@ def make_probe(job: Job) -> Probed:
         f"val_{main}_ema": quick.main,
     }
     features = {"train": train, "val": val}
-    return Probed(Reached(rows=[row], best=best), exporting, features)
+    if not all(bool(torch.isfinite(one).all()) for one in maps.values()):  # beyond half precision
+        maps.clear()
+    return Probed(Reached(rows=[row], best=best), exporting, features, maps)
+
+
+def _halved(job: Job, count: int) -> InHalves | None:
+    """What keeps the maps before the last stage, if all of them have room in memory beside the
+    images, and there will be training. On a CPU alone: others are fast enough for all layers."""
+    halves, images = halve(job.net), job.images.batches.images
+    if halves is None or job.spec.settings.epochs == 0 or job.device.type != "cpu":
+        return None
+    with torch.inference_mode():
+        one = halves[0].eval()(torch.zeros(job.spec.input_shape(1)))
+    room = images.budget - images.bytes
+    return InHalves(job.spec, *halves) if 2 * one.numel() * count <= room else None
 
 
 @torch.no_grad()

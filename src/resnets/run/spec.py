@@ -25,6 +25,7 @@ OLD: dict[str, Any] = {
     "phases": [{}],
     "image_size": [],
     "probe": False,
+    "stage": 0,
     "interval": 0,
     "pairs": [],
 }
@@ -53,6 +54,7 @@ class Spec:
         findings: What the check found.
         command: What was typed.
         probe: Whether a linear probe comes before the first step.
+        stage: Steps of the last stage alone, between the probe and the first step.
         sampling: Which images of a video are one input; None where that is one image.
     """
 
@@ -70,6 +72,7 @@ class Spec:
     findings: tuple[tuple[str, str], ...]
     command: str
     probe: bool = False
+    stage: int = 0
     interval: int = 0
     pairs: tuple[tuple[str, str, str], ...] = ()
     sampling: Sampling | None = None
@@ -211,6 +214,7 @@ TYPES: dict[str, type] = {  # of what args.yaml holds
     "findings": list,
     "command": str,
     "probe": bool,
+    "stage": int,
     "interval": int,
     "pairs": list,
 }
@@ -236,8 +240,9 @@ def _check_shape(values: dict[str, Any]) -> None:
     sides = values["image_size"]
     if len(sides) not in (0, 2) or not all(type(side) is int and side > 0 for side in sides):
         raise ValueError("image_size: height and width in pixels expected")
-    if not 0 <= values["steps"] <= MOST_STEPS:
-        raise ValueError(f"steps is {values['steps']}; allowed: 0 to {MOST_STEPS:,}")
+    for name in ("steps", "stage"):
+        if not 0 <= values[name] <= MOST_STEPS:
+            raise ValueError(f"{name} is {values[name]}; allowed: 0 to {MOST_STEPS:,}")
 
 
 def _are_texts(rows: list[Any], length: int) -> bool:

@@ -74,7 +74,7 @@ def carry_out(job: Job, reached: Reached, pacing: Pacing | None = None) -> Train
         ValueError: The memory does not suffice.
     """
     plan = make_plan(job.spec, job.images.batches.steps_per_epoch, job.device)
-    if job.spec.probe:
+    if job.spec.probe and reached.best["weights"] == "probe":
         soften(job.task.head(job.net))
     state = make_state(job.net, job.task, plan, job.spec.settings.average)
     state.rows, state.best = list(reached.rows), dict(reached.best)

@@ -72,7 +72,7 @@ class Validation:
                 row["val_loss"] = quick.loss
             row[f"val_{main}{'' if weights == 'raw' else '_ema'}"] = quick.main
             best = {main: quick.main, "loss": quick.loss, "weights": weights, "step": state.step}
-            if not state.best or _rank(best, main) > _rank(state.best, main):
+            if not state.best or rank(best, main) > rank(state.best, main):
                 state.best = best
                 metadata = {**self.job.spec.metadata(), "weights": best}
                 write_model(self.job.folder.best, engine.model.net.state_dict(), metadata)
@@ -106,7 +106,7 @@ def collapsed(job: Job, rows: Sequence[Row]) -> bool:
     return not falls and stuck([rows[second], rows[third]], held_out_truth(job))
 
 
-def _rank(best: Mapping[str, Any], main: str) -> tuple[float, float, int]:
+def rank(best: Mapping[str, Any], main: str) -> tuple[float, float, int]:
     """The higher, the better: by the main number, then by the loss, then the later step."""
     return best[main], -(best["loss"] or 0.0), best["step"]
 

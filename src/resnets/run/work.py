@@ -192,7 +192,7 @@ def make_plan(spec: Spec, per_epoch: int, device: torch.device) -> Plan:
         seed=settings.seed,
         train_norms=settings.norms != "frozen",
         autocast=autocast_of(settings, device),
-        probed=spec.probe,
+        earlier=spec.probe + bool(spec.stage),
         means=Means.of(settings),
     )
 
