@@ -25,8 +25,8 @@ from resnets.run.folder import RunFolder
 from resnets.run.preparation import prepare
 from resnets.run.spec import Spec
 from resnets.run.steps import _last, _row_text
-from resnets.run.timing import MARGIN, Costs, decide_steps
-from resnets.run.validation import _rank, settled
+from resnets.run.timing import MARGIN, Costs, decide_steps, time_costs
+from resnets.run.validation import rank, settled
 from resnets.run.work import Job, read_images
 from resnets.screen import Screen
 from resnets.settings import read_yaml
@@ -215,7 +215,8 @@ def test_the_steps_of_each_phase_are_timed(colours, capsys):
     before = {name: one.clone() for name, one in prepared.net.state_dict().items()}
     folder = RunFolder(colours / "run")
     job = Job(prepared.spec, folder, prepared.net, images, screen, (), time.monotonic())
-    spec, costs = decide_steps(job)
+    costs = time_costs(job)
+    spec = decide_steps(job, costs)
     assert len(costs.steps) == 2
     assert re.search(
         r"a step takes 0\.\d\d s, then 0\.\d\d s, a valid", flat(capsys.readouterr().err)
@@ -343,9 +344,9 @@ def test_a_validation_without_a_loss_is_told_kept_and_compared():
 def test_the_best_is_by_the_main_number_then_the_loss_then_the_later_step():
     order = [(0.7, 0.9, 1), (0.6, 0.2, 2), (0.6, 0.2, 1), (0.6, 0.3, 1), (0.5, 0.1, 9)]
     best = [{"ap": main, "loss": loss, "step": step} for main, loss, step in order]
-    assert sorted(best, key=lambda one: _rank(one, "ap")) == best[::-1]
+    assert sorted(best, key=lambda one: rank(one, "ap")) == best[::-1]
     without = [{"ap": 0.5, "loss": None, "step": step} for step in (1, 2)]
-    assert _rank(without[1], "ap") > _rank(without[0], "ap")
+    assert rank(without[1], "ap") > rank(without[0], "ap")
 
 
 @dataclass(frozen=True)

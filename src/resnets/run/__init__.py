@@ -178,8 +178,10 @@ def _begin(job: Job, split: str = "") -> Run:
             spec, search = find_rate(job)
             job = replace(job, spec=spec)
         costs = time_costs(job, probed.exporting)
-        job = replace(job, spec=decide_stage(job, probed, costs))
+        if not job.spec.stage:
+            job = replace(job, spec=decide_stage(job, probed, costs))
     if job.spec.stage:
+        _write(job, split)
         probed = train_stage(job, probed, costs)
     if not job.spec.steps:
         job = replace(job, spec=decide_steps(job, costs))

@@ -105,7 +105,7 @@ def choose_side(
         return left / (epoch * (side / own) ** 2)
 
     sides = range(own, least - 1, -STRIDE)
-    enough = EPOCHS * (ALONE if halve(net) and min(spec.image_size) > small else 1.0)
+    enough = EPOCHS * (ALONE if halve(net) and min(spec.image_size) >= own else 1.0)
     side = next((side for side in sides if epochs(side) >= enough), min(sides, default=own))
     idle = epochs(side) * len(training) / len(batch) < STEPS
     look = FORWARD * epoch / len(training)

@@ -23,7 +23,7 @@ from resnets.evaluation.metrics import title
 from resnets.modelfile import write_model
 from resnets.models.halves import Tail, halve
 from resnets.run.featured import BATCH, measure_raw
-from resnets.run.probe import Probed
+from resnets.run.probe import Probed, soften
 from resnets.run.spec import Spec
 from resnets.run.timing import LEAST, MARGIN, Costs, try_steps
 from resnets.run.validation import columns_of_validation, main_number, rank
@@ -33,6 +33,11 @@ from resnets.training.loop import Diverged, Hooks, Row, TrainingState, train_ste
 from resnets.training.plan import Phase, Plan, plan_phases
 
 EPOCHS = 6  # of the last stage, where all layers follow
+# Epochs of all layers, from which on they do without it, at a rate of their own
+ENOUGH = 4.0
+# Of the learning rate, for all layers after it: two epochs of street scenes came to 90.8 % at 0.3
+# and at 1, but validation was 1.6 points better
+AFTER = 0.3
 MOST = 60  # epochs of it, beyond which nothing is learnt
 TRIAL = 0.03  # of the time that is left may go into timing its steps
 
@@ -46,11 +51,14 @@ def decide_stage(job: Job, probed: Probed, costs: Costs | None) -> Spec:
         costs: Of all layers, where there is a time limit.
     """
     tail, per_epoch = _tail(job), job.images.batches.steps_per_epoch
-    if not probed.maps or tail is None or job.spec.settings.epochs == 0:
+    if not probed.maps or tail is None:
         return job.spec
-    steps = EPOCHS * per_epoch
+    steps = EPOCHS * per_epoch if 0 < (job.spec.settings.epochs or 0) < ENOUGH else 0
     if costs is not None:
         assert job.deadline is not None
+        after, _ = costs.steps_within(job.deadline - time.monotonic(), per_epoch)
+        if after >= ENOUGH * per_epoch:
+            return job.spec
         seconds = TRIAL * max(0.0, job.deadline - time.monotonic())
         with job.screen.progress("timing steps of the last stage", 1):
             step = _time_step(job, tail, probed, seconds)
@@ -62,7 +70,8 @@ def decide_stage(job: Job, probed: Probed, costs: Costs | None) -> Spec:
         after, _ = costs.steps_within(job.deadline - time.monotonic() - EPOCHS * epoch, per_epoch)
         most = EPOCHS if after >= LEAST * per_epoch else MOST
         steps = max(0, min(int(left / (step + validation / per_epoch)), most * per_epoch))
-    return replace(job.spec, stage=steps)
+    phases = tuple(replace(phase, lr=AFTER * phase.lr) for phase in job.spec.phases)
+    return replace(job.spec, stage=steps, phases=phases) if steps else job.spec
 
 
 def train_stage(job: Job, probed: Probed, costs: Costs | None) -> Probed:
@@ -78,6 +87,7 @@ def train_stage(job: Job, probed: Probed, costs: Costs | None) -> Probed:
     assert tail is not None
     reached, before = probed.reached, copy.deepcopy(tail.state_dict())
     plan = _plan(job, job.spec.stage)
+    soften(tail.fc)
     state = make_state(tail, job.task, plan, job.spec.settings.average)
     state.best, kept = dict(reached.best), before
 
@@ -138,7 +148,8 @@ def _tail(job: Job) -> Tail | None:
 
 
 def _phase(job: Job) -> Phase:
-    return replace(job.spec.phases[-1], trains="all", size=None)
+    last = job.spec.phases[-1]
+    return replace(last, trains="all", size=None, lr=last.lr / AFTER)
 
 
 def _plan(job: Job, steps: int) -> Plan:
