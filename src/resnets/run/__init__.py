@@ -172,17 +172,19 @@ def _begin(job: Job, split: str = "") -> Run:
         write_model(job.folder.last, job.net.state_dict(), job.spec.metadata())
         job.folder.forget()
         probed = make_probe(job)
-    costs = pacing = search = None
+    costs = alone = pacing = search = None
     if not job.spec.steps:
         if job.spec.settings.find_lr:
             spec, search = find_rate(job)
             job = replace(job, spec=spec)
         costs = time_costs(job, probed.exporting)
         if not job.spec.stage:
-            job = replace(job, spec=decide_stage(job, probed, costs))
+            spec, alone = decide_stage(job, probed, costs)
+            job = replace(job, spec=spec)
     if job.spec.stage:
         _write(job, split)
-        probed = train_stage(job, probed, costs)
+        probed = train_stage(job, probed, alone)
+    probed.maps.clear()
     if not job.spec.steps:
         job = replace(job, spec=decide_steps(job, costs))
         if costs and job.deadline is not None:

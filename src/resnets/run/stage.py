@@ -23,13 +23,14 @@ from resnets.evaluation.metrics import title
 from resnets.modelfile import write_model
 from resnets.models.halves import Tail, halve
 from resnets.run.featured import BATCH, measure_raw
+from resnets.run.pacing import Pacing
 from resnets.run.probe import Probed, soften
 from resnets.run.spec import Spec
-from resnets.run.timing import LEAST, MARGIN, Costs, try_steps
+from resnets.run.timing import LEAST, Costs, try_steps
 from resnets.run.validation import columns_of_validation, main_number, rank
 from resnets.run.work import Job, autocast_of, make_state
 from resnets.training.device import autocasting, place_input
-from resnets.training.loop import Diverged, Hooks, Row, TrainingState, train_steps
+from resnets.training.loop import Diverged, Hooks, Row, TrainingState, keep, train_steps
 from resnets.training.plan import Phase, Plan, plan_phases
 
 EPOCHS = 6  # of the last stage, where all layers follow
@@ -42,51 +43,55 @@ MOST = 60  # epochs of it, beyond which nothing is learnt
 TRIAL = 0.03  # of the time that is left may go into timing its steps
 
 
-def decide_stage(job: Job, probed: Probed, costs: Costs | None) -> Spec:
+def decide_stage(job: Job, probed: Probed, costs: Costs | None) -> tuple[Spec, Costs | None]:
     """Fixes the steps of the last stage, if there are maps to train it on.
 
     Args:
         job: After its probe.
         probed: With the maps.
         costs: Of all layers, where there is a time limit.
+
+    Returns:
+        The spec, and what these steps cost, where they get all of the time.
     """
     tail, per_epoch = _tail(job), job.images.batches.steps_per_epoch
     if not probed.maps or tail is None:
-        return job.spec
-    steps = EPOCHS * per_epoch if 0 < (job.spec.settings.epochs or 0) < ENOUGH else 0
-    if costs is not None:
-        assert job.deadline is not None
-        after, _ = costs.steps_within(job.deadline - time.monotonic(), per_epoch)
-        if after >= ENOUGH * per_epoch:
-            return job.spec
-        seconds = TRIAL * max(0.0, job.deadline - time.monotonic())
-        with job.screen.progress("timing steps of the last stage", 1):
-            step = _time_step(job, tail, probed, seconds)
-            tick = time.perf_counter()
-            _judge(job, tail, probed.maps["val"])
-            validation = 2 * (time.perf_counter() - tick)
-        left = (job.deadline - time.monotonic()) * (1 - MARGIN) - costs.end
-        epoch = per_epoch * step + validation
-        after, _ = costs.steps_within(job.deadline - time.monotonic() - EPOCHS * epoch, per_epoch)
-        most = EPOCHS if after >= LEAST * per_epoch else MOST
-        steps = max(0, min(int(left / (step + validation / per_epoch)), most * per_epoch))
-    phases = tuple(replace(phase, lr=AFTER * phase.lr) for phase in job.spec.phases)
-    return replace(job.spec, stage=steps, phases=phases) if steps else job.spec
+        return job.spec, None
+    if costs is None or job.deadline is None:
+        few = 0 < (job.spec.settings.epochs or 0) < ENOUGH
+        return _with_stage(job.spec, EPOCHS * per_epoch if few else 0), None
+    left = job.deadline - time.monotonic()
+    if costs.steps_within(left, per_epoch)[0] >= ENOUGH * per_epoch:
+        return job.spec, None
+    with job.screen.progress("timing steps of the last stage", 1):
+        alone = _time(job, tail, probed, TRIAL * max(0.0, left), costs.end)
+    left = job.deadline - time.monotonic()
+    before = EPOCHS * (per_epoch * alone.steps[0] + alone.validation)
+    if costs.steps_within(left - before, per_epoch)[0] >= LEAST * per_epoch:
+        return _with_stage(job.spec, EPOCHS * per_epoch), None
+    steps, _ = alone.steps_within(left, per_epoch)
+    spec = _with_stage(job.spec, min(steps, MOST * per_epoch))
+    return spec, replace(alone, phases=(_phase(spec),))
 
 
-def train_stage(job: Job, probed: Probed, costs: Costs | None) -> Probed:
+def _with_stage(spec: Spec, steps: int) -> Spec:
+    phases = tuple(replace(phase, lr=AFTER * phase.lr) for phase in spec.phases)
+    return replace(spec, stage=steps, phases=phases) if steps else spec
+
+
+def train_stage(job: Job, probed: Probed, alone: Costs | None) -> Probed:
     """Trains the last stage for the steps of the spec; what validation finds better than the probe
     becomes best.safetensors, and else the network stays as it was.
 
     Args:
         job: With the network after the probe.
         probed: With the maps.
-        costs: Of all layers, where there is a time limit.
+        alone: What its steps cost, where they get all of the time that a limit leaves.
     """
     tail = _tail(job)
     assert tail is not None
     reached, before = probed.reached, copy.deepcopy(tail.state_dict())
-    plan = _plan(job, job.spec.stage)
+    plan = _plan(job, job.spec.stage, alone)
     soften(tail.fc)
     state = make_state(tail, job.task, plan, job.spec.settings.average)
     state.best, kept = dict(reached.best), before
@@ -103,13 +108,13 @@ def train_stage(job: Job, probed: Probed, costs: Costs | None) -> Probed:
                 state.best, kept = best, copy.deepcopy(net.state_dict())
         return row
 
-    limit = math.inf if costs is None or job.deadline is None else job.deadline - costs.end
+    replan = Pacing(job.deadline, alone, job.screen) if alone and job.deadline else keep
     with job.screen.progress("training the last stage", plan.steps) as bar:
         hooks = Hooks(
             validate,
             lambda _: None,
             lambda state, loss: bar.update(state.step, f"loss {loss:.3f}"),
-            stopping=lambda: time.monotonic() > limit,
+            replan=replan,
             validated=columns_of_validation(job.task),
         )
         try:
@@ -126,7 +131,7 @@ def train_stage(job: Job, probed: Probed, costs: Costs | None) -> Probed:
         probed.features.clear()  # of other weights
     _tell(job, state, kept is not before)
     reached = replace(reached, rows=[*reached.rows, *rows], best=state.best)
-    return probed._replace(reached=reached, maps={})
+    return probed._replace(reached=reached)
 
 
 def map_batches(job: Job, probed: Probed) -> Iterator[Batch]:
@@ -147,15 +152,16 @@ def _tail(job: Job) -> Tail | None:
     return halves[1]
 
 
-def _phase(job: Job) -> Phase:
-    last = job.spec.phases[-1]
+def _phase(spec: Spec) -> Phase:
+    last = spec.phases[-1]
     return replace(last, trains="all", size=None, lr=last.lr / AFTER)
 
 
-def _plan(job: Job, steps: int) -> Plan:
+def _plan(job: Job, steps: int, alone: Costs | None) -> Plan:
     settings, per_epoch = job.spec.settings, job.images.batches.steps_per_epoch
+    interval = alone.interval(steps, per_epoch) if alone else per_epoch
     return Plan(
-        *(plan_phases((_phase(job),), steps, settings), per_epoch, per_epoch, per_epoch),
+        *(plan_phases((_phase(job.spec),), steps, settings), per_epoch, per_epoch, interval),
         checkpoint_seconds=math.inf,
         seed=settings.seed,
         train_norms=settings.norms != "frozen",
@@ -164,13 +170,15 @@ def _plan(job: Job, steps: int) -> Plan:
     )
 
 
-def _time_step(job: Job, tail: Tail, probed: Probed, seconds: float) -> float:
-    batches = islice(map_batches(job, probed), 40)
+def _time(job: Job, tail: Tail, probed: Probed, seconds: float, end: float) -> Costs:
+    """What the last stage costs: tried on a copy of it, with no means that are for all layers."""
+    batches, per_epoch = islice(map_batches(job, probed), 40), job.images.batches.steps_per_epoch
     alone = replace(job.spec.settings, accumulate=1, freeze=0, dropout=0.0, mixup=0.0, cutmix=0.0)
-    spec = replace(job.spec, settings=alone)
-    per_epoch = job.images.batches.steps_per_epoch
-    _, step = try_steps(spec, _phase(job), tail, batches, per_epoch, seconds)
-    return step
+    phase, spec = _phase(job.spec), replace(job.spec, settings=alone)
+    _, step = try_steps(spec, phase, tail, batches, per_epoch, seconds)
+    tick = time.perf_counter()
+    _judge(job, tail, probed.maps["val"])
+    return Costs((phase,), (step,), 2 * (time.perf_counter() - tick), end)
 
 
 @torch.no_grad()
