@@ -163,9 +163,7 @@ def test_a_run_starts_from_a_probe_and_ends_no_worse(stripes, tmp_path):
     rows = (tmp_path / "run" / "results.csv").read_text().splitlines()
     first = dict(zip(rows[0].split(","), rows[1].split(","), strict=True))
     assert (first["step"], first["phase"]) == ("0", "1")
-    phases = [line.split(",")[rows[0].split(",").index("phase")] for line in rows[2:]]
-    assert phases == ["2", *["3"] * (len(phases) - 1)]
-    assert args["stage"] == 6 * (96 // 16)
+    assert {line.split(",")[rows[0].split(",").index("phase")] for line in rows[2:]} == {"2"}
     assert run.metrics.accuracy.value >= float(first["val_accuracy"]) - 1e-6
     assert float(first["val_accuracy"]) > 0.55  # of random features
 
@@ -275,8 +273,6 @@ if where == "features":
     resnets.run.probe.find_features = kill
 elif where == "fitted":
     resnets.run.probe.export_outcome = kill
-elif where == "stage":
-    resnets.run.stage.measure_raw = kill
 elif where == "probed":
     resnets.run.carry_out = kill
 else:
@@ -301,7 +297,7 @@ MEANS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("where", ["features", "fitted", "stage", "probed", "0", "7"])
+@pytest.mark.parametrize("where", ["features", "fitted", "probed", "0", "7"])
 @pytest.mark.parametrize(
     "more",
     [{"precision": "float32"}, {"precision": "bfloat16"}, MEANS, {**MEANS, "augment": "trivial"}],

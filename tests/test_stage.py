@@ -1,5 +1,11 @@
 """The last stage alone, on the maps before it that the probe leaves in memory."""
 
+import csv
+import json
+import math
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -17,14 +23,6 @@ from resnets.run import stage
 from resnets.settings import read_yaml
 
 COMMON = {"model": "resnet20", "size": 32, "batch_size": 16, "quiet": True, "precision": "float32"}
-
-
-class Stop(Exception):
-    """Takes the place of training all layers."""
-
-    def __init__(self, job, reached, pacing=None):
-        super().__init__()
-        self.job, self.reached = job, reached
 
 
 @pytest.fixture(scope="module")
@@ -49,16 +47,14 @@ def train(stripes, folder, **more):
     return resnets.train(stripes / "photos", output=folder, **options)
 
 
-def before_all_layers(monkeypatch, stripes, folder, **more):
-    """A run in its state before the first step of all layers."""
+def alone(job, probed, costs):
+    """Six epochs of the last stage, as if there were no time for all layers."""
+    return replace(job.spec, stage=42, interval=7), None
 
-    def stop(*given):
-        raise Stop(*given)
 
-    monkeypatch.setattr(resnets.run, "carry_out", stop)
-    with pytest.raises(Stop) as stopped:
-        train(stripes, folder, **more)
-    return stopped.value
+@pytest.fixture
+def no_time_for_more(monkeypatch):
+    monkeypatch.setattr(resnets.run, "decide_stage", alone)
 
 
 @pytest.mark.parametrize(
@@ -97,27 +93,37 @@ def test_what_cannot_be_halved_is_left_whole(net):
     assert halve(net) is None
 
 
-def test_all_before_the_last_stage_stays_as_it_was(stripes, tmp_path, monkeypatch):
-    stopped = before_all_layers(monkeypatch, stripes, tmp_path)
-    first, now = load_file(stripes / "first.safetensors"), stopped.job.net.state_dict()
-    moved = {name for name in first if not torch.equal(first[name], now[name])}
-    assert stopped.reached.best["weights"] == "last stage"
+@pytest.mark.usefixtures("no_time_for_more")
+def test_all_before_the_last_stage_stays_as_it_was(stripes, tmp_path):
+    run = train(stripes, tmp_path)
+    first, best = (
+        load_file(path)
+        for path in (stripes / "first.safetensors", tmp_path / "weights" / "best.safetensors")
+    )
+    moved = {name for name in first if not torch.equal(first[name], best[name])}
     assert {name.partition(".")[0] for name in moved} == {"layer3", "fc"}
-    best = load_file(tmp_path / "weights" / "best.safetensors")
-    assert all(torch.equal(best[name], now[name]) for name in first)
-    assert [row["phase"] for row in stopped.reached.rows] == [1, 2]
-    assert {row["step"] for row in stopped.reached.rows} == {0}
+    rows = list(csv.DictReader((tmp_path / "results.csv").open()))
+    assert [row["phase"] for row in rows] == ["1", *["2"] * 6]
+    assert [row["step"] for row in rows] == [str(7 * epoch) for epoch in range(7)]
+    assert run.metrics.accuracy.value >= float(rows[0]["val_accuracy"]) - 1e-6
+    report = (tmp_path / "report.html").read_text()
+    assert "a linear probe on frozen features, 42 steps of 16 (6.0 epochs) of the last" in report
+    assert "last stage, step" in report
 
 
+@pytest.mark.usefixtures("no_time_for_more")
 def test_a_last_stage_that_is_no_better_leaves_the_probe(stripes, tmp_path, monkeypatch):
     monkeypatch.setattr(stage, "measure_raw", lambda job, raw: Quick(0.0, 9.0))
-    stopped = before_all_layers(monkeypatch, stripes, tmp_path)
-    assert stopped.reached.best["weights"] == "probe"
-    best, now = load_file(tmp_path / "weights" / "best.safetensors"), stopped.job.net.state_dict()
-    assert all(torch.equal(best[name], now[name]) for name in best)
+    run = train(stripes, tmp_path)
+    first = load_file(stripes / "first.safetensors")
+    now = run.model.net.state_dict()
+    moved = {name for name in first if not torch.equal(first[name], now[name])}
+    assert moved == {"fc.weight", "fc.bias"}
+    assert run.model.metadata["weights"]["weights"] == "probe"
 
 
-def test_a_last_stage_that_diverges_leaves_the_probe(stripes, tmp_path, monkeypatch, capsys):
+@pytest.mark.usefixtures("no_time_for_more")
+def test_what_diverges_leaves_the_best_before_it(stripes, tmp_path, monkeypatch, capsys):
     map_batches = stage.map_batches
 
     def spoil(job, probed):
@@ -125,20 +131,30 @@ def test_a_last_stage_that_diverges_leaves_the_probe(stripes, tmp_path, monkeypa
             yield replace(batch, images=batch.images * (torch.nan if step == 9 else 1.0))
 
     monkeypatch.setattr(stage, "map_batches", spoil)
-    stopped = before_all_layers(monkeypatch, stripes, tmp_path, quiet=False)
-    assert "last stage: the loss became nan" in " ".join(capsys.readouterr().err.split())
-    now = stopped.job.net.state_dict()
-    assert all(bool(torch.isfinite(one).all()) for one in now.values())
-    best = load_file(tmp_path / "weights" / "best.safetensors")
-    assert all(torch.equal(best[name], now[name]) for name in best)
+    run = train(stripes, tmp_path)
+    assert "the last stage diverged: the loss became nan" in flat(capsys.readouterr().err)
+    assert all(bool(torch.isfinite(one).all()) for one in run.model.net.state_dict().values())
+    assert run.proven.path.is_file()
 
 
-@pytest.mark.parametrize("more", [{"cache_gb": 0.0}, {"freeze": 4}], ids=["memory", "frozen"])
-def test_there_is_none_without_memory_or_anything_to_move(stripes, tmp_path, more):
-    train(stripes, tmp_path, **more)
-    assert read_yaml(tmp_path / "args.yaml")["stage"] == 0
+def flat(text):
+    return " ".join(text.split())
 
 
+@pytest.mark.usefixtures("no_time_for_more")
+def test_a_callback_ends_it(stripes, tmp_path):
+    rows = []
+
+    def stop(row):
+        rows.append(row)
+        return row["step"] == 14
+
+    run = train(stripes, tmp_path, callbacks=[stop])
+    assert [row["step"] for row in rows] == [7, 14]
+    assert "ended at step 14 of 42" in (run.folder / "report.html").read_text()
+
+
+@pytest.mark.usefixtures("no_time_for_more")
 def test_maps_are_those_of_the_images_of_each_step(stripes, tmp_path, monkeypatch):
     """What a step of the last stage sees is what the front makes of its images."""
     seen = []
@@ -153,9 +169,9 @@ def test_maps_are_those_of_the_images_of_each_step(stripes, tmp_path, monkeypatc
             yield batch
 
     monkeypatch.setattr(stage, "map_batches", keep)
-    stopped = before_all_layers(monkeypatch, stripes, tmp_path)
-    (job, samples, batch), front = seen[0], halve(stopped.job.net)[0].eval()
-    value = job.spec.preprocessing
+    train(stripes, tmp_path)
+    job, samples, batch = seen[0]
+    front, value = halve(job.net)[0].eval(), job.spec.preprocessing
     pixels = np.stack([value.pixels(value.open(sample.path)) for sample in samples])
     with torch.no_grad():
         maps = front(torch.from_numpy(value.normalise(pixels)))
@@ -164,15 +180,71 @@ def test_maps_are_those_of_the_images_of_each_step(stripes, tmp_path, monkeypatc
     assert batch.targets["labels"].tolist() == labels
 
 
-def test_a_time_limit_that_is_too_short_for_all_layers_goes_into_the_last_stage(
-    stripes, tmp_path, monkeypatch
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [({}, True), ({"cache_gb": 0.0}, False), ({"freeze": 4}, False), ({"epochs": 1}, False)],
+    ids=["maps", "no memory", "frozen", "epochs"],
+)
+def test_it_is_for_a_time_limit_maps_and_something_to_move(
+    stripes, tmp_path, monkeypatch, more, said
 ):
-    """Steps of all layers are said to take long; those of the last stage are as they are."""
-    costs = stage.Costs(phases=(), steps=(60.0,), validation=1.0, end=8.0)
-    monkeypatch.setattr(stage.Costs, "steps_within", lambda self, seconds, per_epoch: (0, 1))
-    monkeypatch.setattr(resnets.run, "time_costs", lambda job, exporting: costs)
-    train(stripes, tmp_path, epochs=None, minutes=0.4)
+    """All layers never fit here; the run ends once that is decided."""
+    monkeypatch.setattr(stage, "ENOUGH", math.inf)
+    decided = []
+
+    def decide(*given):
+        decided.append(decide_stage(*given)[0].stage)
+        raise InterruptedError
+
+    decide_stage = stage.decide_stage
+    monkeypatch.setattr(resnets.run, "decide_stage", decide)
+    limit = {"epochs": None, "minutes": 1.0}
+    with pytest.raises(InterruptedError):
+        train(stripes, tmp_path, **{**(limit if "epochs" not in more else {}), **more})
+    assert (decided[0] > 0) == said
+
+
+def test_a_time_limit_that_is_too_short_for_all_layers_goes_into_it(stripes, tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "ENOUGH", math.inf)
+    train(stripes, tmp_path, epochs=None, minutes=0.5)
     args = read_yaml(tmp_path / "args.yaml")
-    assert args["stage"] > stage.EPOCHS * (120 // 16)
+    assert args["stage"] > 0
     assert args["steps"] == 0
-    assert "steps of the last stage alone" in (tmp_path / "report.html").read_text()
+    assert "of the last stage alone" in (tmp_path / "report.html").read_text()
+    with pytest.raises(ValueError, match="finished"):
+        resnets.run.resume(tmp_path)
+
+
+KILLED = """
+import json, os, signal, sys
+from dataclasses import replace
+import resnets
+from resnets.run import stage
+count, measure_raw = [0], stage.measure_raw
+def measure(*given):
+    count[0] += 1
+    if count[0] == int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return measure_raw(*given)
+stage.measure_raw = measure
+resnets.run.decide_stage = lambda job, *_: (replace(job.spec, stage=42, interval=7), None)
+resnets.train(sys.argv[1], output=sys.argv[2], **json.loads(sys.argv[4]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", [1, 6])
+def test_a_run_killed_in_it_ends_in_the_same_bits(stripes, tmp_path, monkeypatch, where):
+    monkeypatch.setattr(resnets.run, "decide_stage", alone)
+    options = {"weights": str(stripes / "first.safetensors"), "epochs": 1, **COMMON}
+    whole = train(stripes, tmp_path / "whole")
+    command = [sys.executable, "-c", KILLED, str(stripes / "photos"), str(tmp_path / "killed")]
+    ended = subprocess.run([*command, str(where), json.dumps(options)], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    monkeypatch.setattr(resnets.run, "decide_stage", None)  # it was decided before
+    resumed = resnets.run.resume(tmp_path / "killed", quiet=True)
+    ours, theirs = (
+        load_file(run.folder / "weights" / "best.safetensors") for run in (whole, resumed)
+    )
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)

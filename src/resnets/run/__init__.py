@@ -3,8 +3,8 @@ training meet.
 
 Reading order is running order: `preparation` looks and decides, `rehearsal` tries the network,
 `work` reads the images, `probe` makes a first model, `finder` finds the learning rate if asked,
-`stage` trains the last stage alone, `timing` fixes the number of steps, `steps` trains and
-`validation` chooses the best weights, `completion` measures, reports and exports.
+`timing` fixes the number of steps, `steps` trains, or `stage` the last stage alone, `validation`
+chooses the best weights, `completion` measures, reports and exports.
 `resume` enters at `work` with what an earlier run wrote down.
 """
 
@@ -23,7 +23,7 @@ from resnets.data.splits import check_split, read_split, split_csv
 from resnets.files import write_file
 from resnets.modelfile import build_network, read_model, write_model
 from resnets.run.completion import Run, finish
-from resnets.run.finder import find_rate
+from resnets.run.finder import Search, find_rate
 from resnets.run.folder import RunFolder, claim, held
 from resnets.run.keywords import TrainCall, takes
 from resnets.run.loggers import logged
@@ -164,7 +164,7 @@ def _load_first(net: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> No
 
 def _begin(job: Job, split: str = "") -> Run:
     """A run from its first weights on: a linear probe where there can be one, then as many steps as
-    there is time for."""
+    there is time for, of all layers or of the last stage."""
     probed = Probed(Reached(), None, {}, {})
     if job.spec.probe:
         # from here on the run can be resumed
@@ -172,33 +172,39 @@ def _begin(job: Job, split: str = "") -> Run:
         write_model(job.folder.last, job.net.state_dict(), job.spec.metadata())
         job.folder.forget()
         probed = make_probe(job)
-    costs = alone = pacing = search = None
-    if not job.spec.steps:
-        if job.spec.settings.find_lr:
-            spec, search = find_rate(job)
-            job = replace(job, spec=spec)
+    alone = pacing = None
+    if not job.spec.steps and not job.spec.stage:
+        job, search = _searched(job)
         costs = time_costs(job, probed.exporting)
-        if not job.spec.stage:
-            spec, alone = decide_stage(job, probed, costs)
-            job = replace(job, spec=spec)
-    if job.spec.stage:
-        _write(job, split)
-        probed = train_stage(job, probed, alone)
-    probed.maps.clear()
-    if not job.spec.steps:
-        job = replace(job, spec=decide_steps(job, costs))
+        spec, alone = decide_stage(job, probed, costs)
+        spec = spec if spec.stage else decide_steps(replace(job, spec=spec), costs)
+        job = replace(job, spec=spec)
+        if not spec.steps and not spec.stage:
+            return _end(job, Trained(probed.reached, features=probed.features))
         if costs and job.deadline is not None:
             pacing = Pacing(job.deadline, costs, job.screen)
-        if not job.spec.steps:
-            return _end(job, Trained(probed.reached, features=probed.features))
-        probed.features.clear()  # training changes them
         job.folder.forget_search()
         if search:
             search.write(job.folder)
+    if job.spec.stage:
+        _write(job, split)
+        with logged(job) as one:
+            trained = train_stage(one, probed, alone)
+        return _end(job, trained)
+    probed.features.clear()  # training changes them
+    probed.maps.clear()
     _write(job, split)
     with logged(job) as one:
         trained = carry_out(one, probed.reached, pacing)
     return _end(job, trained)
+
+
+def _searched(job: Job) -> tuple[Job, Search | None]:
+    """With the learning rate that was found, if that was asked for."""
+    if not job.spec.settings.find_lr:
+        return job, None
+    spec, search = find_rate(job)
+    return replace(job, spec=spec), search
 
 
 def _write(job: Job, split: str) -> None:

@@ -54,7 +54,7 @@ class Spec:
         findings: What the check found.
         command: What was typed.
         probe: Whether a linear probe comes before the first step.
-        stage: Steps of the last stage alone, between the probe and the first step.
+        stage: Steps of the last stage alone, after the probe and in place of all layers; 0: none.
         sampling: Which images of a video are one input; None where that is one image.
     """
 

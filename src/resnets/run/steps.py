@@ -74,7 +74,7 @@ def carry_out(job: Job, reached: Reached, pacing: Pacing | None = None) -> Train
         ValueError: The memory does not suffice.
     """
     plan = make_plan(job.spec, job.images.batches.steps_per_epoch, job.device)
-    if job.spec.probe and reached.best["weights"] == "probe":
+    if job.spec.probe:
         soften(job.task.head(job.net))
     state = make_state(job.net, job.task, plan, job.spec.settings.average)
     state.rows, state.best = list(reached.rows), dict(reached.best)
@@ -151,7 +151,7 @@ def no_better(rows: Sequence[Row], patience: int | None, main: str) -> str:
 
 def _train(job: Job, state: TrainingState, plan: Plan, pacing: Pacing | None) -> None:
     main, validation = main_number(job.task), Validation(job, state)
-    with _interruptible() as stopping, job.screen.progress("training", plan.steps) as bar:
+    with interruptible() as stopping, job.screen.progress("training", plan.steps) as bar:
 
         def on_step(state: TrainingState, loss: float) -> None:
             rate = state.step * job.images.batches.step_size / max(1e-9, state.seconds)
@@ -225,7 +225,7 @@ def _save(job: Job, state: TrainingState) -> None:
 
 
 @contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
+def interruptible() -> Iterator[Callable[[], bool]]:
     """Ctrl-C and SIGTERM ask the loop to stop after the step it is in; a second one stops at
     once."""
     asked = threading.Event()

@@ -46,9 +46,6 @@ MARGIN = 0.05  # of the time that is left: machines are not perfectly even
 TRIAL = 0.04  # of the time that is left may go into timing steps
 WARM_UP = 2  # steps that are not counted
 END, EXIT = 1.15, 1.5  # the end may take so many times as long, and so many seconds more
-# Epochs of all layers: where fewer would fit, the last stage alone gets all of the time. Of street
-# scenes (run/stage.py) one epoch of them came to 82 %, where the probe had 88 %.
-LEAST = 2.0
 FEW = 32  # images that measuring and the report are timed on
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -139,9 +136,6 @@ def decide_steps(job: Job, costs: Costs | None) -> Spec:
     steps, interval = costs.steps_within(seconds, per_epoch)
     if steps < 1 and spec.probe:
         screen.say(f"no time for more: {costs}, and {seconds:.0f} s are left")
-        return spec
-    if spec.stage and steps < LEAST / 2 * per_epoch:
-        screen.say(f"no time for all layers, of which {steps / per_epoch:.1f} epochs would fit")
         return spec
     if steps < 1:
         raise ValueError(
