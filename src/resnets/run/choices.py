@@ -14,7 +14,6 @@ from resnets.data.loader import PreparedImages
 from resnets.data.splits import thin_out
 from resnets.data.windows import to_windows
 from resnets.kinds.sample import Sample
-from resnets.models.halves import halve
 from resnets.run.design import Data, Made, design, make_network
 from resnets.run.rehearsal import FAULTS, first_line
 from resnets.run.spec import Spec
@@ -32,9 +31,6 @@ STRIDE = 32  # pixels: sides are multiples of the coarsest maps
 SMALLEST = 128, 160  # pixels of the side of a smaller input: of small images, of photos
 STEPS = 100  # of fine-tuning, below which it gains less than a probe loses with a smaller input
 EPOCHS = 4.0  # of fine-tuning that are to fit before a larger input is taken
-# Of that, where the last stage can be trained alone (run/stage.py), which takes a quarter or less
-# of the time: photos lose more with a smaller input than all layers would gain
-ALONE = 0.25
 FROM_SCRATCH = 20.0  # epochs that are to fit before a larger network or input is taken
 RESERVE = 25.0  # seconds of the limit that go into export, report and what is timed
 PART = 0.85  # of what is left is training
@@ -105,8 +101,7 @@ def choose_side(
         return left / (epoch * (side / own) ** 2)
 
     sides = range(own, least - 1, -STRIDE)
-    enough = EPOCHS * (ALONE if halve(net) and min(spec.image_size) >= own else 1.0)
-    side = next((side for side in sides if epochs(side) >= enough), min(sides, default=own))
+    side = next((side for side in sides if epochs(side) >= EPOCHS), min(sides, default=own))
     idle = epochs(side) * len(training) / len(batch) < STEPS
     look = FORWARD * epoch / len(training)
     seen = _looks(samples) * look <= LOOKING * _looking(seconds)
