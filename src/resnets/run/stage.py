@@ -109,10 +109,13 @@ def train_stage(job: Job, probed: Probed, alone: Costs | None) -> Trained:
     replan = Pacing(job.deadline, alone, job.screen) if alone and job.deadline else keep
     with interruptible() as asked, job.screen.progress("training", plan.steps) as bar:
         hooks = Hooks(
-            *(validate, lambda _: None),
+            validate,
+            lambda _: None,
             lambda state, loss: bar.update(state.step, f"last stage  loss {loss:.3f}"),
-            *(on_row, lambda: asked() or bool(no_better(state.rows, patience, main)), replan),
-            validated=columns_of_validation(job.task),
+            on_row,
+            lambda: asked() or bool(no_better(state.rows, patience, main)),
+            replan,
+            columns_of_validation(job.task),
         )
         try:
             train_steps(state, map_batches(job, probed), job.task, plan, hooks)
