@@ -1,5 +1,5 @@
 """The last stage of a network trained alone, on the maps before it, which the probe has left in
-memory: a step takes a fifth to an eighth of one of all layers, so that on a CPU many fit where of
+memory: a step takes about a fifth of one of all layers, so that on a CPU many fit where of
 the others there are too few.
 
 ResNet-18 in three minutes of two cores without AMX, 2,000 images of CIFAR-10 at 128 px: 76.0 %
