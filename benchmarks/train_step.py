@@ -16,8 +16,8 @@ optimizer, written as in PyTorch's tutorials, without an average.
     *-compiled        torch.compile in the place of our step's network, which a run does not take: the
                       first step of it takes most of a minute
     last-stage        ours against ours: the last stage and the head of ResNet-18 on maps (256, 14, 14) of
-                      the stage before, kept in memory, against all layers on images: what the second
-                      phase of a run gains, reading the kept maps not counted
+                      the stage before, kept in memory, against all layers on images: what a run
+                      that is too short for all layers gains, reading the kept maps not counted
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import math
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -43,7 +44,7 @@ def stripes(tmp_path_factory):
 
 
 def train(stripes, folder, **more):
-    options = {"weights": str(stripes / "first.safetensors"), "epochs": 1, **COMMON, **more}
+    options = {"weights": str(stripes / "first.safetensors"), "minutes": 5.0, **COMMON, **more}
     return resnets.train(stripes / "photos", output=folder, **options)
 
 
@@ -54,6 +55,7 @@ def alone(job, probed, costs):
 
 @pytest.fixture
 def no_time_for_more(monkeypatch):
+    monkeypatch.setattr(resnets.run, "time_costs", lambda job, exporting: None)
     monkeypatch.setattr(resnets.run, "decide_stage", alone)
 
 
@@ -79,15 +81,23 @@ class Other(ResNet):
         return super().forward(x.abs())
 
 
+class Longer(ResNet):
+    """A network that goes through its stages in another way."""
+
+    def forward_stages(self, x):
+        return super().forward_stages(x.abs())
+
+
 @pytest.mark.parametrize(
     "net",
     [
         create_model("densenet121", num_classes=2),
         nn.Sequential(nn.Flatten(), nn.Linear(12, 2)),
         Other(resnets.BasicBlock, [1, 1]),
+        Longer(resnets.BasicBlock, [1, 1]),
         ResNet(resnets.BasicBlock, [1]),
     ],
-    ids=["densenet", "module", "subclass", "one stage"],
+    ids=["densenet", "module", "forward", "stages", "one stage"],
 )
 def test_what_cannot_be_halved_is_left_whole(net):
     assert halve(net) is None
@@ -132,7 +142,8 @@ def test_what_diverges_leaves_the_best_before_it(stripes, tmp_path, monkeypatch,
 
     monkeypatch.setattr(stage, "map_batches", spoil)
     run = train(stripes, tmp_path)
-    assert "the last stage diverged: the loss became nan" in flat(capsys.readouterr().err)
+    assert "last stage: it diverged: the loss became nan" in flat(capsys.readouterr().err)
+    assert "it diverged: the loss became nan" in (run.folder / "report.html").read_text()
     assert all(bool(torch.isfinite(one).all()) for one in run.model.net.state_dict().values())
     assert run.proven.path.is_file()
 
@@ -152,6 +163,20 @@ def test_a_callback_ends_it(stripes, tmp_path):
     run = train(stripes, tmp_path, callbacks=[stop])
     assert [row["step"] for row in rows] == [7, 14]
     assert "ended at step 14 of 42" in (run.folder / "report.html").read_text()
+
+
+@pytest.mark.usefixtures("no_time_for_more")
+def test_an_interrupt_ends_it_with_a_file(stripes, tmp_path, monkeypatch):
+    rows = []
+
+    @contextmanager
+    def asked():
+        yield lambda: len(rows) == 3
+
+    monkeypatch.setattr(stage, "interruptible", asked)  # the signals: test_training.py
+    run = train(stripes, tmp_path, callbacks=[rows.append])
+    assert "ended at step 21 of 42: it was stopped" in (run.folder / "report.html").read_text()
+    assert run.proven.path.is_file()
 
 
 @pytest.mark.usefixtures("no_time_for_more")
@@ -182,7 +207,12 @@ def test_maps_are_those_of_the_images_of_each_step(stripes, tmp_path, monkeypatc
 
 @pytest.mark.parametrize(
     ("more", "said"),
-    [({}, True), ({"cache_gb": 0.0}, False), ({"freeze": 4}, False), ({"epochs": 1}, False)],
+    [
+        ({}, True),
+        ({"cache_gb": 0.0}, False),
+        ({"freeze": 4}, False),
+        ({"epochs": 1, "minutes": None}, False),
+    ],
     ids=["maps", "no memory", "frozen", "epochs"],
 )
 def test_it_is_for_a_time_limit_maps_and_something_to_move(
@@ -192,15 +222,15 @@ def test_it_is_for_a_time_limit_maps_and_something_to_move(
     monkeypatch.setattr(stage, "ENOUGH", math.inf)
     decided = []
 
-    def decide(*given):
-        decided.append(decide_stage(*given)[0].stage)
+    def decide(job, *rest):
+        other = replace(job, spec=replace(job.spec, stage=7))  # as it was decided elsewhere
+        decided.append(decide_stage(other, *rest)[0].stage)
         raise InterruptedError
 
     decide_stage = stage.decide_stage
     monkeypatch.setattr(resnets.run, "decide_stage", decide)
-    limit = {"epochs": None, "minutes": 1.0}
     with pytest.raises(InterruptedError):
-        train(stripes, tmp_path, **{**(limit if "epochs" not in more else {}), **more})
+        train(stripes, tmp_path, **more)
     assert (decided[0] > 0) == said
 
 
@@ -211,7 +241,7 @@ def test_a_time_limit_that_is_too_short_for_all_layers_goes_into_it(stripes, tmp
         return stage.Costs(job.spec.phases, (60.0,), validation=1.0, end=8.0)
 
     monkeypatch.setattr(resnets.run, "time_costs", slow)
-    train(stripes, tmp_path, epochs=None, minutes=0.4)
+    train(stripes, tmp_path, minutes=0.4)
     args = read_yaml(tmp_path / "args.yaml")
     assert args["stage"] > 0
     assert args["steps"] == 0
@@ -232,6 +262,7 @@ def measure(*given):
         os.kill(os.getpid(), signal.SIGKILL)
     return measure_raw(*given)
 stage.measure_raw = measure
+resnets.run.time_costs = lambda *_: None
 resnets.run.decide_stage = lambda job, *_: (replace(job.spec, stage=42, interval=7), None)
 resnets.train(sys.argv[1], output=sys.argv[2], **json.loads(sys.argv[4]))
 """
@@ -240,8 +271,9 @@ resnets.train(sys.argv[1], output=sys.argv[2], **json.loads(sys.argv[4]))
 @pytest.mark.slow
 @pytest.mark.parametrize("where", [1, 6])
 def test_a_run_killed_in_it_ends_in_the_same_bits(stripes, tmp_path, monkeypatch, where):
+    monkeypatch.setattr(resnets.run, "time_costs", lambda job, exporting: None)
     monkeypatch.setattr(resnets.run, "decide_stage", alone)
-    options = {"weights": str(stripes / "first.safetensors"), "epochs": 1, **COMMON}
+    options = {"weights": str(stripes / "first.safetensors"), "minutes": 5.0, **COMMON}
     whole = train(stripes, tmp_path / "whole")
     command = [sys.executable, "-c", KILLED, str(stripes / "photos"), str(tmp_path / "killed")]
     ended = subprocess.run([*command, str(where), json.dumps(options)], check=False)

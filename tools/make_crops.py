@@ -1,5 +1,5 @@
-"""Photos of single things, cut out of street scenes: images of natural resolution with a class each,
-those to test on from other drives than those to train on.
+"""Photos of single things, cut out of street scenes: images of natural resolution with a class each.
+Of CamVid, 171 of the 233 frames to test on are of a drive that none to train on is of.
 
     python tools/make_crops.py camvid/ street/
 

@@ -53,7 +53,10 @@ class Tail(nn.Module):
 
 def halve(net: nn.Module) -> tuple[Front, Tail] | None:
     """Both parts of a network, the second on what the first gives; None of one that is no `ResNet`,
-    or of a single stage."""
-    if not isinstance(net, ResNet) or type(net).forward is not ResNet.forward:
+    goes through its stages in another way, or has a single one."""
+    if not isinstance(net, ResNet):
+        return None
+    own = ("forward", "forward_features", "forward_stages")
+    if any(getattr(type(net), name) is not getattr(ResNet, name) for name in own):
         return None
     return (Front(net), Tail(net)) if len(net.stage_names) > 1 else None

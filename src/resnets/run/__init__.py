@@ -173,13 +173,14 @@ def _begin(job: Job, split: str = "") -> Run:
         job.folder.forget()
         probed = make_probe(job)
     alone = pacing = None
-    if not job.spec.steps and not job.spec.stage:
+    known = job.spec.steps or (job.spec.stage and probed.maps)  # of a run that goes on
+    if not known:
         job, search = _searched(job)
         costs = time_costs(job, probed.exporting)
         spec, alone = decide_stage(job, probed, costs)
         spec = spec if spec.stage else decide_steps(replace(job, spec=spec), costs)
         job = replace(job, spec=spec)
-        if not spec.steps and not spec.stage:
+        if not spec.planned:
             return _end(job, Trained(probed.reached, features=probed.features))
         if costs and job.deadline is not None:
             pacing = Pacing(job.deadline, costs, job.screen)

@@ -214,8 +214,7 @@ def _notes(job: Job, trained: Trained, model: Model) -> list[str]:
     if trained.stopped:
         notes.append(f"stopped at step {state.step:,} of {job.spec.steps:,}")
     if trained.enough:
-        planned = job.spec.steps or job.spec.stage
-        notes.append(f"ended at step {state.step:,} of {planned:,}: {trained.enough}")
+        notes.append(f"ended at step {state.step:,} of {job.spec.planned:,}: {trained.enough}")
     if trained.diverged:
         notes.append(
             f"the training diverged: {trained.diverged}. These are the last good weights, of step"
@@ -226,7 +225,7 @@ def _notes(job: Job, trained: Trained, model: Model) -> list[str]:
 
 def _shortened(job: Job, state: Reached) -> bool:
     """Whether the plan ended with fewer steps than were planned at first."""
-    return bool(state.bends) and state.bends[-1][1] < (job.spec.steps or job.spec.stage)
+    return bool(state.bends) and state.bends[-1][1] < job.spec.planned
 
 
 def _facts(job: Job, state: Reached) -> list[tuple[str, str]]:
@@ -236,7 +235,6 @@ def _facts(job: Job, state: Reached) -> list[tuple[str, str]]:
         for split in ("train", "val", "test")
     }
     epochs = state.step / job.images.batches.steps_per_epoch
-    planned = spec.steps or spec.stage
     return [
         ("data", f"{settings.data} ({spec.layout})"),
         (
@@ -261,7 +259,7 @@ def _facts(job: Job, state: Reached) -> list[tuple[str, str]]:
             ("a linear probe on frozen features, " if spec.probe else "")
             + f"{state.step:,} steps of {job.images.batches.step_size} ({epochs:.1f} epochs)"
             + (" of the last stage alone" if spec.stage else "")
-            + (f" instead of {planned:,}, for want of time" if _shortened(job, state) else "")
+            + (f" instead of {spec.planned:,}, for want of time" if _shortened(job, state) else "")
             + f", learning rate {settings.lr:g}",
         ),
         ("time", f"{state.seconds:.0f} s of training on {job.device}"),

@@ -4,6 +4,7 @@ exported within seconds, so that there is a file to use while the rest is being 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -58,20 +59,9 @@ def make_probe(job: Job) -> Probed:
         OSError: A file could not be written.
     """
     images, task, main = job.images, job.task, main_number(job.task)
-    prepared = training_images_of(job)
-    total, started = len(prepared) + len(images.held_out), time.monotonic()
-    compute = _halved(job, total) or computing(job.spec, job.net)
-    maps: dict[str, torch.Tensor] = {}
-
-    def find(part: str, images: PreparedImages, before: int) -> Featured:
-        found = find_features(job.spec, compute, images, lambda done: bar.update(before + done))
-        if isinstance(compute, InHalves):
-            maps[part] = compute.take()
-        return found
-
-    with job.screen.progress("features", total) as bar:
-        train = find("train", prepared, 0)
-        val = find("val", images.held_out, len(prepared))
+    prepared, started = training_images_of(job), time.monotonic()
+    (train, val), maps = _look(job, [prepared, images.held_out])
+    total = len(prepared) + len(images.held_out)
     speed = total / (time.monotonic() - started)
     fit = partial(fit_probe, val=val, outputs=len(job.spec.classes), loss=task.loss)
     with job.screen.progress("linear probe", 1):
@@ -108,16 +98,37 @@ def make_probe(job: Job) -> Probed:
         f"val_{main}_ema": quick.main,
     }
     features = {"train": train, "val": val}
-    if not all(bool(torch.isfinite(one).all()) for one in maps.values()):  # beyond half precision
-        maps.clear()
-    return Probed(Reached(rows=[row], best=best), exporting, features, maps)
+    found = dict(zip(features, maps, strict=True)) if maps else {}
+    return Probed(Reached(rows=[row], best=best), exporting, features, found)
+
+
+def _look(
+    job: Job, parts: Sequence[PreparedImages]
+) -> tuple[list[Featured], list[torch.Tensor] | None]:
+    """The features of the images of each part, and their maps before the last stage, if these are
+    kept and no number of theirs is beyond half precision."""
+    total = sum(map(len, parts))
+    compute = _halved(job, total) or computing(job.spec, job.net)
+    found, maps, before = list[Featured](), list[torch.Tensor](), 0
+    with job.screen.progress("features", total) as bar:
+        for images in parts:
+
+            def update(done: int, before: int = before) -> None:
+                bar.update(before + done)
+
+            found.append(find_features(job.spec, compute, images, update))
+            if isinstance(compute, InHalves):
+                maps.append(compute.take())
+            before += len(images)
+    sound = maps and all(bool(torch.isfinite(one).all()) for one in maps)
+    return found, maps if sound else None
 
 
 def _halved(job: Job, count: int) -> InHalves | None:
-    """What keeps the maps before the last stage, if all of them have room in memory beside the
-    images, and there will be training. On a CPU alone: others are fast enough for all layers."""
+    """What keeps the maps before the last stage, where a time limit may be too short for all layers
+    and memory has room for all maps beside the images. On a CPU alone: others are fast enough."""
     halves, images = halve(job.net), job.images.batches.images
-    if halves is None or job.spec.settings.epochs == 0 or job.device.type != "cpu":
+    if halves is None or job.deadline is None or job.device.type != "cpu":
         return None
     with torch.inference_mode():
         one = halves[0].eval()(torch.zeros(job.spec.input_shape(1)))

@@ -77,6 +77,11 @@ class Spec:
     pairs: tuple[tuple[str, str, str], ...] = ()
     sampling: Sampling | None = None
 
+    @property
+    def planned(self) -> int:
+        """Steps of the run as they were decided, of all layers or of the last stage."""
+        return self.steps or self.stage
+
     def input_shape(self, count: int, size: int | None = None) -> tuple[int, ...]:
         """Of so many images or clips as the network takes them, in the size of the run or of a
         phase."""

@@ -37,7 +37,7 @@ from resnets.training.plan import Phase, Plan, plan_phases
 # Epochs of all layers: where fewer would fit, the last stage gets the time. With 1.7 of them there
 # was no difference on street scenes, 91.7 % [89.3, 93.6] beside 90.6 % [88.1, 92.7]
 ENOUGH = 2.0
-MOST = 60  # epochs of the last stage, beyond which nothing is learnt
+STAGE = "last stage"  # what its weights are called
 TRIAL = 0.03  # of the time that is left may go into timing its steps
 
 
@@ -54,15 +54,15 @@ def decide_stage(job: Job, probed: Probed, costs: Costs | None) -> tuple[Spec, C
         The spec, and what these steps cost.
     """
     tail, per_epoch = _tail(job), job.images.batches.steps_per_epoch
+    whole = replace(job.spec, stage=0)
     if not probed.maps or tail is None or costs is None or job.deadline is None:
-        return job.spec, None
+        return whole, None
     left = job.deadline - time.monotonic()
     if costs.steps_within(left, per_epoch)[0] >= ENOUGH * per_epoch:
-        return job.spec, None
+        return whole, None
     with job.screen.progress("timing steps of the last stage", 1):
         alone = _time(job, tail, probed, TRIAL * max(0.0, left), costs.end)
     steps, interval = alone.steps_within(job.deadline - time.monotonic(), per_epoch)
-    steps = min(steps, MOST * per_epoch)
     if steps:
         job.screen.say(
             f"the last stage alone, {steps:,} steps ({steps / per_epoch:.1f} epochs): of all layers"
@@ -86,7 +86,7 @@ def train_stage(job: Job, probed: Probed, alone: Costs | None) -> Trained:
     soften(tail.fc)
     state = make_state(tail, job.task, plan, job.spec.settings.average)
     state.rows, state.best = list(probed.reached.rows), dict(probed.reached.best)
-    kept = before
+    kept, fault = before, ""
 
     def validate(state: TrainingState) -> Row:
         nonlocal kept
@@ -95,8 +95,7 @@ def train_stage(job: Job, probed: Probed, alone: Costs | None) -> Trained:
             quick = measure_raw(job, _judge(job, net, probed.maps["val"]))
             row |= {"val_loss": quick.loss} if net is tail else {}
             row[f"val_{main}{'' if net is tail else '_ema'}"] = quick.main
-            best = {main: quick.main, "loss": quick.loss, "weights": "last stage"}
-            best["step"] = state.step
+            best = {main: quick.main, "loss": quick.loss, "weights": STAGE, "step": state.step}
             if rank(best, main) > rank(state.best, main):
                 state.best, kept = best, copy.deepcopy(net.state_dict())
         return row
@@ -120,13 +119,15 @@ def train_stage(job: Job, probed: Probed, alone: Costs | None) -> Trained:
         try:
             train_steps(state, map_batches(job, probed), job.task, plan, hooks)
         except Diverged as error:
-            job.screen.warn(f"the last stage diverged: {error}")
+            fault = f"it diverged: {error}"
+            job.screen.warn(f"last stage: {fault}")
     tail.load_state_dict(kept)
     if kept is not before:
         metadata = {**job.spec.metadata(), "weights": state.best}
         write_model(job.folder.best, job.net.eval().state_dict(), metadata)
         probed.features.clear()  # of other weights
-    return _ended(job, state, plan, probed)
+    probed.maps.clear()
+    return _ended(job, state, probed, fault)
 
 
 def map_batches(job: Job, probed: Probed) -> Iterator[Batch]:
@@ -139,9 +140,9 @@ def map_batches(job: Job, probed: Probed) -> Iterator[Batch]:
         yield Batch(place_input(maps[places].float(), job.device), known)
 
 
-def _ended(job: Job, state: TrainingState, plan: Plan, probed: Probed) -> Trained:
-    main, planned = main_number(job.task), replace(plan, bends=state.bends).steps
-    better = "" if state.best["weights"] == "last stage" else ": no better than the probe"
+def _ended(job: Job, state: TrainingState, probed: Probed, fault: str) -> Trained:
+    main, planned = main_number(job.task), state.bends[-1][1] if state.bends else job.spec.stage
+    better = "" if state.best["weights"] == STAGE else ": no better than the probe"
     job.screen.say(
         f"last stage alone, {state.step:,} steps ({state.seconds:.0f} s)  {title(main)}"
         f" {state.best[main]:.3f}{better}"
@@ -149,8 +150,9 @@ def _ended(job: Job, state: TrainingState, plan: Plan, probed: Probed) -> Traine
     reached = Reached(
         step=state.step, seconds=state.seconds, rows=state.rows, best=state.best, bends=state.bends
     )
-    early = no_better(state.rows, job.spec.settings.patience, main) or "it was stopped"
-    enough = early if state.step < planned else ""
+    patience = no_better(state.rows, job.spec.settings.patience, main)
+    enough = fault or patience or "it was stopped"
+    enough = enough if state.step < planned else ""
     return Trained(reached, enough=enough, features=probed.features)
 
 
@@ -177,7 +179,7 @@ def _plan(job: Job) -> Plan:
         seed=settings.seed,
         train_norms=settings.norms != "frozen",
         autocast=autocast_of(settings, job.device),
-        earlier=1,
+        probed=True,
     )
 
 

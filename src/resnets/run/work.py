@@ -192,7 +192,7 @@ def make_plan(spec: Spec, per_epoch: int, device: torch.device) -> Plan:
         seed=settings.seed,
         train_norms=settings.norms != "frozen",
         autocast=autocast_of(settings, device),
-        earlier=int(spec.probe),
+        probed=spec.probe,
         means=Means.of(settings),
     )
 

@@ -280,11 +280,11 @@ def _row(state: TrainingState, plan: Plan) -> Row:
     count = sums.pop("count")
     before = state.rows[-1]["seconds"] if state.rows else 0.0
     state.sums = {}
-    number = 1 + plan.earlier + plan.phases.index(plan.phase(step))
+    number = 1 + plan.probed + plan.phases.index(plan.phase(step))
     return {
         "step": state.step,
         "epoch": round(state.step / plan.steps_per_epoch, 4),
-        **({"phase": number} if plan.earlier or len(plan.phases) > 1 else {}),
+        **({"phase": number} if plan.probed or len(plan.phases) > 1 else {}),
         "seconds": round(state.seconds, 3),
         "learning_rate": plan.rate(step),
         **{f"train_{name}": total / count for name, total in sums.items()},

@@ -103,7 +103,7 @@ class Plan:
         train_norms: Whether BatchNorm uses and updates the statistics of the batch, or stays as
             loaded.
         autocast: Mixed precision: a dtype, or None for full precision.
-        earlier: Phases before the first step: a linear probe, the last stage alone.
+        probed: Whether a linear probe came before the first step: phases are counted from it.
         bends: Where the run was made shorter or longer, as (step, steps of the whole run): from
             that step on, the rest of the schedule is gone through in the steps that are left then.
         slowed: The step from which on the learning rate is a tenth, after a collapse; 0: none.
@@ -118,7 +118,7 @@ class Plan:
     seed: int = 0
     train_norms: bool = True
     autocast: torch.dtype | None = None
-    earlier: int = 0
+    probed: bool = False
     bends: tuple[tuple[int, int], ...] = ()
     slowed: int = 0
     means: Means = field(default_factory=Means)
