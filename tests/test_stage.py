@@ -153,6 +153,22 @@ def flat(text):
 
 
 @pytest.mark.usefixtures("no_time_for_more")
+def test_outputs_that_are_not_finite_are_never_chosen(stripes, tmp_path, monkeypatch):
+    judge, asked = stage._judge, []
+
+    def spoil(*given):
+        asked.append(given)
+        return judge(*given) * (1.0 if len(asked) < 5 else torch.nan)
+
+    monkeypatch.setattr(stage, "_judge", spoil)
+    run = train(stripes, tmp_path)
+    assert len(asked) == 5  # two of each validation: raw and averaged weights
+    assert "outputs in validation are not finite" in (run.folder / "report.html").read_text()
+    assert run.model.metadata["weights"]["step"] <= 14
+    assert run.proven.path.is_file()
+
+
+@pytest.mark.usefixtures("no_time_for_more")
 def test_a_callback_ends_it(stripes, tmp_path):
     rows = []
 

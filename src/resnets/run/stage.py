@@ -28,10 +28,19 @@ from resnets.run.probe import Probed, soften
 from resnets.run.spec import Spec
 from resnets.run.steps import Trained, interruptible, no_better
 from resnets.run.timing import Costs, try_steps
-from resnets.run.validation import columns_of_validation, main_number, rank
+from resnets.run.validation import choose, columns_of_validation, fill_in, main_number
 from resnets.run.work import Job, autocast_of, make_state
 from resnets.training.device import autocasting, place_input
-from resnets.training.loop import Diverged, Hooks, Reached, Row, TrainingState, keep, train_steps
+from resnets.training.loop import (
+    Diverged,
+    Hooks,
+    Reached,
+    Row,
+    TrainingState,
+    diverged,
+    keep,
+    train_steps,
+)
 from resnets.training.plan import Phase, Plan, plan_phases
 
 # Epochs of all layers: where fewer would fit, the last stage gets the time. With 1.7 of them there
@@ -92,12 +101,13 @@ def train_stage(job: Job, probed: Probed, alone: Costs | None) -> Trained:
         nonlocal kept
         row = Row()
         for net in (tail, state.average.net):
-            quick = measure_raw(job, _judge(job, net, probed.maps["val"]))
-            row |= {"val_loss": quick.loss} if net is tail else {}
-            row[f"val_{main}{'' if net is tail else '_ema'}"] = quick.main
-            best = {main: quick.main, "loss": quick.loss, "weights": STAGE, "step": state.step}
-            if rank(best, main) > rank(state.best, main):
-                state.best, kept = best, copy.deepcopy(net.state_dict())
+            raw = _judge(job, net, probed.maps["val"])
+            if not bool(raw.isfinite().all()):
+                raise diverged("the outputs in validation are not finite", state.step, plan)
+            quick = measure_raw(job, raw)
+            fill_in(row, quick, main, averaged=net is not tail)
+            if choose(state, quick, main, STAGE):
+                kept = copy.deepcopy(net.state_dict())
         return row
 
     def on_row(row: Row) -> bool:

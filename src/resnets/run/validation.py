@@ -68,13 +68,9 @@ class Validation:
                 quick = measure_quickly(engine, self.job.images.held_out)
             except outcome.NotFinite as error:
                 raise diverged(f"in validation {error}", state.step, plan) from None
-            if weights == "raw":
-                row["val_loss"] = quick.loss
-            row[f"val_{main}{'' if weights == 'raw' else '_ema'}"] = quick.main
-            best = {main: quick.main, "loss": quick.loss, "weights": weights, "step": state.step}
-            if not state.best or rank(best, main) > rank(state.best, main):
-                state.best = best
-                metadata = {**self.job.spec.metadata(), "weights": best}
+            fill_in(row, quick, main, averaged=weights == "averaged")
+            if choose(state, quick, main, weights):
+                metadata = {**self.job.spec.metadata(), "weights": state.best}
                 write_model(self.job.folder.best, engine.model.net.state_dict(), metadata)
         return row
 
@@ -104,6 +100,29 @@ def collapsed(job: Job, rows: Sequence[Row]) -> bool:
     falls = later < earlier * (1 - STILL)
     stuck = EVALUATORS[job.task.kind.name].stuck
     return not falls and stuck([rows[second], rows[third]], held_out_truth(job))
+
+
+def fill_in(row: Row, quick: Quick, main: str, averaged: bool) -> None:
+    """Enters what raw or averaged weights reached in a row of results."""
+    row[f"val_{main}{'_ema' if averaged else ''}"] = quick.main
+    if not averaged:
+        row["val_loss"] = quick.loss
+
+
+def choose(state: TrainingState, quick: Quick, main: str, weights: str) -> bool:
+    """Whether weights are the best of a run so far; if so, they are from now on.
+
+    Args:
+        state: Of the run.
+        quick: What the weights reached.
+        main: Name of the number that chooses.
+        weights: What they are called.
+    """
+    best = {main: quick.main, "loss": quick.loss, "weights": weights, "step": state.step}
+    better = not state.best or rank(best, main) > rank(state.best, main)
+    if better:
+        state.best = best
+    return better
 
 
 def rank(best: Mapping[str, Any], main: str) -> tuple[float, float, int]:
