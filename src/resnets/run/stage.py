@@ -1,6 +1,7 @@
 """The last stage of a network trained alone, on the maps before it, which the probe has left in
-memory: a step takes about a fifth of one of all layers, so that on a CPU many fit where of
-the others there are too few.
+memory: a step takes about a quarter of one of all layers (4.4 times as fast without AMX,
+`benchmarks/train_step.py --only last-stage-no-amx`), so that on a CPU many fit where of the others
+there are too few.
 
 ResNet-18 in three minutes of two cores without AMX, 2,000 images of CIFAR-10 at 128 px: 76.0 %
 [74.1, 77.8]; with one and a half epochs of all layers instead 71.4 % [69.3, 73.3].
