@@ -105,3 +105,14 @@ def test_more_images_are_asked_for_where_they_would_help(gain, told):
     growth = Growth("accuracy", (100,), (wilson(90, 100),), Estimate(0.9 + gain, 0.8, 1, 100))
     steps = next_steps(GOOD, Background("accuracy", growth=growth), [])
     assert ("Collect more images" in steps[0]) == told
+
+
+@pytest.mark.parametrize("growth", [None, 0.03])
+def test_images_that_were_left_out_come_before_images_that_are_not_there(growth):
+    """Nobody is to collect what lies in the folder already."""
+    if growth:
+        growth = Growth("accuracy", (100,), (wilson(90, 100),), Estimate(0.9 + growth, 0.8, 1, 100))
+    steps = next_steps(GOOD, Background("accuracy", growth=growth, omitted=1461), [])
+    assert steps[0].startswith("1,461 images were left out for want of time: a longer time limit")
+    assert ("With twice as many" in steps[0]) == bool(growth)
+    assert "Collect" not in " ".join(steps)

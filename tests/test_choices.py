@@ -140,6 +140,7 @@ def test_no_more_images_are_taken_than_can_be_looked_at(spec, monkeypatch, minut
         found.split
         == f"{wanted.split}; {len(chosen):,} of 2,000 images, as {minutes:g} minutes allow"
     )
+    assert found.omitted == 2000 - len(chosen) > 0
     each = Counter((sample.split, sample.labels) for sample in chosen)
     assert set(each) == {(sample.split, sample.labels) for sample in samples}
     assert min(each.values()) >= FEWEST

@@ -28,6 +28,7 @@ class Background:
         counts: Training images by class.
         suspects: Images whose label may be wrong.
         growth: What more images would bring, where that was measured.
+        omitted: Images that a time limit did not allow to look at.
     """
 
     main: str
@@ -35,6 +36,7 @@ class Background:
     counts: Mapping[str, int] = field(default_factory=dict)
     suspects: int = 0
     growth: Growth | None = None
+    omitted: int = 0
 
 
 def next_steps(metrics: Metrics, known: Background, doubts: list[str]) -> list[str]:
@@ -46,7 +48,14 @@ def next_steps(metrics: Metrics, known: Background, doubts: list[str]) -> list[s
         known: What is known beside it.
         doubts: Of the evaluator.
     """
-    steps = [*doubts, *_of_training(known, not doubts)]
+    steps = [*doubts]
+    if known.omitted:
+        several = known.omitted > 1
+        steps.append(
+            f"{known.omitted:,} image{'s were' if several else ' was'} left out for want of time: a"
+            f" longer time limit takes more of them.{_of_growth(known)}"
+        )
+    steps += _of_training(known, not doubts)
     steps += [*_of_pairs(metrics), *_of_classes(metrics, known.counts)]
     if known.suspects:
         several = known.suspects > 1
@@ -54,11 +63,8 @@ def next_steps(metrics: Metrics, known: Background, doubts: list[str]) -> list[s
             f"{known.suspects:,} image{'s look' if several else ' looks'} like another class than"
             " the label says: look at the first suspect labels, and correct those that are wrong."
         )
-    if known.growth and known.growth.gain >= WORTH:
-        steps.append(
-            f"Collect more images: with twice as many, the {title(known.growth.number)} of a linear"
-            f" probe would rise by about {100 * known.growth.gain:.1f} points."
-        )
+    if not known.omitted and (gained := _of_growth(known)):
+        steps.append(f"Collect more images.{gained}")
     return steps[:MOST] or ["Nothing stands out. More images of every class would help most."]
 
 
@@ -94,6 +100,17 @@ def _of_training(known: Background, hopeful: bool) -> list[str]:
             " the last third: train for longer."
         ]
     return []
+
+
+def _of_growth(known: Background) -> str:
+    """What twice as many images would bring; empty where that is little, or was not measured."""
+    growth = known.growth
+    if growth is None or growth.gain < WORTH:
+        return ""
+    return (
+        f" With twice as many, the {title(growth.number)} of a linear probe would rise by about"
+        f" {100 * growth.gain:.1f} points."
+    )
 
 
 def _of_pairs(metrics: Metrics) -> list[str]:

@@ -148,7 +148,8 @@ def choose_images(
     taken = f"{len(chosen):,} of {len(samples):,} images"
     minutes = f"{spec.settings.minutes:g} minutes"
     screen.say(f"{taken}: a look at one takes {1e3 * look:.0f} ms, too long for all in {minutes}")
-    return replace(spec, split=f"{spec.split}; {taken}, as {minutes} allow"), chosen
+    split, omitted = f"{spec.split}; {taken}, as {minutes} allow", len(samples) - len(chosen)
+    return replace(spec, split=split, omitted=omitted), chosen
 
 
 def _looks(samples: Sequence[Sample]) -> int:

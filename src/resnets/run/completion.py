@@ -167,7 +167,8 @@ def _background(job: Job, state: Reached, suspects: int, growth: Growth | None) 
     """What the next steps are computed from beside the metrics."""
     training = [sample for sample in job.images.samples if sample.split == "train"]
     counts = Counter(label for sample in training for label in sample.labels)
-    return Background(main_number(job.task), tuple(state.rows), counts, suspects, growth)
+    main, omitted = main_number(job.task), job.spec.omitted
+    return Background(main, tuple(state.rows), counts, suspects, growth, omitted)
 
 
 def _account(job: Job, trained: Trained, model: Model, metrics: Metrics) -> Account:

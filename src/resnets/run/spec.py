@@ -27,6 +27,7 @@ OLD: dict[str, Any] = {
     "probe": False,
     "stage": 0,
     "interval": 0,
+    "omitted": 0,
     "pairs": [],
 }
 
@@ -51,6 +52,7 @@ class Spec:
         weights: Where the first weights came from, as text.
         layout: How the data lie, as text.
         split: How they were split, as text.
+        omitted: Images that were left out, as the time limit does not allow to look at them.
         findings: What the check found.
         command: What was typed.
         probe: Whether a linear probe comes before the first step.
@@ -74,6 +76,7 @@ class Spec:
     probe: bool = False
     stage: int = 0
     interval: int = 0
+    omitted: int = 0
     pairs: tuple[tuple[str, str, str], ...] = ()
     sampling: Sampling | None = None
 
@@ -221,6 +224,7 @@ TYPES: dict[str, type] = {  # of what args.yaml holds
     "probe": bool,
     "stage": int,
     "interval": int,
+    "omitted": int,
     "pairs": list,
 }
 NETWORK: dict[str, type] = {"kind": str, "name": str, "classes": int, "channels": int}
@@ -245,7 +249,7 @@ def _check_shape(values: dict[str, Any]) -> None:
     sides = values["image_size"]
     if len(sides) not in (0, 2) or not all(type(side) is int and side > 0 for side in sides):
         raise ValueError("image_size: height and width in pixels expected")
-    for name in ("steps", "stage"):
+    for name in ("steps", "stage", "omitted"):
         if not 0 <= values[name] <= MOST_STEPS:
             raise ValueError(f"{name} is {values[name]}; allowed: 0 to {MOST_STEPS:,}")
 
