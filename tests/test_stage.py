@@ -20,7 +20,7 @@ import resnets
 from resnets import ResNet, create_model
 from resnets.evaluation.evaluator import Quick
 from resnets.models.halves import halve
-from resnets.run import stage
+from resnets.run import probe, stage
 from resnets.settings import read_yaml
 
 COMMON = {"model": "resnet20", "size": 32, "batch_size": 16, "quiet": True, "precision": "float32"}
@@ -168,6 +168,32 @@ def test_outputs_that_are_not_finite_are_never_chosen(stripes, tmp_path, monkeyp
     assert run.proven.path.is_file()
 
 
+def test_a_run_that_goes_on_without_its_maps_decides_anew(stripes, tmp_path, monkeypatch):
+    """On a machine with less memory than that on which it was interrupted."""
+
+    def interrupt(job, raw):
+        raise InterruptedError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(resnets.run, "time_costs", lambda job, exporting: None)
+        patched.setattr(resnets.run, "decide_stage", alone)
+        patched.setattr(stage, "measure_raw", interrupt)
+        with pytest.raises(InterruptedError):
+            train(stripes, tmp_path)
+    assert read_yaml(tmp_path / "args.yaml")["stage"] == 42
+
+    def few(job, costs):
+        return replace(job.spec, steps=14, interval=7)
+
+    monkeypatch.setattr(probe, "_halved", lambda job, count: None)
+    monkeypatch.setattr(resnets.run, "time_costs", lambda job, exporting: None)
+    monkeypatch.setattr(resnets.run, "decide_steps", few)
+    run = resnets.run.resume(tmp_path, quiet=True)
+    args = read_yaml(tmp_path / "args.yaml")
+    assert (args["stage"], args["steps"]) == (0, 14)
+    assert run.proven.path.is_file()
+
+
 @pytest.mark.usefixtures("no_time_for_more")
 def test_a_callback_ends_it(stripes, tmp_path):
     rows = []
@@ -270,7 +296,7 @@ KILLED = """
 import json, os, signal, sys
 from dataclasses import replace
 import resnets
-from resnets.run import stage
+from resnets.run import probe, stage
 count, measure_raw = [0], stage.measure_raw
 def measure(*given):
     count[0] += 1

@@ -4,7 +4,7 @@ exported within seconds, so that there is a file to use while the rest is being 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -60,7 +60,8 @@ def make_probe(job: Job) -> Probed:
     """
     images, task, main = job.images, job.task, main_number(job.task)
     prepared, started = training_images_of(job), time.monotonic()
-    (train, val), maps = _look(job, [prepared, images.held_out])
+    features, maps = _look(job, {"train": prepared, "val": images.held_out})
+    train, val = features["train"], features["val"]
     total = len(prepared) + len(images.held_out)
     speed = total / (time.monotonic() - started)
     fit = partial(fit_probe, val=val, outputs=len(job.spec.classes), loss=task.loss)
@@ -97,31 +98,29 @@ def make_probe(job: Job) -> Probed:
         f"val_{main}": quick.main,
         f"val_{main}_ema": quick.main,
     }
-    features = {"train": train, "val": val}
-    found = dict(zip(features, maps, strict=True)) if maps else {}
-    return Probed(Reached(rows=[row], best=best), exporting, features, found)
+    return Probed(Reached(rows=[row], best=best), exporting, features, maps)
 
 
 def _look(
-    job: Job, parts: Sequence[PreparedImages]
-) -> tuple[list[Featured], list[torch.Tensor] | None]:
+    job: Job, parts: Mapping[str, PreparedImages]
+) -> tuple[dict[str, Featured], dict[str, torch.Tensor]]:
     """The features of the images of each part, and their maps before the last stage, if these are
     kept and no number of theirs is beyond half precision."""
-    total = sum(map(len, parts))
+    total = sum(map(len, parts.values()))
     compute = _halved(job, total) or computing(job.spec, job.net)
-    found, maps, before = list[Featured](), list[torch.Tensor](), 0
+    found, maps, before = dict[str, Featured](), dict[str, torch.Tensor](), 0
     with job.screen.progress("features", total) as bar:
-        for images in parts:
+        for part, images in parts.items():
 
             def update(done: int, before: int = before) -> None:
                 bar.update(before + done)
 
-            found.append(find_features(job.spec, compute, images, update))
+            found[part] = find_features(job.spec, compute, images, update)
             if isinstance(compute, InHalves):
-                maps.append(compute.take())
+                maps[part] = compute.take()
             before += len(images)
-    sound = maps and all(bool(torch.isfinite(one).all()) for one in maps)
-    return found, maps if sound else None
+    sound = all(bool(torch.isfinite(one).all()) for one in maps.values())
+    return found, maps if sound else {}
 
 
 def _halved(job: Job, count: int) -> InHalves | None:
