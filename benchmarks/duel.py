@@ -27,6 +27,7 @@ import argparse
 import csv
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -154,6 +155,9 @@ def deal(source: Path, folder: Path, options: argparse.Namespace) -> Path:
     test on lie beside it, FOLDER-test/CLASS/*: they are the judge's, not a contender's to measure."""
     if folder.exists():
         return folder
+    dealing, unseen = folder.with_name(f"{folder.name}-dealing"), beside(folder)
+    for left in (dealing, unseen):  # by somebody who was interrupted
+        shutil.rmtree(left, ignore_errors=True)
     found, rng = find_data(source.resolve(), kind="classes"), np.random.default_rng(0)
     named = {sample.split for sample in found.samples}
     own = "test" if "test" in named else "val" if "val" in named else None
@@ -170,7 +174,7 @@ def deal(source: Path, folder: Path, options: argparse.Namespace) -> Path:
         rest = [one for one in samples if id(one) not in chosen and one.split in ("train", "")]
         rest = rest[: options.train // len(by_class)] if options.train else rest
         cut = len(rest) // 5
-        parts = {folder / "val": rest[:cut], folder / "train": rest[cut:], beside(folder): test}
+        parts = {dealing / "val": rest[:cut], dealing / "train": rest[cut:], unseen: test}
         for part, some in parts.items():
             place = part / label
             place.mkdir(parents=True)
@@ -178,6 +182,7 @@ def deal(source: Path, folder: Path, options: argparse.Namespace) -> Path:
                 with suppress(OSError), Image.open(sample.path) as image:  # what nobody can read
                     image.load()
                     (place / sample.path.name).symlink_to(sample.path.resolve())
+    dealing.rename(folder)
     return folder
 
 

@@ -1,7 +1,8 @@
-"""The arithmetic of benchmarks/scale.py, engines.py and cascade.py, by hand."""
+"""The arithmetic of benchmarks/scale.py, engines.py and cascade.py, by hand, and how duel.py deals."""
 
-import importlib.util
+import importlib
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +16,11 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 def opened():
     """Opens a benchmark by its name."""
     sys.path.insert(0, str(FOLDER))  # some use parts of others
-
-    def open_one(name):
-        spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-
-    yield open_one
+    yield importlib.import_module
     sys.path.remove(str(FOLDER))
-    sys.modules.pop("predict_folder", None)
+    for name, module in list(sys.modules.items()):
+        if Path(getattr(module, "__file__", None) or "/").parent == FOLDER:
+            del sys.modules[name]
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +106,35 @@ def test_both_halves_of_a_cascade_are_counted_together(opened, capsys):
     assert "believed from 0.6 and 0.7 on, passed on 3 of 4" in third
     assert "3 of 4: 75.0 %" in third
     assert third.endswith("right 2")
+
+
+def test_an_interrupted_deal_is_dealt_anew(opened, tmp_path, monkeypatch):
+    duel, options = opened("duel"), Namespace(train=40, test=8)
+    for number in range(60):
+        path = tmp_path / "photos" / "abcd"[number % 4] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.effect_noise((8, 8), 50).save(path)
+
+    def deal(folder):
+        return duel.deal(tmp_path / "photos", tmp_path / folder / "photos", options)
+
+    def files(folder):
+        return sorted(path.relative_to(folder) for path in folder.rglob("*.png"))
+
+    whole, opened_so_far = deal("whole"), []
+    open_image = Image.open
+
+    def interrupt(path):
+        opened_so_far.append(path)
+        if len(opened_so_far) == 20:
+            raise KeyboardInterrupt
+        return open_image(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(duel.Image, "open", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            deal("interrupted")
+    again = deal("interrupted")
+    assert files(again.parent) == files(whole.parent)
+    assert len(files(duel.beside(again))) == 8
+    assert len(files(again)) == 40
