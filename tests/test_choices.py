@@ -138,7 +138,7 @@ def test_no_more_images_are_taken_than_can_be_looked_at(spec, monkeypatch, minut
         return
     assert (
         found.split
-        == f"{wanted.split}; {len(chosen):,} of 2,000 images, as {minutes:g} minutes allow"
+        == f"{wanted.split}; {len(chosen):,} of 2,000 images, for a limit of {minutes:g} min"
     )
     assert found.omitted == 2000 - len(chosen) > 0
     each = Counter((sample.split, sample.labels) for sample in chosen)

@@ -260,7 +260,7 @@ def test_val_shows_each_number_and_each_class(trained):
 
 
 def test_time_that_is_over_is_not_negative(trained, tmp_path):
-    with pytest.raises(ValueError, match=r"minutes are too short: .* and 0 s are left"):
+    with pytest.raises(ValueError, match=r"no step fits into .* min: .* and 0 s are left"):
         run.train(
             trained.data,
             NETWORK,

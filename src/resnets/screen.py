@@ -34,7 +34,7 @@ def printable(text: str) -> str:
 
 
 class Bar:
-    """A running progress bar; `update` moves it and changes its remark."""
+    """A running progress bar; `update` moves it and changes its remark, `advance` moves it on."""
 
     def __init__(self, progress: Progress, task: int, room: int) -> None:
         self._progress, self._task, self._room = progress, task, room
@@ -45,6 +45,10 @@ class Bar:
         while remark and cell_len(remark) > self._room:
             remark = remark.rpartition("  ")[0]
         self._progress.update(self._task, completed=done, remark=remark)  # type: ignore[arg-type]
+
+    def advance(self, more: int) -> None:
+        """Shows that so many more are done."""
+        self._progress.advance(self._task, more)  # type: ignore[arg-type]
 
 
 class Screen:

@@ -146,9 +146,9 @@ def choose_images(
         return spec, samples
     chosen = thin_out(samples, PARTLY * left / (looks * look), FEWEST)
     taken = f"{len(chosen):,} of {len(samples):,} images"
-    minutes = f"{spec.settings.minutes:g} minutes"
-    screen.say(f"{taken}: a look at one takes {1e3 * look:.0f} ms, too long for all in {minutes}")
-    split, omitted = f"{spec.split}; {taken}, as {minutes} allow", len(samples) - len(chosen)
+    limit = f"{spec.settings.minutes:g} min"
+    screen.say(f"{taken}: a look at one takes {1e3 * look:.0f} ms, too long for all in {limit}")
+    split, omitted = f"{spec.split}; {taken}, for a limit of {limit}", len(samples) - len(chosen)
     return replace(spec, split=split, omitted=omitted), chosen
 
 

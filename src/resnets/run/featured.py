@@ -110,7 +110,7 @@ def find_features(
     spec: Spec,
     compute: Compute,
     images: PreparedImages,
-    progress: Callable[[int], None] = lambda done: None,
+    advance: Callable[[int], None] = lambda more: None,
 ) -> Featured:
     """The features of prepared images, on the CPU.
 
@@ -118,16 +118,16 @@ def find_features(
         spec: Of the run.
         compute: `computing`.
         images: To look at.
-        progress: Told of images that are done.
+        advance: Told of every batch how many images it has.
     """
-    return _look(spec, compute, images, progress, mirrored=False).featured
+    return _look(spec, compute, images, advance, mirrored=False).featured
 
 
 def _look(
     spec: Spec,
     compute: Compute,
     images: PreparedImages,
-    progress: Callable[[int], None] = lambda done: None,
+    advance: Callable[[int], None] = lambda more: None,
     mirrored: bool = True,
 ) -> Looked:
     """Mirrored: at mirror images too, where a run from scratch trains on them; with these, 27 and
@@ -142,7 +142,7 @@ def _look(
         inputs = torch.from_numpy(preprocessing.normalise(pixels))
         for turned, one in zip(ways, found, strict=True):
             one.append(compute(inputs.flip(-1) if turned else inputs))
-        progress(int(places[-1]) + 1)
+        advance(len(places))
     targets = task.collate(task.kind.ground_truth(images.samples, spec.classes))
     each = [torch.cat(one).clone() for one in found]
     averaged = torch.stack(each).mean(0)
@@ -176,12 +176,7 @@ def see_all(job: Job, model: Model, known: Mapping[str, Featured]) -> Seen:
     compute = computing(job.spec, model.net)
     with job.screen.progress("features of the best weights", sum(map(len, images.values()))) as bar:
         for part, one in images.items():
-            before = sum(len(seen[other].images) for other in images if other in seen)
-
-            def update(looked: int, before: int = before) -> None:
-                bar.update(before + looked)
-
-            seen[part] = _look(job.spec, compute, one, update)
+            seen[part] = _look(job.spec, compute, one, bar.advance)
     return seen
 
 

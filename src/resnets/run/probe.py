@@ -108,17 +108,12 @@ def _look(
     kept and no number of theirs is beyond half precision."""
     total = sum(map(len, parts.values()))
     compute = _halved(job, total) or computing(job.spec, job.net)
-    found, maps, before = dict[str, Featured](), dict[str, torch.Tensor](), 0
+    found, maps = dict[str, Featured](), dict[str, torch.Tensor]()
     with job.screen.progress("features", total) as bar:
         for part, images in parts.items():
-
-            def update(done: int, before: int = before) -> None:
-                bar.update(before + done)
-
-            found[part] = find_features(job.spec, compute, images, update)
+            found[part] = find_features(job.spec, compute, images, bar.advance)
             if isinstance(compute, InHalves):
                 maps[part] = compute.take()
-            before += len(images)
     sound = all(bool(torch.isfinite(one).all()) for one in maps.values())
     return found, maps if sound else {}
 

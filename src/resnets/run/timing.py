@@ -139,11 +139,11 @@ def decide_steps(job: Job, costs: Costs | None) -> Spec:
         return spec
     if steps < 1:
         raise ValueError(
-            f"{settings.minutes:g} minutes are too short: {costs}, and {seconds:.0f} s are left;"
+            f"no step fits into {settings.minutes:g} min: {costs}, and {seconds:.0f} s are left;"
             " give more, or --epochs"
         )
     screen.say(
-        f"{steps:,} steps ({steps / per_epoch:.1f} epochs) fit into {settings.minutes:g} minutes:"
+        f"{steps:,} steps ({steps / per_epoch:.1f} epochs) fit into {settings.minutes:g} min:"
         f" {costs}"
     )
     return replace(spec, steps=steps, interval=interval)
