@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from duel import beside, deal
+from dealing import beside, deal
 
 import resnets
 from resnets.modelfile import read_model, write_model

@@ -27,29 +27,18 @@ import argparse
 import csv
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from PIL import Image
-from safetensors.torch import save_file
-
-from resnets import ResNet18
-from resnets.checkpoints import read_state
-from resnets.data.sources import find_data
-from resnets.images import reading, upright_size
-from resnets.kinds.sample import Sample
-from resnets.models.statistics import unfold_statistics
-from resnets.preprocessing import Preprocessing
+from dealing import beside, deal, describe, unfolded
+from judging import JUDGES, mistakes
 
 HERE = Path(__file__).parent / "duelists"
 
@@ -150,63 +139,6 @@ def main() -> None:
         print_ratios(options.out, data, names, options.seeds)
 
 
-def deal(source: Path, folder: Path, options: argparse.Namespace) -> Path:
-    """The data as FOLDER/{train,val}/CLASS/*, links: the same split for every contender. Images to
-    test on lie beside it, FOLDER-test/CLASS/*: they are the judge's, not a contender's to measure."""
-    if folder.exists():
-        return folder
-    dealing, unseen = folder.with_name(f"{folder.name}-dealing"), beside(folder)
-    for left in (dealing, unseen):  # by somebody who was interrupted
-        shutil.rmtree(left, ignore_errors=True)
-    found, rng = find_data(source.resolve(), kind="classes"), np.random.default_rng(0)
-    named = {sample.split for sample in found.samples}
-    own = "test" if "test" in named else "val" if "val" in named else None
-    by_class: dict[str, list[Sample]] = {}
-    for sample in found.samples:
-        by_class.setdefault(sample.labels[0], []).append(sample)
-    for label, samples in by_class.items():
-        samples = [samples[place] for place in rng.permutation(len(samples))]
-        test = [sample for sample in samples if sample.split == own] if own else samples
-        test = test[: options.test // len(by_class)] if options.test else test
-        if not own and not options.test:
-            test = samples[: len(samples) // 5]
-        chosen = {id(sample) for sample in test}
-        rest = [one for one in samples if id(one) not in chosen and one.split in ("train", "")]
-        rest = rest[: options.train // len(by_class)] if options.train else rest
-        cut = len(rest) // 5
-        parts = {dealing / "val": rest[:cut], dealing / "train": rest[cut:], unseen: test}
-        for part, some in parts.items():
-            place = part / label
-            place.mkdir(parents=True)
-            for sample in some:
-                with suppress(OSError), Image.open(sample.path) as image:  # what nobody can read
-                    image.load()
-                    (place / sample.path.name).symlink_to(sample.path.resolve())
-    dealing.rename(folder)
-    return folder
-
-
-def beside(folder: Path) -> Path:
-    """Where images to test on lie."""
-    return folder.with_name(f"{folder.name}-test")
-
-
-def unfolded(weights: Path, data: Path, folder: Path) -> Path:
-    """The weights of a ResNet-18 with BatchNorm statistics measured on training images where they
-    came folded (`models.statistics`), the function unchanged."""
-    target = folder / f"{data.name}-{weights.stem}.safetensors"
-    if target.exists():
-        return target
-    net = ResNet18()
-    net.load_state_dict(read_state(weights))
-    prepare = Preprocessing.square(224)
-    files = sorted((data / "train").rglob("*.*"))[::4][:256]
-    pixels = (prepare.pixels(prepare.open(file))[None] for file in files)
-    unfold_statistics(net, (torch.from_numpy(prepare.normalise(one)) for one in pixels))
-    save_file({name: one.contiguous() for name, one in net.state_dict().items()}, target)
-    return target
-
-
 def make_environment(folder: Path) -> str:
     """A Python with what the contenders for classes need."""
     python = folder / "bin" / "python"
@@ -249,37 +181,6 @@ def print_ratios(
         print(", ".join(f"{name} {value}" for name, value in row.items()))
 
 
-def describe(source: Path, task: str, unseen: Path | None) -> dict[str, Any]:
-    """The data as JSON: classes, and of each image its file, part, size and annotations; with images
-    to test on from a folder of their own."""
-    found = find_data(source.resolve(), kind=task)
-    images = [image(sample) for sample in found.samples]
-    if unseen:
-        for sample in find_data(unseen.resolve(), kind=task).samples:
-            images.append({**image(sample), "name": f"test/{sample.name}", "split": "test"})
-    return {
-        "source": str(source.resolve()),
-        "task": task,
-        "classes": list(found.classes),
-        "images": images,
-    }
-
-
-def image(sample: Sample) -> dict[str, Any]:
-    """One image as contenders and the judge read it."""
-    with reading(sample.path) as opened:
-        width, height = upright_size(opened)
-    return {
-        "file": str(sample.path),
-        "name": sample.name,
-        "split": sample.split,
-        "width": width,
-        "height": height,
-        "mask": str(sample.mask) if sample.mask else None,
-        "annotations": [annotation.to_dict() for annotation in sample.annotations],
-    }
-
-
 def duel(
     name: str,
     seed: int,
@@ -318,102 +219,11 @@ def duel(
             figures = (len(images), number, round(value, 5), round(minutes, 2), round(cpu, 2))
             rows.append(dict(zip(COLUMNS, (name, seed, part, *figures), strict=True)))
     if data["task"] == "classes":
-        add(options.out / "mistakes.csv", [mistakes(name, seed, data, folder)], MISTAKES)
+        test = [one for one in data["images"] if one["split"] == "test"]
+        row = dict(zip(MISTAKES, (name, seed, mistakes(test, folder)), strict=True))
+        add(options.out / "mistakes.csv", [row], MISTAKES)
     print(" ", {row["part"] + " " + row["number"]: row["value"] for row in rows}, flush=True)
     return rows
-
-
-def judge_boxes(
-    classes: Sequence[str], images: Sequence[dict[str, Any]], folder: Path
-) -> dict[str, float]:
-    """AP as COCO defines it, of FOLDER/predictions.json: for each file boxes, scores, labels."""
-    from faster_coco_eval import COCO, COCOeval_faster
-
-    said = json.loads((folder / "predictions.json").read_text())
-    places = {name: number + 1 for number, name in enumerate(classes)}
-    truth, found = [], []
-    for number, one in enumerate(images):
-        for annotation in one["annotations"]:
-            left, top, right, bottom = annotation["box"]
-            truth.append(
-                {
-                    "id": len(truth) + 1,
-                    "image_id": number,
-                    "category_id": places[annotation["label"]],
-                    "bbox": [left, top, right - left, bottom - top],
-                    "area": (right - left) * (bottom - top),
-                    "iscrowd": int(annotation.get("difficult", False)),
-                }
-            )
-        prediction = said[one["name"]]
-        for (left, top, right, bottom), score, label in zip(
-            prediction["boxes"], prediction["scores"], prediction["labels"], strict=True
-        ):
-            box = [left, top, right - left, bottom - top]
-            place = {"image_id": number, "category_id": places[label]}
-            found.append({**place, "bbox": box, "score": score})
-    ground = COCO(
-        {
-            "images": [
-                {"id": number, "width": one["width"], "height": one["height"]}
-                for number, one in enumerate(images)
-            ],
-            "annotations": truth,
-            "categories": [{"id": place, "name": name} for name, place in places.items()],
-        }
-    )
-    evaluation = COCOeval_faster(ground, ground.loadRes(found), "bbox")
-    evaluation.run()
-    return {"map": float(evaluation.stats[0]), "ap50": float(evaluation.stats[1])}
-
-
-def judge_masks(
-    classes: Sequence[str], images: Sequence[dict[str, Any]], folder: Path
-) -> dict[str, float]:
-    """mIoU and pixel accuracy of FOLDER/masks.npz: for each file classes of the pixels."""
-    from PIL import Image
-
-    matrix = np.zeros((len(classes), len(classes)), np.int64)
-    with np.load(folder / "masks.npz") as said:
-        for one in images:
-            stored = np.asarray(Image.open(one["mask"]))
-            truth = np.full(stored.shape, 255, np.int64)
-            for annotation in one["annotations"]:
-                truth[stored == annotation["value"]] = list(classes).index(annotation["label"])
-            judged = truth != 255
-            pairs = truth[judged] * len(classes) + said[one["name"]][judged]
-            matrix += np.bincount(pairs, minlength=matrix.size).reshape(matrix.shape)
-    hits, wanted = matrix.diagonal(), matrix.sum(1)
-    iou = hits / np.maximum(1, wanted + matrix.sum(0) - hits)
-    rare = np.argsort(wanted)[wanted[np.argsort(wanted)] > 0][:3]
-    return {
-        "miou": float(iou[wanted > 0].mean()),
-        "pixel_accuracy": float(hits.sum() / matrix.sum()),
-        "lowest": float(iou[wanted > 0].min()),
-        "rarest": float(iou[rare].mean()),
-    }
-
-
-def judge_classes(
-    classes: Sequence[str], images: Sequence[dict[str, Any]], folder: Path
-) -> dict[str, float]:
-    """Accuracy of FOLDER/predictions.json: for each file a class."""
-    said = json.loads((folder / "predictions.json").read_text())
-    hits = [said[one["name"]] == one["annotations"][0]["label"] for one in images]
-    return {"accuracy": float(np.mean(hits))}
-
-
-def mistakes(name: str, seed: int, data: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Which test images were named wrongly, as a hexadecimal number: the first image is the highest
-    bit."""
-    said = json.loads((folder / "predictions.json").read_text())
-    test = [one for one in data["images"] if one["split"] == "test"]
-    wrong = [said[one["name"]] != one["annotations"][0]["label"] for one in test]
-    number = int("".join("01"[one] for one in wrong), 2)
-    return dict(zip(MISTAKES, (name, seed, f"{number:x}"), strict=True))
-
-
-JUDGES = {"boxes": judge_boxes, "mask": judge_masks, "classes": judge_classes}
 
 
 def read(table: Path) -> list[dict[str, str]]:

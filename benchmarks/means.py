@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from duel import add, beside, deal, read, unfolded
+from dealing import beside, deal, unfolded
+from duel import add, read
 
 import resnets
 from resnets.data.sources import find_data

@@ -1,4 +1,4 @@
-"""The arithmetic of benchmarks/scale.py, engines.py and cascade.py, by hand, and how duel.py deals."""
+"""The arithmetic of benchmarks/scale.py, engines.py and cascade.py, by hand, and how data are dealt."""
 
 import importlib
 import sys
@@ -109,14 +109,14 @@ def test_both_halves_of_a_cascade_are_counted_together(opened, capsys):
 
 
 def test_an_interrupted_deal_is_dealt_anew(opened, tmp_path, monkeypatch):
-    duel, options = opened("duel"), Namespace(train=40, test=8)
+    dealing, options = opened("dealing"), Namespace(train=40, test=8)
     for number in range(60):
         path = tmp_path / "photos" / "abcd"[number % 4] / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.effect_noise((8, 8), 50).save(path)
 
     def deal(folder):
-        return duel.deal(tmp_path / "photos", tmp_path / folder / "photos", options)
+        return dealing.deal(tmp_path / "photos", tmp_path / folder / "photos", options)
 
     def files(folder):
         return sorted(path.relative_to(folder) for path in folder.rglob("*.png"))
@@ -131,10 +131,10 @@ def test_an_interrupted_deal_is_dealt_anew(opened, tmp_path, monkeypatch):
         return open_image(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(duel.Image, "open", interrupt)
+        patch.setattr(dealing.Image, "open", interrupt)
         with pytest.raises(KeyboardInterrupt):
             deal("interrupted")
     again = deal("interrupted")
     assert files(again.parent) == files(whole.parent)
-    assert len(files(duel.beside(again))) == 8
+    assert len(files(dealing.beside(again))) == 8
     assert len(files(again)) == 40

@@ -296,7 +296,7 @@ KILLED = """
 import json, os, signal, sys
 from dataclasses import replace
 import resnets
-from resnets.run import probe, stage
+from resnets.run import stage
 count, measure_raw = [0], stage.measure_raw
 def measure(*given):
     count[0] += 1
