@@ -10,9 +10,10 @@ Every contender is a program of its own in benchmarks/duelists/: it gets a folde
 and its minutes, reading, validation and export included, and writes what it predicts for the images
 of val and test. One judge measures all of them: faster-coco-eval for boxes, a confusion matrix for
 masks, hits for classes. A contender that needs packages of its own runs in their Python: --python
-ultralytics=/path/to/python; for classes all peers share one, made at OUT/peers where none is named.
+ultralytics=/path/to/python; for classes all peers share one, made beside OUT where none is named.
 Results go to OUT/duel.csv as they come, for classes also which test images were named wrongly, to
 OUT/mistakes.csv; what is there already is not run again, also where both come from another machine.
+OUT is for one set of data, dealt out in one way, and one number of minutes.
 
 For classes, images are dealt out once, the same for all: a test part of the data as it is, or --test
 images of each kind in proportion; of all else, or of --train images of it, a fifth to validate on.
@@ -111,13 +112,15 @@ def main() -> None:
     parser.add_argument("--train", type=int, help="images to train and validate on (classes)")
     parser.add_argument("--test", type=int, help="images to test on (classes)")
     parser.add_argument("--only", nargs="*", choices=CONTENDERS)
-    parser.add_argument("--out", type=Path, default=Path("runs/duel"))
+    parser.add_argument("--out", type=Path, help="runs/duel/DATA-MINUTESmin where none is named")
     parser.add_argument("--python", nargs="*", default=[], metavar="NAME=PATH")
     options = parser.parse_args()
     names = [name for name, one in CONTENDERS.items() if one.task == options.task]
     names = [name for name in names if not options.only or name in options.only]
     pythons = dict(one.split("=", 1) for one in options.python)
+    options.out = options.out or default_out(options)
     options.out.mkdir(parents=True, exist_ok=True)
+    refuse_another(options)
     table, unseen = options.out / "duel.csv", None
     if options.task == "classes":
         options.data = deal(options.data, options.out / "data" / options.data.name, options)
@@ -125,7 +128,7 @@ def main() -> None:
         if options.weights:
             options.weights = unfolded(options.weights, options.data, options.out)
         if "peers" not in pythons and any(CONTENDERS[name].python == "peers" for name in names):
-            pythons["peers"] = make_environment(options.out / "peers")
+            pythons["peers"] = make_environment(options.out.parent / "peers")
     data = describe(options.data, options.task, unseen)
     for seed in range(options.seeds):
         for name in names:
@@ -137,6 +140,23 @@ def main() -> None:
     print_medians(read(table))
     if options.task == "classes":
         print_ratios(options.out, data, names, options.seeds)
+
+
+def default_out(options: argparse.Namespace) -> Path:
+    """A folder for this data and these minutes."""
+    return Path("runs/duel") / f"{options.data.resolve().name}-{options.minutes:g}min"
+
+
+def refuse_another(options: argparse.Namespace) -> None:
+    """Rows of other data or minutes are no rows of this comparison, and would be taken for them."""
+    file = options.out / "asked.json"
+    weights = options.weights and str(options.weights.resolve())
+    asked = {"data": str(options.data.resolve()), "weights": weights}
+    asked |= {name: getattr(options, name) for name in ("task", "minutes", "train", "test")}
+    if file.exists() and (before := json.loads(file.read_text())) != asked:
+        other = {name: value for name, value in before.items() if asked[name] != value}
+        raise SystemExit(f"{options.out} is a comparison with {other}: choose another --out")
+    file.write_text(json.dumps(asked))
 
 
 def make_environment(folder: Path) -> str:

@@ -1,4 +1,5 @@
-"""The arithmetic of benchmarks/scale.py, engines.py and cascade.py, by hand, and how data are dealt."""
+"""The arithmetic of benchmarks/scale.py, engines.py and cascade.py, by hand, and how data are dealt
+and kept apart."""
 
 import importlib
 import sys
@@ -138,3 +139,18 @@ def test_an_interrupted_deal_is_dealt_anew(opened, tmp_path, monkeypatch):
     assert files(again.parent) == files(whole.parent)
     assert len(files(dealing.beside(again))) == 8
     assert len(files(again)) == 40
+
+
+def test_rows_of_another_comparison_are_not_taken_for_those_of_this_one(opened, tmp_path):
+    duel = opened("duel")
+    asked = Namespace(
+        out=tmp_path, data=tmp_path / "photos", weights=None, task="classes", minutes=2.0, train=40,
+        test=None,
+    )  # fmt: skip
+    duel.refuse_another(asked)
+    duel.refuse_another(asked)
+    other = {"minutes": 5.0, "data": tmp_path / "birds", "train": 80, "weights": tmp_path / "r18.pt"}
+    for name, value in other.items():
+        with pytest.raises(SystemExit, match=name):
+            duel.refuse_another(Namespace(**{**vars(asked), name: value}))
+    assert duel.default_out(asked) == Path("runs/duel/photos-2min")
