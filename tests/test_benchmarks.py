@@ -149,7 +149,12 @@ def test_rows_of_another_comparison_are_not_taken_for_those_of_this_one(opened, 
     )  # fmt: skip
     duel.refuse_another(asked)
     duel.refuse_another(asked)
-    other = {"minutes": 5.0, "data": tmp_path / "birds", "train": 80, "weights": tmp_path / "r18.pt"}
+    other = {
+        "minutes": 5.0,
+        "data": tmp_path / "birds",
+        "train": 80,
+        "weights": tmp_path / "r18.pt",
+    }
     for name, value in other.items():
         with pytest.raises(SystemExit, match=name):
             duel.refuse_another(Namespace(**{**vars(asked), name: value}))
