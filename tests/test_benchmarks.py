@@ -143,16 +143,16 @@ def test_an_interrupted_deal_is_dealt_anew(opened, tmp_path, monkeypatch):
 
 def test_rows_of_another_comparison_are_not_taken_for_those_of_this_one(opened, tmp_path):
     duel = opened("duel")
-    asked = Namespace(
-        out=tmp_path, data=tmp_path / "photos", weights=None, task="classes", minutes=2.0, train=40,
-        test=None,
-    )  # fmt: skip
+    own = {"task": "classes", "minutes": 2.0, "train": 40, "test": None, "weights": None}
+    asked = Namespace(out=tmp_path, data=tmp_path / "photos", **own)
     duel.refuse_another(asked)
     duel.refuse_another(asked)
     other = {
+        "task": "boxes",
         "minutes": 5.0,
         "data": tmp_path / "birds",
         "train": 80,
+        "test": 8,
         "weights": tmp_path / "r18.pt",
     }
     for name, value in other.items():
