@@ -87,10 +87,18 @@ def test_a_probe_is_not_a_curve():
     assert "rising" not in " ".join(next_steps(GOOD, known, []))
 
 
+def test_weights_that_could_not_be_downloaded_come_before_more_time():
+    known = Background("accuracy", rows([0.5, 0.6, 0.7]), offline=True)
+    first, second = next_steps(GOOD, known, [])
+    assert "could not be downloaded" in first
+    assert "--weights FILE" in first
+    assert "still rising" in second
+
+
 @pytest.mark.parametrize("suspects", [0, 1, 1234])
 def test_suspects_are_counted(suspects):
     found = " ".join(next_steps(GOOD, Background("accuracy", suspects=suspects), []))
-    assert (f"{suspects:,} image" in found) == bool(suspects)
+    assert (f"Suspect labels: {suspects:,}." in found) == bool(suspects)
 
 
 def test_no_more_than_a_handful():
@@ -113,6 +121,6 @@ def test_images_that_were_left_out_come_before_images_that_are_not_there(growth)
     if growth:
         growth = Growth("accuracy", (100,), (wilson(90, 100),), Estimate(0.9 + growth, 0.8, 1, 100))
     steps = next_steps(GOOD, Background("accuracy", growth=growth, omitted=1461), [])
-    assert steps[0].startswith("1,461 images were left out for want of time: a longer time limit")
+    assert steps[0].startswith("Images left out for want of time: 1,461. A longer time limit")
     assert ("With twice as many" in steps[0]) == bool(growth)
     assert "Collect" not in " ".join(steps)

@@ -314,6 +314,24 @@ def test_published_weights_that_cannot_be_had_are_a_message(monkeypatch):
         open_model("torchvision:IMAGENET1K_V1", None, None, Said())
 
 
+def test_the_report_of_a_run_that_was_offline_asks_for_weights_first(
+    colours, tmp_path, monkeypatch
+):
+    from resnets.downloads import Offline
+
+    def offline(*_, **__):
+        raise Offline("no network; bring it by hand")
+
+    monkeypatch.setattr(creation, "torchvision_weights", offline)
+    words = {"epochs": 1, "size": 32, "quiet": True}
+    for weights, asked in (("auto", True), ("none", False)):
+        run = resnets.train(
+            colours, "resnet18", weights=weights, output=tmp_path / weights, **words
+        )
+        report = (run.folder / "report.html").read_text("utf-8")
+        assert ("Pretrained weights could not be downloaded" in report) == asked
+
+
 def test_a_state_dict_without_classifier_cannot_answer(tmp_path):
     state = {
         key: value

@@ -28,6 +28,7 @@ from resnets.data.findings import (
     about_names,
     about_pairs,
     about_range,
+    about_series,
     about_sizes,
     about_split,
     differ,
@@ -59,7 +60,8 @@ class Check:
         those that were made."""
         kept = [finding for finding in self.findings if finding.topic != SPLIT]
         kind = KINDS[self.found.kind]
-        return _in_order([*kept, *about_split(samples, self.found.classes, kind)])
+        split = about_split(samples, self.found.classes, kind)
+        return _in_order([*kept, *split, *about_series(samples)])
 
     def usable(self) -> list[Sample]:
         """The samples that can be decoded; like images share a group, so that no split comes
@@ -147,6 +149,7 @@ def check_images(
         *kind.check(usable, sizes),
         *about_pairs(found.samples, pairs),
         *about_split(usable, found.classes, kind),
+        *about_series(usable),
         *about_names(found.classes),
         *about_left_out_files(found),
         *(Finding("note", note) for note in found.notes),

@@ -11,6 +11,7 @@ import numpy as np
 
 from resnets.data.duplicates import Pair
 from resnets.data.readers import Found
+from resnets.data.series import torn_series
 from resnets.deep import DARK, Levels, decide_range
 from resnets.images import TURNED
 from resnets.kinds import Kind
@@ -238,6 +239,21 @@ def about_split(samples: Sequence[Sample], classes: Sequence[str], kind: Kind) -
     else:
         found += _about_training(training, kind)
     return [Finding(severity, text, topic=SPLIT) for severity, text in found]
+
+
+def about_series(samples: Sequence[Sample]) -> list[Finding]:
+    """Series of images that are parted by a split, given, made or to be made."""
+    found = torn_series(samples)
+    if found is None:
+        return []
+    group, names = found
+    text = (
+        f"by their names, most images are of one of {len(names):,} series"
+        f" ({listed(names, FILES)}) that a split by image parts: where a series shows one scene,"
+        f" person or thing, the measurement is too good; resnets train --group {group} keeps each"
+        " on one side"
+    )
+    return [Finding("warning", text, topic=SPLIT)]
 
 
 def _why(label: str, samples: Sequence[Sample]) -> str:

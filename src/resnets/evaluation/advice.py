@@ -29,6 +29,7 @@ class Background:
         suspects: Images whose label may be wrong.
         growth: What more images would bring, where that was measured.
         omitted: Images that a time limit did not allow to look at.
+        offline: Whether it began from scratch because weights could not be downloaded.
     """
 
     main: str
@@ -37,6 +38,7 @@ class Background:
     suspects: int = 0
     growth: Growth | None = None
     omitted: int = 0
+    offline: bool = False
 
 
 def next_steps(metrics: Metrics, known: Background, doubts: list[str]) -> list[str]:
@@ -49,19 +51,23 @@ def next_steps(metrics: Metrics, known: Background, doubts: list[str]) -> list[s
         doubts: Of the evaluator.
     """
     steps = [*doubts]
-    if known.omitted:
-        several = known.omitted > 1
+    if known.offline:
         steps.append(
-            f"{known.omitted:,} image{'s were' if several else ' was'} left out for want of time: a"
-            f" longer time limit takes more of them.{_of_growth(known)}"
+            "Pretrained weights could not be downloaded, so the network started from scratch. The"
+            " fewer the images, the more they help: train again with a connection, or with a file"
+            " of them (--weights FILE)."
+        )
+    if known.omitted:
+        steps.append(
+            f"Images left out for want of time: {known.omitted:,}. A longer time limit takes more"
+            f" of them.{_of_growth(known)}"
         )
     steps += _of_training(known, not doubts)
     steps += [*_of_pairs(metrics), *_of_classes(metrics, known.counts)]
     if known.suspects:
-        several = known.suspects > 1
         steps.append(
-            f"{known.suspects:,} image{'s look' if several else ' looks'} like another class than"
-            " the label says: look at the first suspect labels, and correct those that are wrong."
+            f"Suspect labels: {known.suspects:,}. Look at the first of them: either the label is"
+            " wrong and you can correct it, or the network is."
         )
     if not known.omitted and (gained := _of_growth(known)):
         steps.append(f"Collect more images.{gained}")

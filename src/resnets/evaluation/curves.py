@@ -117,7 +117,8 @@ def plot_search(
     axes.axvline(chosen, color="black", linestyle="--", label=f"chosen: {chosen:g}")
     # a last step far above the others would leave nothing to be seen of them
     low, high = min(smoothed), max(smoothed[0], min(smoothed))
-    axes.set_ylim(low - 0.2 * (high - low + 0.01), high + 0.6 * (high - low + 0.01))
+    span = max(high - low, 0.01 * abs(high)) + 0.01
+    axes.set_ylim(low - 0.2 * span, high + 0.6 * span)
     axes.set(title="Learning rate finder", xlabel="learning rate", ylabel="training loss")
     axes.grid(alpha=0.3)
     axes.legend()

@@ -27,6 +27,7 @@ from resnets.run.featured import see_all
 from resnets.run.folder import RunFolder
 from resnets.run.growth import read_growth
 from resnets.run.reporting import Account, duplicate_sections, write_card, write_outcome_report
+from resnets.run.start import OFFLINE
 from resnets.run.steps import Trained
 from resnets.run.suspects import find_suspects, suspect_section, suspects_csv
 from resnets.run.validation import held_out_truth, main_number, settled
@@ -167,8 +168,9 @@ def _background(job: Job, state: Reached, suspects: int, growth: Growth | None) 
     """What the next steps are computed from beside the metrics."""
     training = [sample for sample in job.images.samples if sample.split == "train"]
     counts = Counter(label for sample in training for label in sample.labels)
-    main, omitted = main_number(job.task), job.spec.omitted
-    return Background(main, tuple(state.rows), counts, suspects, growth, omitted)
+    spec, rows = job.spec, tuple(state.rows)
+    main, offline = main_number(job.task), spec.weights == OFFLINE
+    return Background(main, rows, counts, suspects, growth, spec.omitted, offline)
 
 
 def _account(job: Job, trained: Trained, model: Model, metrics: Metrics) -> Account:

@@ -71,6 +71,9 @@ def _kept(found: Familiarity, seen: Seen) -> str:
         kept = share_beyond(distances, found.knots) >= UNFAMILIAR
         of = f"test images, on the scale of the {len(scaled):,} validation images"
     else:
-        kept = kept_when_halved(distances, draw_folds(judged.images.samples, 2), UNFAMILIAR)
+        halves = draw_folds(judged.images.samples, 2)
+        if min(int((halves == one).sum()) for one in (0, 1)) < FEWEST // 4:  # of a few groups
+            return "told, but not measured: nearly all validation images are of one group"
+        kept = kept_when_halved(distances, halves, UNFAMILIAR)
         of = "validation images, each on the scale of the other half of them"
     return f"{wilson(int(kept.sum()), len(kept))} {of}"

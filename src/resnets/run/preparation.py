@@ -11,6 +11,7 @@ from pathlib import Path
 from torch import nn
 
 from resnets.data.check import Check, check_images
+from resnets.data.series import group_by_name
 from resnets.data.sources import find_data
 from resnets.data.splits import complete_splits, refuse_unknown_classes
 from resnets.foreign import check_foreign, is_foreign
@@ -177,6 +178,8 @@ def _refuse_search(settings: TrainSettings) -> None:
 
 def _check(settings: TrainSettings, screen: Screen) -> Check:
     found = find_data(settings.data, settings.format, settings.task)
+    if settings.group != "auto":
+        found = replace(found, samples=tuple(group_by_name(found.samples, settings.group)))
     screen.say(
         f"{settings.data}: {found.layout}, {len(found.samples):,} files, {len(found.classes)}"
         " classes"

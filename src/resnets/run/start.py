@@ -18,6 +18,7 @@ from resnets.ranges import parse_range
 from resnets.screen import Screen
 from resnets.training.settings import TrainSettings
 
+OFFLINE = "from scratch: offline"  # why there are no first weights
 ALIKE = 1.2  # two shapes (height over width) that differ by less are much the same
 STEP = 4  # pixels that the shorter side of the input is a multiple of: the finest maps fit
 
@@ -45,7 +46,7 @@ def first_weights(
             screen.warn(
                 f"FROM SCRATCH, without ImageNet weights: they could not be downloaded ({error})"
             )
-            return None, "from scratch: offline"
+            return None, OFFLINE
     weights = weights_by_name(choice, network, screen, "auto, none, given, ")
     if network is not None:
         warn_of_look_alikes(network, weights, screen)

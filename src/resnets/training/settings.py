@@ -374,6 +374,14 @@ class TrainSettings:
         0.0,
         between=(0, 1),
     )
+    group: str = setting(
+        "What file names have in common where images belong together (frames of a video, slices of"
+        " a patient), so that no split comes between them: folder (the one the file is in); first,"
+        " second or last (the name up to that _, - or space); a regular expression; or auto (what"
+        " the data say: the column group of a table).",
+        DATA,
+        "auto",
+    )
     val_fraction: float = setting(
         "Fraction of the images held out for validation if the data have no validation split.",
         DATA,
