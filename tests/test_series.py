@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import resnets
 from resnets import cli
 from resnets.data.check import check_images
+from resnets.data.findings import about_series
 from resnets.data.series import NAMED, group_by_name, torn_series
 from resnets.data.sources import find_data
 from resnets.data.splits import complete_splits
@@ -86,6 +87,34 @@ def test_what_stays_whole_is_not_torn():
     assert torn_series(samples_of(names, parts=beside)) is None  # nothing is trained on
 
 
+def test_what_is_all_for_training_is_torn_where_validation_is_held_out_of_it():
+    names = named("{c}/{s}_{i}.jpg")
+    assert torn_series(samples_of(names, parts=["train"] * len(names))) is not None
+    apart = samples_of(["a/x.jpg", "b/y.jpg"], parts=["val", "val"])
+    assert torn_series([*samples_of(names, parts=["train"] * len(names)), *apart]) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "cure"),
+    [
+        ({""}, "too good; resnets train --group first keeps each on one side"),
+        ({"train"}, "too good; resnets train --group first keeps each on one side"),
+        ({"train", "val"}, "too good; put each into one part of the data"),
+        (
+            {"train", "test"},
+            "too good; put each into one part of the data, and resnets train --group first keeps"
+            " each on one side",
+        ),
+    ],
+)
+def test_the_cure_is_one_that_helps(given, cure):
+    """Parts that the data name are not drawn again."""
+    names = named("{c}/{s}_{i}.jpg")
+    parts = [("val" if name.endswith("0.jpg") else "train") for name in names]
+    (finding,) = about_series(samples_of(names, parts=parts), given)
+    assert finding.text.endswith(cure)
+
+
 def test_a_few_torn_series_are_not_worth_a_word():
     few = named("{c}/{s}_{i}.jpg")
     alone = named("{c}/{s}{i}.jpg", series=40)
@@ -147,9 +176,8 @@ def test_a_folder_of_frames_is_warned_of(frames, capsys, monkeypatch):
     with pytest.raises(SystemExit) as exit:
         cli.main()
     assert exit.value.code == 0
-    assert (
-        "warning: by their names, most images are of one of 8 series (v0, v1, v2 and 5 more)"
-        in (capsys.readouterr().err)
+    assert "warning: by their names, most images belong to 8 series (v0, v1, v2 and 5 more)" in (
+        capsys.readouterr().err
     )
     (finding,) = [one for one in check_images(find_data(frames)).findings if "series" in one.text]
     assert "resnets train --group first" in finding.text
@@ -179,7 +207,7 @@ def test_a_run_keeps_series_together_where_it_is_told_to(frames, tmp_path, group
         assert "groups kept together" in report
     else:
         assert len(torn) > 4
-    said = f"most images are of one of {len(torn)} series"
+    said = f"most images belong to {len(torn)} series"
     assert (said in report) == (group == "auto")
 
 

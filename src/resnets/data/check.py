@@ -61,7 +61,7 @@ class Check:
         kept = [finding for finding in self.findings if finding.topic != SPLIT]
         kind = KINDS[self.found.kind]
         split = about_split(samples, self.found.classes, kind)
-        return _in_order([*kept, *split, *about_series(samples)])
+        return _in_order([*kept, *split, *about_series(samples, _parts(self.found))])
 
     def usable(self) -> list[Sample]:
         """The samples that can be decoded; like images share a group, so that no split comes
@@ -149,12 +149,16 @@ def check_images(
         *kind.check(usable, sizes),
         *about_pairs(found.samples, pairs),
         *about_split(usable, found.classes, kind),
-        *about_series(usable),
+        *about_series(usable, _parts(found)),
         *about_names(found.classes),
         *about_left_out_files(found),
         *(Finding("note", note) for note in found.notes),
     ]
     return replace(check, findings=_in_order(findings))
+
+
+def _parts(found: Found) -> set[str]:
+    return {sample.split for sample in found.samples}
 
 
 def look_at(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -241,17 +241,26 @@ def about_split(samples: Sequence[Sample], classes: Sequence[str], kind: Kind) -
     return [Finding(severity, text, topic=SPLIT) for severity, text in found]
 
 
-def about_series(samples: Sequence[Sample]) -> list[Finding]:
-    """Series of images that are parted by a split, given, made or to be made."""
+def about_series(samples: Sequence[Sample], given: Set[str]) -> list[Finding]:
+    """Series of images that lie on both sides of a split.
+
+    Args:
+        samples: With their parts, as far as these are given or made; and their groups.
+        given: The parts that the data name.
+    """
     found = torn_series(samples)
     if found is None:
         return []
     group, names = found
+    cures = []
+    if given - {"", "train"}:
+        cures.append("put each into one part of the data")
+    if "val" not in given:
+        cures.append(f"resnets train --group {group} keeps each on one side")
     text = (
-        f"by their names, most images are of one of {len(names):,} series"
-        f" ({listed(names, FILES)}) that a split by image parts: where a series shows one scene,"
-        f" person or thing, the measurement is too good; resnets train --group {group} keeps each"
-        " on one side"
+        f"by their names, most images belong to {len(names):,} series ({listed(names, FILES)}), and"
+        " a split comes between images of the same one: where a series shows one scene, person or"
+        f" thing, the measurement is too good; {', and '.join(cures)}"
     )
     return [Finding("warning", text, topic=SPLIT)]
 

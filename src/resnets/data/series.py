@@ -81,6 +81,7 @@ def torn_series(samples: Sequence[Sample]) -> tuple[str, list[str]] | None:
         names tell of no series, or these stay whole.
     """
     labels = _labels(samples)
+    divided = any(sample.split == "val" for sample in samples)
     for group, pattern in NAMED.items():
         members = defaultdict[str, list[Sample]](list)
         for sample, series in zip(samples, _series(samples, re.compile(pattern)), strict=True):
@@ -89,7 +90,7 @@ def torn_series(samples: Sequence[Sample]) -> tuple[str, list[str]] | None:
         of_class = Counter(label for own in members.values() for label in _labels(own))
         if not labels or median_low(of_class[label] for label in labels) < FEWEST:
             continue
-        torn = [series for series, own in members.items() if _is_torn(own)]
+        torn = [series for series, own in members.items() if _is_torn(own, divided)]
         if sum(len(members[series]) for series in torn) > MOST * len(samples):
             return group, sorted(torn, key=lambda series: (-len(members[series]), series))
     return None
@@ -105,7 +106,7 @@ def _labels(samples: Sequence[Sample]) -> set[str]:
     return {label for sample in samples for label in sample.unique_labels}
 
 
-def _is_torn(members: Sequence[Sample]) -> bool:
+def _is_torn(members: Sequence[Sample], divided: bool) -> bool:
     """Whether images of one series are in training and beside it, or would be by chance.
 
     One image of each class is no series: numbers often begin anew with each class.
@@ -113,8 +114,8 @@ def _is_torn(members: Sequence[Sample]) -> bool:
     of_class = Counter(label for sample in members for label in sample.unique_labels)
     if max(of_class.values(), default=0) < 2:
         return False
-    parts = {sample.split for sample in members}
-    if parts == {""}:
+    parts = {sample.split or "train" for sample in members}
+    if parts == {"train"} and not divided:
         groups = {sample.group for sample in members}
         return len(groups) > 1 or "" in groups
     return len(parts) > 1 and "train" in parts
