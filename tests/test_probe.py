@@ -20,6 +20,7 @@ from torch import nn
 import resnets
 from resnets import create_model
 from resnets.modelfile import read_model, write_model
+from resnets.models.statistics import folded_norms
 from resnets.run import featured
 from resnets.run.featured import can_probe
 from resnets.run.probe import soften
@@ -318,6 +319,51 @@ def test_a_run_killed_in_any_phase_ends_in_the_same_bits(stripes, tmp_path, wher
         assert ours.keys() == theirs.keys()
         for key in ours:
             assert torch.equal(ours[key], theirs[key]), (name, key)
+
+
+@pytest.fixture(scope="module")
+def folded(stripes):
+    """The first weights with statistics as `folded_norms` finds them."""
+    state = load_file(stripes / "first.safetensors")
+    for name, tensor in state.items():
+        if name.endswith("running_mean"):
+            tensor.zero_()
+        elif name.endswith("running_var"):
+            tensor.fill_(1 - 1e-5)
+    save_file(state, stripes / "folded.safetensors")
+    return str(stripes / "folded.safetensors")
+
+
+def test_a_probe_does_not_wait_for_statistics_and_its_file_has_them(
+    stripes, folded, tmp_path, capsys
+):
+    options = {**COMMON, "recipe": "probe", "weights": folded, "quiet": False}
+    run = resnets.train(stripes / "photos", output=tmp_path, **options)
+    said = capsys.readouterr().err
+    assert 0 < said.index("usable after") < said.index("statistics re-estimated on 96 training")
+    assert not folded_norms(run.model.net)
+    weights = load_file(run.folder / "weights" / "best.safetensors")
+    assert not (weights["bn1.running_mean"] == 0).any()
+
+
+@pytest.mark.parametrize("where", ["fitted", "probed", "0"])
+def test_a_run_from_folded_statistics_that_is_killed_ends_in_the_same_bits(
+    stripes, folded, tmp_path, where
+):
+    more = {"epochs": 1, "precision": "float32"}
+    data, options = str(stripes / "photos"), {"weights": folded, **COMMON, **more}
+    whole = resnets.train(data, output=tmp_path / "whole", **options)
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "killed")]
+    command += [folded, where, data, json.dumps(more)]
+    ended = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    resumed = resnets.run.resume(tmp_path / "killed", quiet=True)
+    for name in ("best.safetensors", "last.safetensors"):
+        ours, theirs = (load_file(run.folder / "weights" / name) for run in (whole, resumed))
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours.keys() | theirs.keys()), name
+    origins = [read_yaml(run.folder / "args.yaml")["weights"] for run in (whole, resumed)]
+    assert origins[0] == origins[1]
+    assert origins[0].count("re-estimated") == 1
 
 
 def test_features_of_a_probe_are_found_once(stripes, tmp_path, monkeypatch):

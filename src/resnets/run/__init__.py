@@ -36,7 +36,7 @@ from resnets.run.spec import Spec
 from resnets.run.stage import decide_stage, train_stage
 from resnets.run.steps import Trained, carry_out, go_on
 from resnets.run.timing import decide_steps, time_costs
-from resnets.run.work import Callback, Job, place_network, read_images
+from resnets.run.work import Callback, Job, place_network, read_images, write_best
 from resnets.screen import Screen
 from resnets.settings import change
 from resnets.training.loop import Diverged, Reached
@@ -94,9 +94,8 @@ def train(
         prepared = prepare(wanted, given, screen, started)
         images = read_images(prepared.spec, prepared.samples, screen)
         net = place_network(prepared.net, prepared.spec)
-        spec = restore_statistics(prepared.spec, net, prepared.samples, screen)
         split = split_csv(prepared.samples, prepared.digests)
-        return _begin(Job(spec, folder, net, images, screen, callbacks, started), split)
+        return _begin(Job(prepared.spec, folder, net, images, screen, callbacks, started), split)
 
 
 def resume(
@@ -172,6 +171,10 @@ def _begin(job: Job, split: str = "") -> Run:
         write_model(job.folder.last, job.net.state_dict(), job.spec.metadata())
         job.folder.forget()
         probed = make_probe(job)
+    restored = restore_statistics(job)
+    if restored is not job and probed.reached.best:
+        write_best(restored, restored.net, probed.reached.best)
+    job = restored
     alone = pacing = None
     known = job.spec.steps or (job.spec.stage and probed.maps)  # of a run that goes on
     if not known:

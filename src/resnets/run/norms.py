@@ -13,29 +13,30 @@ from resnets.data.loader import PreparedImages
 from resnets.kinds.sample import Sample
 from resnets.models.statistics import folded_norms, measure_statistics, unfold_statistics
 from resnets.run.spec import Spec
-from resnets.run.work import autocast_of
-from resnets.screen import Screen
+from resnets.run.work import Job, autocast_of
 from resnets.training.device import autocasting, place_input
 
 IMAGES = 512  # that statistics are measured on
 LEAST = 32  # of these
-FOLDED = 256  # that folded ones are measured on; what the network computes does not depend on them
+FOLDED = 128  # that folded ones are measured on; what the network computes does not depend on them
 
 
-def restore_statistics(spec: Spec, net: nn.Module, samples: list[Sample], screen: Screen) -> Spec:
-    """Where the first weights have folded statistics, gives them those of training images, since
-    training on folded ones collapses; says so, also in the spec that it returns."""
+def restore_statistics(job: Job) -> Job:
+    """Where the first weights have folded statistics, gives the network those of training images,
+    since training on folded ones collapses; says so, also in the spec of the job that it returns.
+    A head on the frozen backbone does without them, so the probe does not wait for this."""
+    spec, net = job.spec, job.net
     if not folded_norms(net):
-        return spec
-    training = [sample for sample in samples if sample.split == "train"]
-    device = next(net.parameters()).device
-    with screen.progress("BatchNorm statistics", min(FOLDED, len(training))) as bar:
+        return job
+    training = [sample for sample in job.images.samples if sample.split == "train"]
+    with job.screen.progress("BatchNorm statistics", min(FOLDED, len(training))) as bar:
         images = _prepared(spec, training).spread(FOLDED)
-        with autocasting(device, autocast_of(spec.settings, device)):
-            unfold_statistics(net, _inputs(images, device, bar.update))
+        with autocasting(job.device, autocast_of(spec.settings, job.device)):
+            unfold_statistics(net, _inputs(images, job.device, bar.update))
     remark = f"BatchNorm statistics re-estimated on {len(images):,} training images"
-    screen.say(f"{remark}: the weights came with folded ones")
-    return replace(spec, weights=f"{spec.weights}; {remark}")
+    job.screen.say(f"{remark}: the weights came with folded ones")
+    origin = spec.weights.removesuffix(f"; {remark}")  # of a run that was interrupted hereafter
+    return replace(job, spec=replace(spec, weights=f"{origin}; {remark}"))
 
 
 def images_for_norms(spec: Spec, training: Sequence[Sample], validated: int) -> PreparedImages:

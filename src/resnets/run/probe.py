@@ -12,7 +12,6 @@ import torch
 
 from resnets.data.loader import PreparedImages
 from resnets.evaluation.metrics import title
-from resnets.modelfile import write_model
 from resnets.models.halves import halve
 from resnets.run.familiarity import fit_familiarity
 from resnets.run.featured import (
@@ -25,7 +24,7 @@ from resnets.run.featured import (
 from resnets.run.growth import measure_growth
 from resnets.run.outcome import export_outcome
 from resnets.run.validation import main_number
-from resnets.run.work import Job
+from resnets.run.work import Job, write_best
 from resnets.training.device import place_net
 from resnets.training.loop import Reached, Row
 from resnets.training.probe import Featured, Fitted, fit_probe
@@ -70,8 +69,7 @@ def make_probe(job: Job) -> Probed:
     _set_head(task.head(job.net), fitted)
     quick = measure_raw(job, fitted(val.features))
     best = {main: quick.main, "loss": quick.loss, "weights": "probe", "step": 0}
-    metadata = {**job.spec.metadata(), "weights": best}
-    write_model(job.folder.best, job.net.state_dict(), metadata)
+    write_best(job, job.net, best)
     job.screen.say(
         f"linear probe on {train.features.shape[1]} features of {total:,} images"
         f" ({speed:.0f} img/s)  {title(main)} {quick.main:.3f}"

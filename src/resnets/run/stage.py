@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from resnets.data.batches import Batch
 from resnets.evaluation.metrics import title
-from resnets.modelfile import write_model
 from resnets.models.halves import Tail, halve
 from resnets.run.featured import BATCH, measure_raw
 from resnets.run.pacing import Pacing
@@ -30,7 +29,7 @@ from resnets.run.spec import Spec
 from resnets.run.steps import Trained, interruptible, no_better
 from resnets.run.timing import Costs, try_steps
 from resnets.run.validation import choose, columns_of_validation, fill_in, main_number
-from resnets.run.work import Job, autocast_of, make_state
+from resnets.run.work import Job, autocast_of, make_state, write_best
 from resnets.training.device import autocasting, place_input
 from resnets.training.loop import (
     Diverged,
@@ -134,8 +133,7 @@ def train_stage(job: Job, probed: Probed, alone: Costs | None) -> Trained:
             job.screen.warn(f"last stage: {fault}")
     tail.load_state_dict(kept)
     if kept is not before:
-        metadata = {**job.spec.metadata(), "weights": state.best}
-        write_model(job.folder.best, job.net.eval().state_dict(), metadata)
+        write_best(job, job.net.eval(), state.best)
         probed.features.clear()  # of other weights
     probed.maps.clear()
     return _ended(job, state, probed, fault)

@@ -12,7 +12,7 @@ from resnets.evaluation.evaluator import Evidence, Quick
 from resnets.modelfile import Model, read_model, write_model
 from resnets.run import outcome
 from resnets.run.norms import images_for_norms, measure_norms
-from resnets.run.work import Job, autocast_of
+from resnets.run.work import Job, autocast_of, write_best
 from resnets.tasks import Task, describe_task
 from resnets.torch_engine import TorchEngine
 from resnets.training.loop import Row, TrainingState, diverged
@@ -70,8 +70,7 @@ class Validation:
                 raise diverged(f"in validation {error}", state.step, plan) from None
             fill_in(row, quick, main, averaged=weights == "averaged")
             if choose(state, quick, main, weights):
-                metadata = {**self.job.spec.metadata(), "weights": state.best}
-                write_model(self.job.folder.best, engine.model.net.state_dict(), metadata)
+                write_best(self.job, engine.model.net, state.best)
         return row
 
 

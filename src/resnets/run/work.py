@@ -17,6 +17,7 @@ from resnets.data.transforms import Augmentation
 from resnets.data.windows import to_windows
 from resnets.kinds.prediction import Prediction
 from resnets.kinds.sample import Sample
+from resnets.modelfile import write_model
 from resnets.models.rewrite import save_memory
 from resnets.run.folder import RunFolder
 from resnets.run.spec import Spec
@@ -110,6 +111,17 @@ def data_name(data: str) -> str:
         else path.stem
     )
     return name or "model"
+
+
+def write_best(job: Job, net: nn.Module, best: dict[str, Any]) -> None:
+    """best.safetensors.
+
+    Args:
+        job: The run.
+        net: With the best weights.
+        best: What they reached, and how they were chosen.
+    """
+    write_model(job.folder.best, net.state_dict(), {**job.spec.metadata(), "weights": best})
 
 
 def read_images(spec: Spec, samples: list[Sample], screen: Screen) -> Images:
