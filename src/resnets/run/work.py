@@ -41,8 +41,8 @@ Callback = Callable[[Row], Any]
 ROWS_AN_EPOCH = 5  # of results.csv
 VALIDATIONS = 20  # at most about so many in a run
 # Of a time limit, and seconds at least: kept free, since the end is measured beforehand, on a few
-# images, and the interpreter itself needs a moment to end.
-RESERVE, LEAST_RESERVE = 0.015, 2.0
+# images, the pace of a machine varies, and the interpreter itself needs a moment to end.
+RESERVE, LEAST_RESERVE = 0.03, 2.0
 
 
 @dataclass(frozen=True)
