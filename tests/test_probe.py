@@ -305,20 +305,24 @@ MEANS = {
     ids=["float32", "bfloat16", "means", "trivial"],
 )
 def test_a_run_killed_in_any_phase_ends_in_the_same_bits(stripes, tmp_path, where, more):
-    weights, data = str(stripes / "first.safetensors"), str(stripes / "photos")
-    options = {"weights": weights, "epochs": 2, **COMMON, **more}
+    compare_killed(stripes, str(stripes / "first.safetensors"), tmp_path, where, more)
+
+
+def compare_killed(stripes, weights, tmp_path, where, more):
+    """A run and the same that was killed and resumed, which end in the same bits."""
+    data, options = str(stripes / "photos"), {"weights": weights, "epochs": 2, **COMMON, **more}
     whole = resnets.train(data, output=tmp_path / "whole", **options)
     command = [sys.executable, "-c", KILLED, str(tmp_path / "killed")]
     command += [weights, where, data, json.dumps(more)]
     ended = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
     assert ended.returncode == -signal.SIGKILL
     resumed = resnets.run.resume(tmp_path / "killed", quiet=True)
-    names = ("best.safetensors", "last.safetensors")
-    for name in names:
+    for name in ("best.safetensors", "last.safetensors"):
         ours, theirs = (load_file(run.folder / "weights" / name) for run in (whole, resumed))
         assert ours.keys() == theirs.keys()
         for key in ours:
             assert torch.equal(ours[key], theirs[key]), (name, key)
+    return whole, resumed
 
 
 @pytest.fixture(scope="module")
@@ -351,17 +355,8 @@ def test_a_run_from_folded_statistics_that_is_killed_ends_in_the_same_bits(
     stripes, folded, tmp_path, where
 ):
     more = {"epochs": 1, "precision": "float32"}
-    data, options = str(stripes / "photos"), {"weights": folded, **COMMON, **more}
-    whole = resnets.train(data, output=tmp_path / "whole", **options)
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "killed")]
-    command += [folded, where, data, json.dumps(more)]
-    ended = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
-    assert ended.returncode == -signal.SIGKILL
-    resumed = resnets.run.resume(tmp_path / "killed", quiet=True)
-    for name in ("best.safetensors", "last.safetensors"):
-        ours, theirs = (load_file(run.folder / "weights" / name) for run in (whole, resumed))
-        assert all(torch.equal(ours[key], theirs[key]) for key in ours.keys() | theirs.keys()), name
-    origins = [read_yaml(run.folder / "args.yaml")["weights"] for run in (whole, resumed)]
+    runs = compare_killed(stripes, folded, tmp_path, where, more)
+    origins = [read_yaml(run.folder / "args.yaml")["weights"] for run in runs]
     assert origins[0] == origins[1]
     assert origins[0].count("re-estimated") == 1
 
