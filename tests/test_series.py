@@ -183,25 +183,21 @@ def test_a_folder_of_frames_is_warned_of(frames, capsys, monkeypatch):
     assert "resnets train --group first" in finding.text
 
 
+def trained(frames, output, **more):
+    """The split and the report of a short run."""
+    words = {"epochs": 1, "size": 16, "weights": "none", "quiet": True, **more}
+    run = resnets.train(frames, "resnet20", output=output, **words)
+    with (run.folder / "split.csv").open(newline="") as file:
+        return list(csv.DictReader(file)), (run.folder / "report.html").read_text("utf-8")
+
+
 @pytest.mark.parametrize("group", ["auto", "first"])
 def test_a_run_keeps_series_together_where_it_is_told_to(frames, tmp_path, group):
-    run = resnets.train(
-        frames,
-        "resnet20",
-        epochs=1,
-        size=16,
-        weights="none",
-        group=group,
-        output=tmp_path,
-        quiet=True,
-    )
-    with (run.folder / "split.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows, report = trained(frames, tmp_path, group=group)
     parts = defaultdict(Counter)
     for row in rows:
         parts[Path(row["file_name"]).name.split("_")[0]][row["split"]] += 1
     torn = [series for series, sides in parts.items() if len(sides) > 1]
-    report = (run.folder / "report.html").read_text("utf-8")
     if group == "first":
         assert not torn
         assert "groups kept together" in report
@@ -213,21 +209,9 @@ def test_a_run_keeps_series_together_where_it_is_told_to(frames, tmp_path, group
 
 def test_a_validation_part_of_one_group_is_no_end_of_a_run(frames, tmp_path):
     """How much of it is familiar is measured on halves that share no group."""
-    run = resnets.train(
-        frames,
-        "resnet20",
-        epochs=1,
-        size=16,
-        weights="none",
-        group=r"v(?=[0-3])|(?<=v)[4-7]",  # the first four videos together, the others each
-        val_fraction=0.5,
-        output=tmp_path,
-        quiet=True,
-    )
-    with (run.folder / "split.csv").open(newline="") as file:
-        held_out = [row["group"] for row in csv.DictReader(file) if row["split"] == "val"]
+    group = r"v(?=[0-3])|(?<=v)[4-7]"  # the first four videos together, the others each
+    rows, report = trained(frames, tmp_path, group=group, val_fraction=0.5)
+    held_out = [row["group"] for row in rows if row["split"] == "val"]
     assert len(held_out) == 32
     assert len(set(held_out)) == 1
-    assert "nearly all validation images are of one group" in (
-        (run.folder / "report.html").read_text("utf-8")
-    )
+    assert "nearly all validation images are of one group" in report
